@@ -1,0 +1,315 @@
+"""The topology: who is a member, and who owns which slot; one agreed document with an epoch (design T2, T3, T5).
+
+Liveness is gossip's business; this is what has been *decided*. A `Document` is immutable; the next one comes from a
+change (`found`, `join`, `form`: pure functions) and counts once it is agreed upon (agreement.py). `Topology` is the view
+of the document in force that the hot path reads: arrays by slot, nothing to compute.
+
+    document 7 -- join(member) --> document 8 -- agreed --> Topology.install() --> owners[slot], changed[slot]
+
+Invariants
+- Nodes follow the table, never the planner: two versions of the program cannot disagree about owners (T2).
+- A bucket's owners of a slot are the first N of the slot's list; lists are as long as the greatest N of any bucket, or
+  as long as there are members.
+- `changed[slot]` is the epoch that last changed *or reordered* the slot's list (T4, T5).
+- While `formed` is false no owner applies a write; once true, join() refuses (T3).
+"""
+
+import struct
+from collections.abc import Sequence
+from itertools import groupby
+
+import msgspec
+
+from ringwise.core.placement import plan
+from ringwise.core.ring import SLOTS
+
+NodeId = bytes  # six random bytes: the identity of a data directory (T3)
+
+FORMAT = 1
+NODE_ID_BYTES = 6
+CLUSTER_ID_BYTES = 16
+MEMBERS_MAX = 1024  # a document of 1,000 members is about 250 KB: what a frame and a state file are built for
+VOTERS_MAX = 7  # three may be away; more voters would only make every change slower
+WEIGHT_MAX = 100.0  # 25,600 virtual nodes
+NAME_CHARACTERS_MAX = 64
+
+_SLOTS_FORMAT = f">{SLOTS}H"
+
+
+class TopologyTooNew(Exception):
+    """The document was written by a newer version of the program; an older one must not guess at it."""
+
+    def __init__(self, found: int) -> None:
+        super().__init__(f"the topology has format {found}, this version knows up to {FORMAT}: use a newer ringwise")
+        self.found = found
+
+
+class TopologyDamaged(Exception):
+    """The bytes are no topology document."""
+
+
+class ChangeRefused(Exception):
+    """The change makes no sense on the document in force; certain not to have been applied."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Member(msgspec.Struct, array_like=True, frozen=True):
+    """A node as the document knows it: a configured name, bound to the id of its data directory (T3)."""
+
+    name: str
+    id: NodeId
+    host: str  # an address, and the label of the machine: copies stay off one host while there are enough hosts
+    peer_port: int
+    port: int
+    http_port: int
+    weight: float = 1.0
+    rack: str = ""
+    dc: str = ""
+
+
+class BucketRules(msgspec.Struct, array_like=True, frozen=True):
+    """The rules of a bucket that every owner must share, so they are agreed upon (T2)."""
+
+    number: int = 0
+    name: str = ""
+    n: int = 3
+    policy: str = "siblings"
+    engine: str = "lsm"
+    incarnation: int = 1
+
+
+class Move(msgspec.Struct, array_like=True, frozen=True):
+    """A slot on its way to other owners (T4): `lists[pending]` takes over, now in `phase`."""
+
+    slot: int
+    pending: int
+    phase: int
+
+
+class Table(msgspec.Struct, array_like=True, frozen=True):
+    """Slot -> preference list, compactly: few distinct lists, 16,384 indexes into them, runs of equal epochs."""
+
+    lists: list[bytes]  # each a preference list: u16 indexes into the document's members, first owner first
+    slots: bytes  # for each slot the u16 index of its list
+    changed: list[tuple[int, int]]  # runs (slots, epoch of their last change), in slot order
+    moves: list[Move] = []  # slots that have pending owners
+
+
+class Document(msgspec.Struct, array_like=True, frozen=True):
+    """Everything that is agreed upon. With several data centres a list holds theirs one after another (labels tell)."""
+
+    format: int
+    cluster: bytes
+    epoch: int
+    formed: bool
+    members: list[Member]  # in the order they joined
+    voters: list[NodeId]  # decide the next document (T3)
+    buckets: list[BucketRules]  # by number; 0 is the default bucket
+    table: Table
+
+    def encode(self) -> bytes:
+        return _encoder.encode(self)
+
+    @staticmethod
+    def decode(data: bytes) -> "Document":
+        try:
+            found = _head_decoder.decode(data).format
+            if found > FORMAT:
+                raise TopologyTooNew(found)
+            document = _decoder.decode(data)
+            document.owners()
+            document.changed()
+        except (msgspec.MsgspecError, struct.error, IndexError, ValueError) as error:
+            raise TopologyDamaged(f"not a topology document: {error}") from error
+        return document
+
+    @property
+    def replicas(self) -> int:
+        """The length that lists have once there are members enough: the greatest N of any bucket."""
+        return max(bucket.n for bucket in self.buckets)
+
+    def member(self, node: NodeId) -> Member | None:
+        return next((member for member in self.members if member.id == node), None)
+
+    def majority(self) -> int:
+        return len(self.voters) // 2 + 1
+
+    def lists(self) -> list[tuple[NodeId, ...]]:
+        """The distinct preference lists."""
+        ids = [member.id for member in self.members]
+        return [tuple(ids[index] for index in struct.unpack(f">{len(raw) // 2}H", raw)) for raw in self.table.lists]
+
+    def owners(self) -> list[tuple[NodeId, ...]]:
+        """By slot; equal lists are the same tuple object."""
+        lists = self.lists()
+        return [lists[index] for index in struct.unpack(_SLOTS_FORMAT, self.table.slots)]
+
+    def changed(self) -> list[int]:
+        """By slot: the epoch of the last change of its owners."""
+        epochs = [epoch for count, epoch in self.table.changed for _ in range(count)]
+        if len(epochs) != SLOTS:
+            raise ValueError(f"epochs for {len(epochs)} slots")
+        return epochs
+
+
+class _Head(msgspec.Struct, array_like=True):
+    format: int
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Document)
+_head_decoder = msgspec.msgpack.Decoder(_Head)
+
+
+class Topology:
+    """The document in force, as arrays. They are changed in place, so a reference to one stays good."""
+
+    def __init__(self) -> None:
+        self.epoch = 0  # 0: no document yet
+        self.document: Document | None = None
+        self.formed = False
+        self.owners: list[tuple[NodeId, ...]] = [()] * SLOTS  # in order of preference
+        self.sets: list[tuple[NodeId, ...]] = [()]  # the distinct sets of owners, each sorted
+        self.owner_set: list[int] = [0] * SLOTS  # by slot: index into sets
+        self.changed: list[int] = [0] * SLOTS
+        self.changed_max = 0
+        self.members: dict[NodeId, Member] = {}
+
+    def install(self, document: Document) -> bool:
+        """Put a decided document in force; only a newer one, and only of the same cluster."""
+        if self.document is not None and (document.cluster != self.document.cluster or document.epoch <= self.epoch):
+            return False
+        self.document = document
+        self.epoch = document.epoch
+        self.formed = document.formed
+        self.owners[:] = document.owners()
+        ordered = {owners: tuple(sorted(owners)) for owners in document.lists()}
+        self.sets[:] = sorted(set(ordered.values()))
+        number = {owners: index for index, owners in enumerate(self.sets)}
+        index_of = {owners: number[ids] for owners, ids in ordered.items()}
+        self.owner_set[:] = [index_of[owners] for owners in self.owners]
+        self.changed[:] = document.changed()
+        self.changed_max = max(self.changed)
+        self.members.clear()
+        self.members.update((member.id, member) for member in document.members)
+        return True
+
+
+# Changes: each takes the document in force and returns the next one, or None where nothing is left to do.
+
+
+def found(cluster: bytes, member: Member, buckets: Sequence[BucketRules] = (BucketRules(),)) -> Document:
+    """Document 1: the founding node alone, forming (T3)."""
+    _check(member)
+    blank = Document(FORMAT, cluster, 0, False, [], [], sorted(buckets, key=lambda rules: rules.number), _NO_TABLE)
+    return _with_members(blank, [member])
+
+
+def join(document: Document, member: Member) -> Document | None:
+    """Take a member in while the cluster is forming, or take note of a known member's new address.
+
+    A known name comes with another id when its directory was lost. While forming, it is bound anew if it is at the old
+    address: there its predecessor cannot be running any more. A second node with the same name elsewhere is a mistake.
+    """
+    _check(member)
+    members = list(document.members)
+    known = document.member(member.id)
+    if known == member:
+        return None
+    if known is not None and known.name != member.name:
+        raise ChangeRefused(f"this data directory is member {known.name}; it cannot come back as {member.name}")
+    for index, other in enumerate(members):
+        same_place = (other.host, other.peer_port) == (member.host, member.peer_port)
+        if other.id == member.id:
+            continue
+        if other.name == member.name and not (same_place and not document.formed):
+            raise ChangeRefused(
+                f"the name {member.name} belongs to another data directory, at {other.host}:{other.peer_port}"
+            )
+        if other.name != member.name and same_place:
+            raise ChangeRefused(f"{member.host}:{member.peer_port} is the address of member {other.name}")
+        if other.name == member.name:
+            members[index] = member
+            return _with_members(document, members)
+    if document.formed:
+        if known is None:
+            raise ChangeRefused("the cluster is formed, and its slots hold data: it cannot take in new members yet")
+        moved = msgspec.structs.replace(
+            known, host=member.host, peer_port=member.peer_port, port=member.port, http_port=member.http_port
+        )
+        if moved == known:
+            return None
+        members[members.index(known)] = moved
+        return msgspec.structs.replace(document, epoch=document.epoch + 1, members=members)
+    if known is not None:
+        members[members.index(known)] = member
+    elif len(members) == MEMBERS_MAX:
+        raise ChangeRefused(f"the cluster has {MEMBERS_MAX} members, the most there can be")
+    else:
+        members.append(member)
+    return _with_members(document, members)
+
+
+def form(document: Document) -> Document | None:
+    """The same table, decided as formed: from now on owners apply writes, and change by moves only (T3)."""
+    if document.formed:
+        return None
+    return msgspec.structs.replace(document, epoch=document.epoch + 1, formed=True)
+
+
+def choose_voters(members: Sequence[Member], voters: Sequence[NodeId]) -> list[NodeId]:
+    """An odd number, at most seven: a fourth voter would add a vote to collect and tolerate no further loss.
+
+    Voters stay while they are members; new ones come from racks that have none yet, then in the order of joining.
+    """
+    count = min(VOTERS_MAX, len(members))
+    count -= 1 - count % 2
+    by_id = {member.id: member for member in members}
+    chosen = [by_id[node] for node in voters if node in by_id][:count]
+    while len(chosen) < count:
+        racks = [(member.dc, member.rack) for member in chosen]
+        left = [member for member in members if member not in chosen]
+        chosen.append(min(left, key=lambda member: racks.count((member.dc, member.rack))))
+    return [member.id for member in chosen]
+
+
+def _check(member: Member) -> None:
+    if not 0 < len(member.name) <= NAME_CHARACTERS_MAX:
+        raise ChangeRefused(f"a name has 1 to {NAME_CHARACTERS_MAX} characters")
+    if len(member.id) != NODE_ID_BYTES:
+        raise ChangeRefused(f"a node id has {NODE_ID_BYTES} bytes")
+    if not 0 < member.weight <= WEIGHT_MAX:
+        raise ChangeRefused(f"a weight is above 0 and at most {WEIGHT_MAX:g}")
+
+
+def _with_members(document: Document, members: list[Member]) -> Document:
+    """The next document with these members, planned afresh: while forming there are no data to move."""
+    epoch = document.epoch + 1
+    owners = plan(members, document.replicas, None)
+    if document.epoch:
+        pairs = zip(owners, document.owners(), document.changed(), strict=True)
+        changed = [since if new == old else epoch for new, old, since in pairs]
+    else:
+        changed = [epoch] * SLOTS
+    return msgspec.structs.replace(
+        document,
+        epoch=epoch,
+        members=members,
+        voters=choose_voters(members, document.voters),
+        table=pack_table(members, owners, changed),
+    )
+
+
+def pack_table(members: Sequence[Member], owners: Sequence[tuple[NodeId, ...]], changed: Sequence[int]) -> Table:
+    index_of = {member.id: index for index, member in enumerate(members)}
+    number: dict[tuple[NodeId, ...], int] = {}
+    slots = [number.setdefault(nodes, len(number)) for nodes in owners]
+    lists = [struct.pack(f">{len(nodes)}H", *(index_of[node] for node in nodes)) for nodes in number]
+    runs = [(sum(1 for _ in run), epoch) for epoch, run in groupby(changed)]
+    return Table(lists, struct.pack(_SLOTS_FORMAT, *slots), runs)
+
+
+_NO_TABLE = Table([], b"", [])
