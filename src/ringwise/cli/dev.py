@@ -1,0 +1,131 @@
+"""`ringwise dev`: a cluster on this machine, to try things and to develop against."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from ringwise.cli.plan import DIRECTORY, NODES_MAX, NodePlan, Plan
+from ringwise.cli.supervisor import Supervisor, ask, data_dir_option, program, start_command
+from ringwise.runtime.settings import SYNC_MODES
+
+_DIRECTORY = click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the nodes keep everything.  [default: data]",
+)
+
+
+class NodeNumber(click.ParamType):
+    """A node of the cluster: 2 or n2."""
+
+    name = "node"
+
+    def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value).removeprefix("n")
+        if not text.isdigit():
+            self.fail(f"{value!r} is no node: say 2 or n2", param, ctx)
+        return int(text)
+
+
+@click.group(invoke_without_command=True)
+@click.option("--nodes", type=click.IntRange(1, NODES_MAX), help="How many nodes, for a new cluster.  [default: 3]")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), help="Port of the first node, for a new cluster.  [default: 7379]"
+)
+@_DIRECTORY
+@click.option("--level", default="quorum", show_default=True, help="Consistency where a request names none.")
+@click.option(
+    "--sync", type=click.Choice(SYNC_MODES), default="periodic", show_default=True, help="See ringwise serve."
+)
+@click.pass_context
+def dev(ctx: click.Context, nodes: int | None, port: int | None, data_dir: Path | None, level: str, sync: str) -> None:
+    """Run a cluster on this machine until Ctrl-C; the data stay.
+
+    Ports count up from the first node's: Redis protocol 7379, HTTP 8379, peers 9379.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    plan = Plan.open(data_dir or DIRECTORY, nodes, port)
+    asyncio.run(_run(plan, ["--level", level, "--sync", sync]))
+    _tell(f"Stopped. The data are in {plan.directory}")
+
+
+@dev.command()
+@click.argument("node", type=NodeNumber())
+@_DIRECTORY
+@click.pass_context
+def start(ctx: click.Context, node: int, data_dir: Path | None) -> None:
+    """Start a node that was killed or stopped, and wait until it is ready."""
+    _tell(ask(_directory(ctx, data_dir), "start", node))
+
+
+@dev.command()
+@click.argument("node", type=NodeNumber())
+@_DIRECTORY
+@click.pass_context
+def stop(ctx: click.Context, node: int, data_dir: Path | None) -> None:
+    """Stop a node cleanly; the others go on."""
+    _tell(ask(_directory(ctx, data_dir), "stop", node))
+
+
+def _directory(ctx: click.Context, own: Path | None) -> Path:
+    """--data-dir, written after `start` or before it."""
+    outer: Path | None = ctx.parent.params["data_dir"] if ctx.parent is not None else None
+    return own or outer or DIRECTORY
+
+
+async def _run(plan: Plan, options: list[str]) -> None:
+    await Supervisor(plan, options, _tell).run(lambda running, seconds: _welcome(plan, running, seconds))
+
+
+def _tell(text: str) -> None:
+    click.echo(text)
+
+
+def _welcome(plan: Plan, running: list[tuple[NodePlan, int]], seconds: float) -> str:
+    header = ("node", "pid", "redis", "http", "peers", "data directory", "log")
+    rows = [
+        (
+            node.name,
+            str(pid),
+            str(node.port),
+            str(node.http_port),
+            str(node.peer_port),
+            str(node.data_dir),
+            str(node.log),
+        )
+        for node, pid in running
+    ]
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    lines = [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in (header, *rows)
+    ]
+    first, last = running[0][0].port, running[-1][0].port
+    other = running[1][0].port if len(running) > 1 else first
+    victim, pid = running[min(1, len(running) - 1)]
+    tries = [
+        (f"redis-cli -p {first} SET greeting hello", ""),
+        (f"redis-cli -p {other} GET greeting", "any node takes any request"),
+        (f"redis-benchmark -p {first} -t set,get -n 100000 -r 1000000 -q", ""),
+        (f"redis-benchmark -p {last} -t set,get -n 100000 -r 1000000 -P 16 -q", ""),
+        (f"kill -9 {pid}", f"{victim.name} dies, the others go on"),
+        (start_command(plan, victim), "and it comes back"),
+    ]
+    width = max(len(command) for command, _ in tries)
+    return "\n".join(
+        [
+            f"Ringwise is ready: {len(running)} nodes on this machine, started in {seconds:.1f} s",
+            "",
+            *(f"  {line}" for line in lines),
+            "",
+            "Try, in another terminal:",
+            "",
+            *(f"  {command.ljust(width)}  {'# ' + remark if remark else ''}".rstrip() for command, remark in tries),
+            "",
+            f"Ctrl-C stops it cleanly, and the data stay: {program()} dev{data_dir_option(plan)} goes on with them.",
+        ]
+    )

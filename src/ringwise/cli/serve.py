@@ -1,0 +1,140 @@
+"""`ringwise serve`: one node in this process."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from pathlib import Path
+
+import click
+
+from ringwise.runtime.settings import CLIENT_PORT, HTTP_PORT, PEER_PORT, SYNC_MODES, Settings, StartError
+
+
+class HostPort(click.ParamType):
+    """HOST:PORT."""
+
+    name = "host:port"
+
+    def convert(
+        self, value: str | tuple[str, int], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+            self.fail(f"{value!r} is not HOST:PORT", param, ctx)
+        return host.strip("[]"), int(port)
+
+
+def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
+    """Keys of the file become defaults, so options given on the command line win."""
+    if path is None:
+        return None
+    try:
+        values = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise click.BadParameter(f"{path}: {error.strerror}", ctx, param) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{path}: {error}", ctx, param) from error
+    known = {option.name for option in ctx.command.params} - {"config"}
+    values = {key.replace("-", "_"): value for key, value in values.items()}
+    unknown = sorted(values.keys() - known)
+    if unknown:
+        raise click.BadParameter(f"{path}: unknown key {unknown[0]!r}", ctx, param)
+    ctx.default_map = values
+    return path
+
+
+PORT = click.IntRange(1, 65535)
+
+
+@click.command()
+@click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    is_eager=True,
+    expose_value=False,
+    callback=_read_config,
+    help="TOML file with any of these options as keys.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where this node keeps everything.  [default: data/NAME]",
+)
+@click.option(
+    "--name", default="n1", show_default=True, help="Name of this member, kept when its directory is replaced."
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on, and that others reach.")
+@click.option("--port", type=PORT, default=CLIENT_PORT, show_default=True, help="Redis protocol.")
+@click.option("--http-port", type=PORT, default=HTTP_PORT, show_default=True, help="HTTP.")
+@click.option("--peer-port", type=PORT, default=PEER_PORT, show_default=True, help="Other nodes.")
+@click.option("--join", type=HostPort(), help="Join the cluster of the node with this peer address.")
+@click.option(
+    "--sync",
+    type=click.Choice(SYNC_MODES),
+    default="periodic",
+    show_default=True,
+    help="When the log reaches the disk: every second, before each answer, or when the system likes.",
+)
+@click.option("--level", default="quorum", show_default=True, help="Consistency where a request names none.")
+@click.option(
+    "--replicas",
+    type=click.IntRange(1, 7),
+    default=3,
+    show_default=True,
+    help="Copies of each key, for a cluster that this node founds.",
+)
+@click.option(
+    "--memtable-mb",
+    type=click.IntRange(1, 4096),
+    default=64,
+    show_default=True,
+    help="Writes held in memory before they are flushed.",
+)
+@click.option(
+    "--cache-mb", type=click.IntRange(1, 1 << 20), default=256, show_default=True, help="Records kept in memory."
+)
+@click.option("--stop-with-stdin", is_flag=True, hidden=True)
+def serve(
+    data_dir: Path | None,
+    name: str,
+    host: str,
+    port: int,
+    http_port: int,
+    peer_port: int,
+    join: tuple[str, int] | None,
+    sync: str,
+    level: str,
+    replicas: int,
+    memtable_mb: int,
+    cache_mb: int,
+    stop_with_stdin: bool,
+) -> None:
+    """Run one node.
+
+    On an empty directory it founds a cluster of its own, or, with --join, becomes a member of another. A directory that
+    belongs to a cluster already goes on there.
+    """
+    if len({port, http_port, peer_port}) < 3:
+        raise StartError(f"the three ports must differ: {port}, {http_port}, {peer_port}")
+    # Imported here: what a node needs takes longer to load than the other commands take to run.
+    from ringwise.runtime.serve import run
+
+    settings = Settings(
+        data_dir=(data_dir or Path("data") / name).absolute(),
+        name=name,
+        host=host,
+        port=port,
+        http_port=http_port,
+        peer_port=peer_port,
+        join=join,
+        sync=sync,
+        level=level,
+        replicas=replicas,
+        memtable_mb=memtable_mb,
+        cache_mb=cache_mb,
+        stop_with_stdin=stop_with_stdin,
+    )
+    sys.exit(run(settings))

@@ -1,0 +1,284 @@
+"""Runs the nodes of a same-machine cluster as child processes, one `ringwise serve` each.
+
+A node that dies stays down until `dev start N` asks for it, so that a kill can be watched. The nodes do not outlive the
+supervisor, however that ends: each holds the read end of a pipe as its stdin and stops cleanly when the pipe closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from ringwise.cli.plan import DIRECTORY, HOST, NodePlan, Plan
+from ringwise.cli.resp import NodeError, UnreachableError, call
+from ringwise.runtime.settings import StartError
+
+# A node with a gigabyte of log to replay takes most of this.
+READY_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 20.0
+POLL_S = 0.05
+
+
+class NodeProcess:
+    """One node, running or not."""
+
+    def __init__(self, plan: NodePlan, arguments: list[str]) -> None:
+        self.plan = plan
+        self.stopping = False
+        self._arguments = arguments
+        self._process: asyncio.subprocess.Process | None = None
+        self._log_start = 0
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process is not None and self._process.returncode is None else None
+
+    async def start(self) -> None:
+        self.stopping = False
+        with self.plan.log.open("ab") as log:
+            self._log_start = log.tell()
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "ringwise.cli",
+                "serve",
+                *self._arguments,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C in the terminal is for the supervisor, which stops its nodes in order
+            )
+
+    async def wait(self) -> int:
+        assert self._process is not None
+        return await self._process.wait()
+
+    async def stop(self) -> None:
+        """Ask it to stop, and insist where that takes too long."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        self.stopping = True
+        process.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await process.wait()
+        except TimeoutError:
+            self.kill()
+            await process.wait()
+
+    def kill(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+
+    def ready(self, members: int) -> bool:
+        """It answers, and its ring has all members. Blocks: called in a thread."""
+        try:
+            call(HOST, self.plan.port, "PING")
+            info = call(HOST, self.plan.port, "CLUSTER", "INFO")
+        except (UnreachableError, NodeError):
+            return False
+        assert isinstance(info, bytes)
+        fields = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
+        return fields.get("cluster_state") == "ok" and int(fields.get("cluster_known_nodes", "0")) >= members
+
+    def last_words(self) -> str:
+        """Why it ended: its own error line, else the last line of its log."""
+        with self.plan.log.open("rb") as log:
+            log.seek(self._log_start)
+            lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+        errors = [line.removeprefix("ringwise: ") for line in lines if line.startswith("ringwise: ")]
+        return (errors or lines or ["it said nothing"])[-1]
+
+
+class Supervisor:
+    """All the nodes of a plan, and the socket that `dev start` and `dev stop` talk to."""
+
+    def __init__(self, plan: Plan, options: list[str], tell: Callable[[str], None]) -> None:
+        self._plan = plan
+        self._tell = tell
+        self._nodes = {node.number: NodeProcess(node, self._arguments(node, options)) for node in plan.nodes()}
+        self._watchers: set[asyncio.Task[None]] = set()
+        self._stop = asyncio.Event()
+        self._lock: IO[bytes] | None = None
+
+    async def run(self, welcome: Callable[[list[tuple[NodePlan, int]], float], str]) -> None:
+        """Start all, say so, and run until a signal; raises StartError, with nothing left running."""
+        self._claim_directory()
+        _check_ports(self._plan.nodes())
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._on_signal)
+        server = await self._listen()
+        try:
+            began = time.monotonic()
+            for node in self._nodes.values():
+                await self._start(node)
+            await self._until_ready(list(self._nodes.values()))
+            if not self._stop.is_set():
+                self._plan.state.formed = True
+                self._plan.save()
+                running = [(node.plan, node.pid or 0) for node in self._nodes.values()]
+                self._tell(welcome(running, time.monotonic() - began))
+                await self._stop.wait()
+        finally:
+            self._stop.set()
+            server.close()
+            (self._plan.directory / "dev.sock").unlink(missing_ok=True)
+            await asyncio.gather(*(node.stop() for node in self._nodes.values()))
+
+    def _on_signal(self) -> None:
+        if self._stop.is_set():
+            for node in self._nodes.values():  # asked twice: now
+                node.kill()
+        self._stop.set()
+
+    def _arguments(self, node: NodePlan, options: list[str]) -> list[str]:
+        join = self._plan.join_address(node)
+        return [
+            *("--name", node.name, "--data-dir", str(node.data_dir), "--host", HOST),
+            *("--port", str(node.port), "--http-port", str(node.http_port), "--peer-port", str(node.peer_port)),
+            *(("--join", join) if join is not None else ()),
+            *options,
+            "--stop-with-stdin",
+        ]
+
+    def _claim_directory(self) -> None:
+        directory = self._plan.directory
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._lock = (directory / "dev.lock").open("ab")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._plan.save()
+        except BlockingIOError as error:
+            raise StartError(f"another 'ringwise dev' is running on {directory}") from error
+        except OSError as error:
+            raise StartError(f"cannot write to {directory}: {error.strerror}") from error
+
+    async def _start(self, node: NodeProcess) -> None:
+        await node.start()
+        watcher = asyncio.create_task(self._watch(node))
+        self._watchers.add(watcher)
+        watcher.add_done_callback(self._watchers.discard)
+
+    async def _watch(self, node: NodeProcess) -> None:
+        pid = node.pid
+        code = await node.wait()
+        if not node.stopping and not self._stop.is_set() and self._plan.state.formed:
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}: {node.last_words()}"
+            self._tell(f"{node.plan.name} (pid {pid}) {how}. Start it again: {start_command(self._plan, node.plan)}")
+
+    async def _until_ready(self, nodes: list[NodeProcess]) -> None:
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        waiting = list(nodes)
+        while waiting and not self._stop.is_set():
+            for node in nodes:
+                if node.pid is None:
+                    raise StartError(f"{node.plan.name} did not start: {node.last_words()}")
+            if time.monotonic() > deadline:
+                names = ", ".join(node.plan.name for node in waiting)
+                raise StartError(f"{names} not ready after {READY_TIMEOUT_S:.0f} s; see {waiting[0].plan.log}")
+            answers = await asyncio.gather(*(asyncio.to_thread(node.ready, self._plan.state.nodes) for node in waiting))
+            waiting = [node for node, ready in zip(waiting, answers, strict=True) if not ready]
+            if waiting:
+                await asyncio.sleep(POLL_S)
+
+    async def _listen(self) -> asyncio.Server:
+        # Bound by its name alone: the path of a socket may not exceed 107 bytes, that of a directory may.
+        listener = socket.socket(socket.AF_UNIX)
+        with contextlib.chdir(self._plan.directory):
+            Path("dev.sock").unlink(missing_ok=True)
+            listener.bind("dev.sock")
+        (self._plan.directory / "dev.sock").chmod(0o600)
+        return await asyncio.start_unix_server(self._answer, sock=listener)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            request = json.loads(await reader.readline())
+            try:
+                reply = {"text": await self._do(request["command"], request["node"])}
+            except StartError as error:
+                reply = {"error": str(error)}
+            writer.write(json.dumps(reply).encode() + b"\n")
+            await writer.drain()
+        except ConnectionError:
+            self._tell("a 'ringwise dev' command went away before its answer")
+        finally:
+            writer.close()
+
+    async def _do(self, command: str, number: int) -> str:
+        node = self._nodes.get(number)
+        if node is None:
+            raise StartError(f"there is no n{number}; the nodes are n1 to n{len(self._nodes)}")
+        name = node.plan.name
+        if command == "stop":
+            if node.pid is None:
+                raise StartError(f"{name} is not running")
+            await node.stop()
+            return f"{name} is stopped; start it again: {start_command(self._plan, node.plan)}"
+        if node.pid is not None:
+            raise StartError(f"{name} is running already (pid {node.pid})")
+        _check_ports([node.plan])
+        await self._start(node)
+        await self._until_ready([node])
+        return f"{name} is up: pid {node.pid}, port {node.plan.port}"
+
+
+def start_command(plan: Plan, node: NodePlan) -> str:
+    """What to type to start a node again."""
+    return f"{program()} dev start {node.number}{data_dir_option(plan)}"
+
+
+def program() -> str:
+    """The command as the user typed it."""
+    name = sys.argv[0]
+    return name if name.endswith("ringwise") else "ringwise"
+
+
+def data_dir_option(plan: Plan) -> str:
+    return "" if plan.directory == DIRECTORY else f" --data-dir {plan.directory}"
+
+
+def ask(directory: Path, command: str, node: int) -> str:
+    """Send a command to the supervisor that runs on a directory; its answer, or StartError."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            with contextlib.chdir(directory):
+                connection.connect("dev.sock")
+        except OSError as error:
+            raise StartError(f"no cluster is running on {directory}; start one with: {program()} dev") from error
+        connection.settimeout(READY_TIMEOUT_S + STOP_TIMEOUT_S)
+        try:
+            connection.sendall(json.dumps({"command": command, "node": node}).encode() + b"\n")
+            line = connection.makefile("rb").readline()
+        except OSError as error:
+            raise StartError(f"the cluster on {directory} does not answer: {error}") from error
+    if not line:
+        raise StartError(f"the cluster on {directory} stopped")
+    reply = json.loads(line)
+    if "error" in reply:
+        raise StartError(reply["error"])
+    return str(reply["text"])
+
+
+def _check_ports(nodes: list[NodePlan]) -> None:
+    for node in nodes:
+        for port in (node.port, node.http_port, node.peer_port):
+            with socket.socket() as listener:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    listener.bind((HOST, port))
+                    listener.listen(1)
+                except OSError as error:
+                    raise StartError(
+                        f"port {port}, for {node.name}, cannot be used: {error.strerror}; choose others with --port"
+                    ) from error

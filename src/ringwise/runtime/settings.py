@@ -1,0 +1,33 @@
+"""What one node is told at its start. Every setting is an option of `ringwise serve` and a key of its TOML file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+SYNC_MODES = ("periodic", "batch", "off")
+
+CLIENT_PORT = 7379
+HTTP_PORT = 8379
+PEER_PORT = 9379
+
+
+class StartError(Exception):
+    """A node or cluster cannot start; the message is one line that a user can act on."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    data_dir: Path
+    name: str
+    host: str = "127.0.0.1"
+    port: int = CLIENT_PORT
+    http_port: int = HTTP_PORT
+    peer_port: int = PEER_PORT
+    join: tuple[str, int] | None = None
+    sync: str = "periodic"
+    level: str = "quorum"
+    replicas: int = 3
+    memtable_mb: int = 64
+    cache_mb: int = 256
+    stop_with_stdin: bool = False  # end when stdin does: nodes of `ringwise dev` do not outlive it
