@@ -1,0 +1,226 @@
+"""What a history must satisfy, whatever happened in it.
+
+    lost       an acknowledged write is covered by what `all` reads at the end, and shown unless something that had seen
+               it is (V1)
+    ghost      what was refused is nowhere: a refusal means certainly not applied
+    siblings   what is shown are exactly the concurrent versions, against the model (V1)
+    converged  after one read of each key at `all`, its owners hold the same bytes
+    shadowed   a SET is stamped above every write acknowledged before it began, where W + W > N (V5); of one session or
+               of two
+    blind      a DEL or SET … GET has seen every write acknowledged before it began, where R + W > N (V5)
+    stale      a read's context covers every write acknowledged before it began, where R + W > N
+    value      a plain GET shows no value that was overwritten for good before it began, where W + W > N and R + W > N
+               (V6)
+    backwards  a read at `strong` covers what an earlier one at `strong` covered (R3)
+    epoch      no two documents for one epoch (T3); noted while the history runs
+
+Each check is a function from what was recorded to violations, and believes nothing but the history, the witness of
+issued dots and the records left at the end.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ringwise.core import record
+from ringwise.core.versions import Context
+from ringwise.sim.history import READS, History, Operation, Vector
+from ringwise.sim.model import Issue, Key, Witness, show_dot
+
+N = 3
+
+
+@dataclass(frozen=True)
+class Violation:
+    check: str
+    key: bytes
+    what: str
+    operations: tuple[int, ...] = ()  # those to look at first
+
+    def __str__(self) -> str:
+        return f"{self.check}: {self.key.decode()}: {self.what}" if self.key else f"{self.check}: {self.what}"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """One key when all is healed and it was read once at `all`."""
+
+    key: bytes
+    reading: Operation
+    replicas: dict[str, bytes]  # by owner: the record it holds
+
+
+def check(history: History, witness: Witness, endings: list[Ending]) -> list[Violation]:
+    """Every violation, in the order of the list above."""
+    by_key: dict[bytes, list[Operation]] = {}
+    for operation in history.operations:
+        by_key.setdefault(operation.key, []).append(operation)
+    violations = [Violation("dots", key, what) for key, what in witness.violations]
+    for ending in endings:
+        versions = witness.key(ending.key)
+        violations += check_ending(ending, by_key.get(ending.key, []), versions)
+    for key, operations in by_key.items():
+        violations += check_order(key, operations, witness.key(key))
+    return violations
+
+
+def check_ending(ending: Ending, operations: list[Operation], versions: Key) -> Iterator[Violation]:
+    """lost, ghost, siblings, converged."""
+    key, reading = ending.key, ending.reading
+    if reading.outcome != "ok":
+        yield Violation("lost", key, f"cannot be read at `all` after healing: {reading.error}", (reading.number,))
+        return
+    held = set(ending.replicas.values())
+    if len(held) > 1:
+        states = ", ".join(f"{name} {show_record(replica)}" for name, replica in sorted(ending.replicas.items()))
+        yield Violation("converged", key, f"its owners differ: {states}", (reading.number,))
+    covered = vector_of(reading)
+    for replica in sorted(held):
+        if replica and dict(record.decode(replica).context) != covered:
+            yield Violation("converged", key, f"an owner holds {show_record(replica)}, read was {show_vector(covered)}")
+    for operation in operations:
+        issues = issues_of(operation, versions)
+        applied = [issue for issue in issues if covers(covered, issue)]
+        if operation.outcome == "ok" and operation.writes and not applied and (issues or operation.kind != "delete"):
+            yield Violation("lost", key, f"acknowledged and gone: {operation}", (operation.number,))
+        if operation.outcome == "refused" and applied:
+            yield Violation("ghost", key, f"refused and yet applied: {operation}", (operation.number,))
+    shown = sorted(set(reading.siblings))
+    expected = sorted({issue.value for issue in versions.visible(covered) if not issue.tombstone})
+    if shown != expected:
+        yield Violation("siblings", key, f"shown {shown}, while the concurrent ones are {expected}", (reading.number,))
+    for replica in sorted(held):
+        dots = {(sibling.actor, sibling.counter) for sibling in record.decode(replica).siblings} if replica else set()
+        concurrent = {issue.dot for issue in versions.visible(covered)}
+        if dots != concurrent:
+            surplus, missing = sorted(dots - concurrent), sorted(concurrent - dots)
+            text = f"held but superseded: {[*map(show_dot, surplus)]}, concurrent but gone: {[*map(show_dot, missing)]}"
+            yield Violation("siblings", key, text, (reading.number,))
+
+
+def check_order(key: bytes, operations: list[Operation], versions: Key) -> Iterator[Violation]:
+    """shadowed, blind, stale, value, backwards: what began after an acknowledged write had ended."""
+    writes = [(operation, issues_of(operation, versions)) for operation in operations if operation.writes]
+    writes = [(write, issues) for write, issues in writes if write.outcome == "ok" and issues]
+    strong: list[tuple[Operation, Vector]] = []
+    for operation in operations:
+        if operation.outcome != "ok":
+            continue
+        earlier = [(write, issues) for write, issues in writes if write.before(operation)]
+        if operation.kind == "set":
+            yield from _shadowed(key, operation, earlier, versions)
+        elif operation.kind in ("update", "delete"):
+            yield from _blind(key, operation, earlier, versions)
+        elif operation.kind == "inspect":
+            covered = vector_of(operation)
+            yield from _stale(key, operation, earlier, covered)
+            if operation.level == "strong":
+                for other, before in strong:
+                    if other.before(operation) and any(covered.get(actor, 0) < n for actor, n in before.items()):
+                        text = f"{operation} covers {show_vector(covered)}, an earlier one {show_vector(before)}"
+                        yield Violation("backwards", key, text, (other.number, operation.number))
+                strong.append((operation, covered))
+        if operation.kind == "get" or (operation.kind == "update" and operation.found is not None):
+            yield from _value(key, operation, earlier, operations, versions)
+
+
+def stale_reads(history: History, witness: Witness) -> list[Operation]:
+    """Reads, at whatever level, that miss an acknowledged write that had ended before they began."""
+    writes = [operation for operation in history.operations if operation.writes and operation.outcome == "ok"]
+    found = []
+    for reading in history.operations:
+        if reading.kind == "inspect" and reading.outcome == "ok":
+            covered = vector_of(reading)
+            versions = witness.key(reading.key)
+            for write in writes:
+                if write.key == reading.key and write.before(reading):
+                    issues = issues_of(write, versions)
+                    if issues and not any(covers(covered, issue) for issue in issues):
+                        found.append(reading)
+                        break
+    return found
+
+
+def _shadowed(
+    key: bytes, operation: Operation, earlier: list[tuple[Operation, list[Issue]]], versions: Key
+) -> Iterator[Violation]:
+    issues = issues_of(operation, versions)
+    if not issues:
+        return
+    stamp = max(issue.stamp for issue in issues)
+    for write, written in earlier:
+        if write.w + operation.w > N and min(issue.stamp for issue in written) >= stamp:
+            yield Violation("shadowed", key, f"{operation} is stamped below {write}", (write.number, operation.number))
+
+
+def _blind(
+    key: bytes, operation: Operation, earlier: list[tuple[Operation, list[Issue]]], versions: Key
+) -> Iterator[Violation]:
+    for issue in issues_of(operation, versions):
+        for write, written in earlier:
+            if operation.r + write.w > N and not any(issue.saw(each.dot) for each in written):
+                text = f"{operation} did not take in {write}"
+                yield Violation("blind", key, text, (write.number, operation.number))
+
+
+def _stale(
+    key: bytes, operation: Operation, earlier: list[tuple[Operation, list[Issue]]], covered: Vector
+) -> Iterator[Violation]:
+    for write, issues in earlier:
+        if operation.r + write.w > N and not any(covers(covered, issue) for issue in issues):
+            yield Violation("stale", key, f"{operation} misses {write}", (write.number, operation.number))
+
+
+def _value(
+    key: bytes,
+    reading: Operation,
+    earlier: list[tuple[Operation, list[Issue]]],
+    operations: list[Operation],
+    versions: Key,
+) -> Iterator[Violation]:
+    """The newest version (V6) of what must be known: what was answered is that, or stamped above it."""
+    known = [(max(issue.stamp for issue in issues), write) for write, issues in earlier if reading.r + write.w > N]
+    if not known:
+        return
+    stamp, newest = max(known, key=lambda pair: pair[0])
+    if reading.found is None:
+        tombstones = [issue for issue in versions.issues.values() if issue.tombstone and issue.stamp >= stamp]
+        if not tombstones and newest.kind != "delete":
+            yield Violation("value", key, f"{reading} found nothing after {newest}", (newest.number, reading.number))
+        return
+    shown = versions.of_value(reading.found)
+    if not shown:
+        yield Violation("value", key, f"{reading} shows what nobody wrote", (reading.number,))
+    elif max(issue.stamp for issue in shown) < stamp:
+        by = next(operation for operation in operations if operation.value == reading.found)
+        text = f"{reading} shows {by}, which {newest} is stamped above"
+        yield Violation("value", key, text, (by.number, newest.number, reading.number))
+
+
+def issues_of(operation: Operation, versions: Key) -> list[Issue]:
+    """The dots under which a write is known: several, if it was issued once more (V5) or forwarded once more (R1)."""
+    if operation.kind in READS:
+        return []
+    if operation.kind == "delete":
+        return [versions.issues[operation.dot]] if operation.dot is not None else []
+    return versions.of_value(operation.value)
+
+
+def covers(covered: Vector, issue: Issue) -> bool:
+    return covered.get(issue.dot[0], 0) >= issue.dot[1]
+
+
+def vector_of(operation: Operation) -> Vector:
+    """What the reply's context covers."""
+    return dict(Context.parse(operation.token, operation.key).vector) if operation.token else {}
+
+
+def show_vector(vector: Vector) -> str:
+    return "{" + ", ".join(show_dot(dot) for dot in sorted(vector.items())) + "}"
+
+
+def show_record(held: bytes) -> str:
+    if not held:
+        return "nothing"
+    state = record.decode(held)
+    dots = ", ".join(show_dot((sibling.actor, sibling.counter)) for sibling in state.siblings)
+    return f"{show_vector(dict(state.context))} with [{dots}]"

@@ -1,0 +1,80 @@
+"""What clients asked and what they were told: the only things a checker may believe.
+
+An operation *ended before* another began when its reply had reached its client before the other was sent.  Its
+outcome is one of
+
+    ok        acknowledged at its level
+    refused   told as certain not to have been applied: it must never be seen
+    unknown   told as unknown, or the connection ended first: it may be seen, now, later or never
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Outcome = Literal["open", "ok", "refused", "unknown"]
+Dot = tuple[bytes, int]
+Vector = dict[bytes, int]  # an actor's counters, all of 1…n: what a context covers
+
+WRITES = frozenset({"set", "update", "put", "delete"})
+READS = frozenset({"get", "inspect"})
+
+
+@dataclass(slots=True)
+class Operation:
+    number: int
+    client: int
+    node: str  # that the client was connected to
+    kind: str  # set (blind), update (SET … GET, KEEPTTL), put (RW.PUT), delete (DEL), get (GET), inspect (RW.GET)
+    key: bytes
+    level: str
+    r: int
+    w: int
+    began_ms: float
+    value: bytes = b""  # written; unique in its history, so that it names the write
+    context: bytes = b""  # the token that was passed along
+    ended_ms: float = 0.0
+    outcome: Outcome = "open"
+    error: str = ""
+    found: bytes | None = None  # by get: the value; by update: the value before
+    siblings: list[bytes] = field(default_factory=list)  # by inspect
+    token: bytes = b""  # by inspect and put: the reply's context
+    deleted: bool = False  # by delete: it said that there was something
+    dot: Dot | None = None  # of a delete, whose value names nothing; the others are found by value
+
+    @property
+    def writes(self) -> bool:
+        return self.kind in WRITES
+
+    def before(self, other: "Operation") -> bool:
+        """Acknowledged before the other was sent."""
+        return self.outcome == "ok" and self.ended_ms < other.began_ms
+
+    def __str__(self) -> str:
+        told = {"get": self.found, "update": self.found, "inspect": self.siblings, "delete": self.deleted}.get(
+            self.kind
+        )
+        ended = f"{self.ended_ms:9.1f}" if self.ended_ms else "     open"
+        text = f"{self.began_ms:9.1f} to {ended}  c{self.client} at {self.node}  {self.kind} {self.key.decode()}"
+        if self.value:
+            text += f" = {self.value.decode()}"
+        text += f"  {self.level}  {self.outcome}"
+        if self.error:
+            text += f" ({self.error})"
+        if told is not None and self.outcome == "ok":
+            text += f"  -> {told!r}"
+        return text
+
+
+@dataclass(slots=True)
+class History:
+    operations: list[Operation] = field(default_factory=list)
+    faults: list[tuple[float, str]] = field(default_factory=list)  # when the nemesis did what
+
+    def of_key(self, key: bytes) -> list[Operation]:
+        return [operation for operation in self.operations if operation.key == key]
+
+    @property
+    def acknowledged_share(self) -> float:
+        if not self.operations:
+            return 0.0
+        return sum(operation.outcome == "ok" for operation in self.operations) / len(self.operations)

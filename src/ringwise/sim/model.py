@@ -1,0 +1,129 @@
+"""The obvious model of versions: every dot that was ever issued, with what its writer had seen. Sets, no merging.
+
+A `Witness` stands where nodes issue dots and where they store records.  From what it noted, `Key.visible` says which
+versions of a key must be shown by whoever knows a given set of dots: those that no other known version had seen
+(Almeida et al. 2014, causal histories).  The store computes the same from clocks, merges and repairs; the checker
+compares the two.
+
+Noticed at once, since they can never be right:
+- V2  the same dot for two different writes;
+- V2  a counter that leaves a gap, so that a vector would cover a dot that does not exist;
+- V1  a version whose stamp is not above everything that it covers.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ringwise.core import keys, record
+from ringwise.core.versions import Context
+from ringwise.sim.history import Dot, Vector
+
+
+@dataclass(slots=True)
+class Issue:
+    """One dot, as it was issued."""
+
+    dot: Dot
+    node: str
+    at_ms: float
+    stamp: int
+    tombstone: bool
+    value: bytes
+    seen: Vector  # what the write superseded
+
+    def saw(self, dot: Dot) -> bool:
+        return self.seen.get(dot[0], 0) >= dot[1]
+
+    def __str__(self) -> str:
+        what = "a tombstone" if self.tombstone else self.value.decode()
+        seen = ", ".join(show_dot(dot) for dot in sorted(self.seen.items()))
+        stamp = f"{self.stamp >> 16}.{self.stamp & 0xFFFF}"
+        issued = f"{self.at_ms:9.1f} {self.node} issues {show_dot(self.dot)} stamp {stamp}"
+        return f"{issued} for {what}, seen: {seen or 'nothing'}"
+
+
+@dataclass(slots=True)
+class Key:
+    issues: dict[Dot, Issue] = field(default_factory=dict)
+
+    def known(self, covered: Vector) -> list[Issue]:
+        return [issue for dot, issue in self.issues.items() if covered.get(dot[0], 0) >= dot[1]]
+
+    def visible(self, covered: Vector) -> list[Issue]:
+        """The versions that nothing else among the covered ones has seen."""
+        known = self.known(covered)
+        return [issue for issue in known if not any(other.saw(issue.dot) for other in known if other is not issue)]
+
+    def of_value(self, value: bytes) -> list[Issue]:
+        return [issue for issue in self.issues.values() if issue.value == value and not issue.tombstone]
+
+
+class Witness:
+    def __init__(self, now_ms: Callable[[], float]) -> None:
+        self._now_ms = now_ms
+        self.keys: dict[bytes, Key] = {}
+        self.violations: list[tuple[bytes, str]] = []  # (key, what)
+        self._fresh: dict[bytes, Issue] = {}  # issued and not yet stored anywhere: the key is not known before
+        self._known: dict[bytes, set[bytes]] = {}  # records that were looked at, by row key
+
+    def key(self, key: bytes) -> Key:
+        found = self.keys.get(key)
+        if found is None:
+            found = self.keys[key] = Key()
+        return found
+
+    def issued(self, node: str, node_id: bytes, old: bytes, new: bytes, context: Context | None) -> None:
+        """A node made `new` of `old`, for a write that had seen `context` (None: all of `old`)."""
+        before = dict(record.decode(old).context) if old else {}
+        seen = before if context is None else dict(context.vector)
+        for sibling in record.decode(new).siblings:
+            dot = sibling.actor, sibling.counter
+            if sibling.actor.startswith(node_id) and sibling.counter > before.get(sibling.actor, 0):
+                break
+        else:
+            raise AssertionError(f"{node} made a write without a new dot of its own")
+        self._fresh[new] = Issue(dot, node, self._now_ms(), sibling.stamp, sibling.tombstone, sibling.value, seen)
+
+    def stored(self, node: str, rkey: bytes, new: bytes) -> Issue | None:
+        """A node put a record into its memtable; returns what was issued for it, if it is new."""
+        known = self._known.get(rkey)
+        if known is None:
+            known = self._known[rkey] = set()
+        if new in known:
+            return None
+        known.add(new)
+        key = keys.key_of(rkey)
+        history = self.key(key)
+        issue = self._fresh.pop(new, None)
+        if issue is not None:
+            self._enter(key, history, issue)
+        for sibling in record.decode(new).siblings:
+            dot = sibling.actor, sibling.counter
+            first = history.issues.get(dot)
+            if first is None:
+                self._violated(key, f"{node} stores {show_dot(dot)}, which nobody issued")
+            elif (first.stamp, first.value, first.tombstone) != (sibling.stamp, sibling.value, sibling.tombstone):
+                self._violated(key, f"{show_dot(dot)} names two writes: {first.value!r} and {sibling.value!r} (V2)")
+        return issue
+
+    def _enter(self, key: bytes, history: Key, issue: Issue) -> None:
+        dot = issue.dot
+        if dot in history.issues:
+            first = history.issues[dot]
+            self._violated(key, f"{show_dot(dot)} was issued twice, for {first.value!r} and {issue.value!r} (V2)")
+            return
+        if dot[1] > 1 and (dot[0], dot[1] - 1) not in history.issues:
+            self._violated(key, f"{show_dot(dot)} was issued before its predecessor (V2)")
+        for other in history.known(issue.seen):
+            if other.stamp >= issue.stamp:
+                self._violated(key, f"{show_dot(dot)} covers {show_dot(other.dot)} but is not stamped above it (V1)")
+        history.issues[dot] = issue
+
+    def _violated(self, key: bytes, what: str) -> None:
+        self.violations.append((key, what))
+
+
+def show_dot(dot: Dot) -> str:
+    """Node, incarnation and key epoch of the actor, shortened, and the counter."""
+    actor = dot[0]
+    return f"{actor[:2].hex()}/{actor[6:8].hex()}/{int.from_bytes(actor[10:], 'big')}:{dot[1]}"

@@ -1,0 +1,325 @@
+"""Clients: Redis sessions that read, write, delete and pass contexts on, at every level, and lose their nodes.
+
+A client sends a volley of one to three commands, waits for the replies, thinks, and goes on; a *stampede* makes all
+clients turn to one key at once, which is where concurrency is.  A connection that dies, or answers nothing for
+`PATIENCE_MS`, is closed, and what was open on it has an unknown outcome; the client then connects to any node that is
+up.
+"""
+
+import random
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import hiredis
+
+from ringwise.sim.history import History, Operation
+from ringwise.sim.scheduler import Scheduler
+
+PATIENCE_MS = 6_000.0
+FAR_S = b"864000"  # an expiry that no history reaches: what matters here is that such a version is of the general form
+
+# (r, w) at N = 3, by level as a client names it.
+LEVELS: dict[str, tuple[int, int]] = {"one": (1, 1), "quorum": (2, 2), "all": (3, 3), "strong": (2, 2)}
+LEVELS |= {f"r={r},w={w}": (r, w) for r in (1, 2, 3) for w in (1, 2, 3)}
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What clients ask for: weights by kind and by level."""
+
+    kinds: tuple[tuple[str, float], ...] = (
+        ("set", 26),
+        ("update", 5),
+        ("put", 22),
+        ("delete", 7),
+        ("get", 16),
+        ("inspect", 24),
+    )
+    levels: tuple[tuple[str, float], ...] = (
+        ("quorum", 56),
+        ("one", 14),
+        ("all", 8),
+        ("strong", 12),
+        ("r=1,w=3", 4),
+        ("r=3,w=1", 3),
+        ("r=2,w=3", 3),
+    )
+    keys: int = 20
+    operations: int = 1_000
+    stampede: float = 0.25  # share of the volleys that start one
+
+
+class Connection(Protocol):
+    """A client's end of a connection to a node."""
+
+    def send(self, data: bytes) -> None: ...
+    def close(self) -> None: ...
+
+
+class Server(Protocol):
+    """A node as clients see it."""
+
+    name: str
+    up: bool
+
+    def connect(self, client: "Client") -> Connection: ...
+
+
+class Client:
+    """One session's worth of requests at a time, all of them noted in the history."""
+
+    def __init__(self, number: int, workload: "Workload", rng: random.Random) -> None:
+        self.number = number
+        self.replies = hiredis.Reader()
+        self.open: deque[list[Operation]] = deque()  # by command, as sent
+        self._workload = workload
+        self._rng = rng
+        self._connection: Connection | None = None
+        self._node = ""
+        self._volley = 0
+        self._tokens: dict[bytes, list[bytes]] = {}  # by key: contexts read, oldest first
+
+    # What the network calls.
+
+    def received(self, data: bytes) -> None:
+        self.replies.feed(data)
+        while self.open:
+            reply = self.replies.gets()
+            if reply is False:
+                return
+            for operation, part in _shares(self.open.popleft(), reply):
+                self._answered(operation, part)
+        self._workload.rest(self)
+
+    def disconnected(self, why: str) -> None:
+        if self._connection is None:
+            return
+        self._connection = None
+        self.replies = hiredis.Reader()
+        for operations in self.open:
+            for operation in operations:
+                operation.outcome = "unknown"
+                operation.error = why
+        self.open.clear()
+        self._workload.rest(self)
+
+    # What the workload calls.
+
+    @property
+    def idle(self) -> bool:
+        return not self.open
+
+    def send(self, key: bytes | None = None) -> None:
+        """A volley, of which the first command is on that key."""
+        if self._connection is None and not self._reconnect():
+            self._workload.rest(self)
+            return
+        rng = self._rng
+        requests = []
+        for _ in range(rng.choice((1, 1, 1, 2, 3))):
+            operations, request = self._draw(key if key is not None else self._workload.any_key())
+            self.open.append(operations)
+            requests.append(request)
+            key = None if rng.random() < 0.7 else key
+        self._volley += 1
+        self._workload.scheduler.after(PATIENCE_MS, self._impatient, self._volley)
+        assert self._connection is not None
+        self._connection.send(b"".join(requests))
+
+    def ask(self, server: Server, kind: str, key: bytes, level: str) -> Operation:
+        """One command at one node, for the checks at the end of a history."""
+        if self._connection is None or self._node != server.name:
+            self.leave()
+            self._connection, self._node = server.connect(self), server.name
+        operation = self._begin(kind, key, level)
+        self.open.append([operation])
+        self._connection.send(_command(b"RW.AT", level.encode(), *_words(operation, b"")))
+        return operation
+
+    def leave(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _impatient(self, volley: int) -> None:
+        if self.open and volley == self._volley and self._connection is not None:
+            self._connection.close()
+            self.disconnected("no answer")
+
+    def _reconnect(self) -> bool:
+        servers = [server for server in self._workload.servers if server.up]
+        if not servers:
+            return False
+        server = self._rng.choice(servers)
+        self._connection, self._node = server.connect(self), server.name
+        return True
+
+    def _draw(self, key: bytes) -> tuple[list[Operation], bytes]:
+        rng, workload = self._rng, self._workload
+        kind = workload.any_kind()
+        level = workload.any_level()
+        if kind == "get" and rng.random() < 0.2:
+            keys = sorted({key, workload.any_key(), workload.any_key()})
+            operations = [self._begin("get", each, level) for each in keys]
+            return operations, _command(b"RW.AT", level.encode(), b"MGET", *keys)
+        operation = self._begin(kind, key, level)
+        option = b""
+        if kind == "set" and rng.random() < 0.15:
+            option = b"EX"
+        elif kind == "update":
+            option = rng.choice((b"GET", b"KEEPTTL"))
+        elif kind == "put":
+            tokens = self._tokens.get(key, [])
+            draw = rng.random()
+            if tokens and draw < 0.85:  # mostly what was read last, sometimes something older: then siblings come about
+                operation.context = tokens[-1] if draw < 0.55 else rng.choice(tokens)
+        words = _words(operation, option)
+        if level == workload.default_level and rng.random() < 0.5:
+            return [operation], _command(*words)
+        return [operation], _command(b"RW.AT", level.encode(), *words)
+
+    def _begin(self, kind: str, key: bytes, level: str) -> Operation:
+        r, w = LEVELS[level]
+        workload = self._workload
+        operations = workload.history.operations
+        number = len(operations)
+        operation = Operation(number, self.number, self._node, kind, key, level, r, w, workload.scheduler.now_ms)
+        if kind in ("set", "update", "put"):
+            operation.value = b"%s.%d" % (key, number)
+        operations.append(operation)
+        return operation
+
+    def _answered(self, operation: Operation, reply: Any) -> None:
+        operation.ended_ms = self._workload.scheduler.now_ms
+        if isinstance(reply, Exception):
+            operation.error = str(reply)
+            operation.outcome = "unknown" if operation.error.startswith("UNKNOWN") else "refused"
+            return
+        operation.outcome = "ok"
+        if operation.kind == "get":
+            operation.found = reply
+        elif operation.kind == "update":
+            operation.found = reply if isinstance(reply, bytes) and reply != b"OK" else None
+        elif operation.kind == "delete":
+            operation.deleted = bool(reply)
+        elif operation.kind == "put":
+            operation.token = read_put_reply(reply)
+        elif operation.kind == "inspect":
+            operation.siblings, operation.token = read_inspect_reply(reply)
+        if operation.token:
+            tokens = self._tokens.setdefault(operation.key, [])
+            tokens.append(operation.token)
+            del tokens[:-4]
+
+
+class Workload:
+    """Draws what clients do, and keeps them going until enough was asked."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        rng: random.Random,
+        mix: Mix,
+        servers: list[Server],
+        default_level: str,
+        clients: int,
+        until_ms: float,
+    ) -> None:
+        self.scheduler = scheduler
+        self.history = History()
+        self.servers = servers
+        self.default_level = default_level
+        self.mix = mix
+        self._rng = rng
+        self._keys = [b"k%d" % number for number in range(mix.keys)]
+        self._until_ms = until_ms
+        self._kinds = [kind for kind, _ in mix.kinds], [weight for _, weight in mix.kinds]
+        self._levels = [level for level, _ in mix.levels], [weight for _, weight in mix.levels]
+        self.clients = [Client(number, self, rng) for number in range(clients)]
+        self._resting: set[int] = set()  # clients that have a wake-up call already
+        # Volleys of 1.6 commands on average, spread over the time, stampedes included.
+        volleys = mix.operations / 1.6 / clients / (1 + mix.stampede * (clients - 1) / clients)
+        self._thinking_ms = (until_ms - scheduler.now_ms) / volleys * 0.85
+
+    @property
+    def keys(self) -> list[bytes]:
+        return self._keys
+
+    def start(self) -> None:
+        for client in self.clients:
+            self.rest(client)
+
+    def rest(self, client: Client) -> None:
+        """The client has all its replies, or none will come: it thinks, then goes on."""
+        if client.number not in self._resting and client.idle:
+            self._resting.add(client.number)
+            self.scheduler.after(self._rng.expovariate(1.0) * self._thinking_ms, self._wake, client)
+
+    def any_key(self) -> bytes:
+        return self._rng.choice(self._keys)
+
+    def any_kind(self) -> str:
+        return self._rng.choices(*self._kinds)[0]
+
+    def any_level(self) -> str:
+        return self._rng.choices(*self._levels)[0]
+
+    def _wake(self, client: Client) -> None:
+        self._resting.discard(client.number)
+        if self.scheduler.now_ms >= self._until_ms:
+            return
+        if self._rng.random() >= self.mix.stampede:
+            self._go(client, None)
+            return
+        key = self.any_key()
+        for each in self.clients:
+            self.scheduler.after(self._rng.random() * 3, self._go, each, key)
+
+    def _go(self, client: Client, key: bytes | None) -> None:
+        if client.idle:
+            client.send(key)
+
+
+def _words(operation: Operation, option: bytes) -> Iterator[bytes]:
+    key = operation.key
+    match operation.kind:
+        case "get":
+            yield from (b"GET", key)
+        case "inspect":
+            yield from (b"RW.GET", key)
+        case "delete":
+            yield from (b"DEL", key)
+        case "put":
+            yield from (b"RW.PUT", key, operation.value)
+            if operation.context:
+                yield from (b"CONTEXT", operation.context)
+        case _:
+            yield from (b"SET", key, operation.value)
+            if option == b"EX":
+                yield from (b"EX", FAR_S)
+            elif option:
+                yield option
+
+
+def _command(*words: bytes) -> bytes:
+    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+
+
+def _shares(operations: list[Operation], reply: Any) -> Iterator[tuple[Operation, Any]]:
+    """What a command's reply says about each of its operations."""
+    if len(operations) == 1 and operations[0].kind != "get":
+        yield operations[0], reply
+    elif isinstance(reply, list):
+        yield from zip(operations, reply, strict=True)
+    else:
+        yield from ((operation, reply) for operation in operations)
+
+
+def read_put_reply(reply: Any) -> bytes:
+    raise NotImplementedError
+
+
+def read_inspect_reply(reply: Any) -> tuple[list[bytes], bytes]:
+    raise NotImplementedError
