@@ -1,0 +1,138 @@
+"""What can go wrong with a request, in words a user can act on.
+
+Whoever gets an error for a write asks one question: may I send it again? So there are two families.
+
+* `Refused`: the operation was certainly **not** applied, anywhere. Sending it again is safe.
+* `UnknownOutcome`: some replica may hold the write, and repair may yet complete it: there is no rollback in a store
+  without a leader. Read before sending it again, unless writing twice does no harm.
+
+`code` is the first word of the Redis error reply; the message names the limit that was hit and what to do.
+Errors here are of the world (peers, disks, clients); mistakes in this program are assertions.
+"""
+
+from typing import ClassVar
+
+
+class Failure(Exception):  # noqa: N818 (the field says QuorumNotReached, not QuorumNotReachedError)
+    """Any answer other than the result. `str(failure)` is the message, `reply()` the whole error line."""
+
+    code: ClassVar[str] = "ERR"
+
+    def reply(self) -> str:
+        return f"{self.code} {self}"
+
+
+class Refused(Failure):
+    """Certainly not applied by anyone; safe to send again."""
+
+
+class QuorumNotReached(Refused):
+    """Too few owners answered a read, or too few could be reached before a write was sent to any of them (R1)."""
+
+    code = "NOQUORUM"
+
+    def __init__(self, needed: int, acknowledged: int) -> None:
+        super().__init__(
+            f"{acknowledged} of {needed} needed owners answered, nothing was changed; "
+            "try again, or ask for a lower consistency level"
+        )
+        self.needed = needed
+        self.acknowledged = acknowledged
+
+
+class UnknownOutcome(Failure):
+    """A write reached fewer owners than asked for, in time; it may still surface."""
+
+    code = "UNKNOWN"
+
+    def __init__(self, needed: int, acknowledged: int, detail: str = "") -> None:
+        because = f" ({detail})" if detail else ""
+        super().__init__(
+            f"outcome: {acknowledged} of {needed} needed owners acknowledged the write{because}; "
+            "it may have been applied and may still surface, so read before writing again"
+        )
+        self.needed = needed
+        self.acknowledged = acknowledged
+
+
+class Overloaded(Refused):
+    """A queue is at its limit: an immediate refusal rather than a growing latency (section 8)."""
+
+    code = "TRYAGAIN"
+
+    def __init__(self, queue: str, limit: int) -> None:
+        super().__init__(f"the {queue} queue is full ({limit}), nothing was changed; try again after a pause")
+        self.queue = queue
+        self.limit = limit
+
+
+class WritesStopped(Refused):
+    """The commit log failed a write or a sync: this node writes nothing more until it is restarted (S3)."""
+
+    code = "READONLYNODE"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"this node's commit log failed ({reason}) and takes no writes until it is restarted")
+
+
+class NotReady(Refused):
+    """The node has no topology document yet, or the cluster is not formed (T3)."""
+
+    code = "CLUSTERDOWN"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason}; try again once the cluster has formed")
+
+
+class KeyTooLong(Refused):
+    def __init__(self, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(f"the key has {size_bytes} bytes, the limit is {limit_bytes}; use a shorter key")
+
+
+class ValueTooLong(Refused):
+    def __init__(self, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(f"the value has {size_bytes} bytes, the limit is {limit_bytes}; split it over several keys")
+
+
+class UnknownLevel(Refused):
+    def __init__(self, text: str) -> None:
+        super().__init__(f"unknown consistency level {text!r}; use one, quorum, all, strong, or r=<n>,w=<n>")
+
+
+class ImpossibleLevel(Refused):
+    def __init__(self, level: str, asked: int, copies: int) -> None:
+        super().__init__(
+            f"consistency level {level} needs {asked} owners and the key has {copies}; ask for at most {copies}"
+        )
+
+
+class BadContext(Refused):
+    """A context token that this cluster did not hand out for this key, or that was cut or altered on the way."""
+
+    code = "BADCONTEXT"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason}; pass back, unchanged, the context of a read of the same key")
+
+
+class StampTooFar(Refused):
+    """A stamp beyond the maximum clock offset: one such write would shadow everybody's for that long (V1, V7)."""
+
+    code = "CLOCKSKEW"
+
+    def __init__(self, ahead_ms: int, limit_ms: int) -> None:
+        super().__init__(
+            f"a stamp lies {ahead_ms} ms ahead of this node's clock, the limit is {limit_ms} ms; "
+            "set the clocks of all nodes (NTP)"
+        )
+        self.ahead_ms = ahead_ms
+        self.limit_ms = limit_ms
+
+
+class RecordDamaged(Failure):
+    """A stored or received record whose checksum or shape is wrong; it is fetched from another replica (S4)."""
+
+    code = "DAMAGED"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"damaged record: {reason}; another replica still has it")

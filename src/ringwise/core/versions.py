@@ -1,0 +1,302 @@
+"""Versions: dotted version vector sets (Almeida, Baquero, Goncalves, Preguica, Fonte 2014), V1, V2, V3, V6.
+
+A record is a set of *seen* dots (its context) and the versions that still live, each under the dot of the put that made
+it. A dot that is seen and not alive was replaced. From this everything follows:
+
+* A **put** with a client's context C drops the siblings whose dot C has seen, keeps the others, adds C to what is seen,
+  and adds the new version under a new dot. A plain `SET` is the put whose context is all its coordinator holds.
+* A **merge** unites what both sides have seen; a version survives unless one side has seen it and no longer has it.
+
+    seen {A:1} live A:1  ── put at B by a client that saw A:1 ──▶    seen {A:1,B:1} live B:1        overwritten
+    seen {A:1} live A:1  ── put at B by a client that saw nothing ──▶ seen {A:1,B:1} live A:1, B:1  siblings
+
+Invariants
+* Merge is commutative, associative and idempotent, byte for byte, and b"" is its neutral element.
+* *A dot is never issued twice* (V2). The actor is (node, incarnation, key epoch): the incarnation is renewed by the
+  caller whenever a tail of the log may be missing; a new key epoch is taken when the record at hand does not show this
+  incarnation's own counter, or a client has seen more of it than the record shows (the clock is then not intact), or
+  the counter is at its end. **The caller stores each result before it asks for the next dot of that key.**
+* A version is stamped above everything its context covers (V1): `put` and `write` raise a stamp that is not. So the
+  greatest stamp of the living versions is the greatest of all ever seen, and `max_stamp` need not look further.
+
+The hot functions (`put`, `value_of`, and `merge` where one side is simply newer) work on slices of plain records, and
+give exactly the bytes that decode, compute, encode would: `tests/core/test_versions.py` holds them to it. Other modules
+call these functions through the module (`versions.merge`), so that tests can put deliberate faults in their place.
+"""
+
+from collections import Counter
+
+import msgspec
+from xxhash import xxh3_64_digest
+
+from ringwise.core import record as records
+from ringwise.core.context import Context, Seen
+from ringwise.core.record import (
+    COUNT_AT,
+    COUNTER_AT,
+    COUNTER_MAX,
+    DOT_AT,
+    ENTRY_BYTES,
+    FORM_AT,
+    OTHERS_AT,
+    PLAIN,
+    PLAIN_ACTORS_MAX,
+    STAMP_AT,
+    Dot,
+    Record,
+    Sibling,
+    entries,
+)
+
+__all__ = [
+    "Context",
+    "DotSource",
+    "Write",
+    "alarms",
+    "context_of",
+    "covers",
+    "live",
+    "max_stamp",
+    "merge",
+    "newest",
+    "siblings",
+    "value_of",
+]
+
+alarms: Counter[str] = Counter()
+"""Things that must be impossible. `dot_collision`: one dot with two contents was seen (basho/riak_kv#814)."""
+
+_COUNTER_END = COUNTER_MAX.to_bytes(4, "big")
+_FIRST = b"\0\0\0\1"
+
+
+class Write(msgspec.Struct, frozen=True):
+    """A put: the new version, and what its writer had seen (None: all that the coordinator holds)."""
+
+    value: bytes
+    content_type: str = ""
+    flags: int = 0
+    expiry_ms: int = 0
+    tombstone: bool = False
+    context: Context | None = None
+
+
+class DotSource:
+    """Issues the dots of one node in one incarnation. `next_epoch` is stored at a clean stop and passed on."""
+
+    __slots__ = ("next_epoch", "prefix")
+
+    def __init__(self, node_id: bytes, incarnation: bytes, next_epoch: int = 1) -> None:
+        assert len(node_id) == 6 and len(incarnation) == 4
+        self.prefix = node_id + incarnation
+        self.next_epoch = next_epoch
+
+    def put(self, old: bytes, value: bytes, stamp: int) -> bytes:
+        """The record of a plain value that supersedes everything in `old`. Hot: bench with `python -m timeit`."""
+        stamp8 = stamp.to_bytes(8, "big")
+        if not old:
+            body = b"\1\1" + stamp8 + self._new_actor() + _FIRST + value
+            return xxh3_64_digest(body) + body
+        if old[FORM_AT] != PLAIN:
+            return self.write(old, Write(value), stamp)
+        if stamp8 <= old[STAMP_AT:DOT_AT]:
+            stamp8 = (int.from_bytes(old[STAMP_AT:DOT_AT], "big") + 1).to_bytes(8, "big")
+        end = DOT_AT + old[COUNT_AT] * ENTRY_BYTES
+        own_at = old.rfind(self.prefix, OTHERS_AT, end)  # the last in order of actors is the greatest epoch
+        if old.startswith(self.prefix, DOT_AT):
+            counter = old[COUNTER_AT:OTHERS_AT]
+            if own_at >= 0 or counter == _COUNTER_END:
+                return self.write(old, Write(value), stamp)
+            body = b"%b%b%b%b%b%b" % (
+                old[FORM_AT:STAMP_AT],
+                stamp8,
+                old[DOT_AT:COUNTER_AT],
+                (int.from_bytes(counter, "big") + 1).to_bytes(4, "big"),
+                old[OTHERS_AT:end],
+                value,
+            )
+            return xxh3_64_digest(body) + body
+        if own_at < 0:
+            if old[COUNT_AT] == PLAIN_ACTORS_MAX:
+                return self.write(old, Write(value), stamp)
+            count = old[COUNT_AT] + 1
+            dot = self._new_actor() + _FIRST
+            others = old[OTHERS_AT:end]
+        else:
+            counter_at = own_at + 16
+            counter = old[counter_at : own_at + ENTRY_BYTES]
+            if (own_at - OTHERS_AT) % ENTRY_BYTES or counter == _COUNTER_END:
+                return self.write(old, Write(value), stamp)
+            count = old[COUNT_AT]
+            dot = old[own_at:counter_at] + (int.from_bytes(counter, "big") + 1).to_bytes(4, "big")
+            others = old[OTHERS_AT:own_at] + old[own_at + ENTRY_BYTES : end]
+        # The old dot becomes an ordinary entry of the context, in its place.
+        entry = old[DOT_AT:OTHERS_AT]
+        at = 0
+        while at < len(others) and others[at : at + ENTRY_BYTES] < entry:
+            at += ENTRY_BYTES
+        body = b"\1%c%b%b%b%b%b%b" % (count, stamp8, dot, others[:at], entry, others[at:], value)
+        return xxh3_64_digest(body) + body
+
+    def write(self, old: bytes, write: Write, stamp: int) -> bytes:
+        """The record after a general put, which removes exactly what `write.context` has seen (None: all of `old`)."""
+        state = records.unpack(old)
+        seen = Seen(state)
+        covered = max([sibling.stamp for sibling in state.siblings], default=-1)
+        told = write.context
+        if told is None:
+            kept = []
+            actor, counter = self._next_dot(seen, Seen())
+        else:
+            client = Seen(told)
+            kept = unseen(state.siblings, client)
+            actor, counter = self._next_dot(seen, client)
+            covered = max(covered, told.stamp)
+            seen.add(client)
+        seen.add_dot(actor, counter)
+        kept.append(
+            Sibling(
+                actor,
+                counter,
+                max(stamp, covered + 1),
+                write.expiry_ms,
+                write.flags,
+                write.content_type,
+                write.tombstone,
+                write.value,
+            )
+        )
+        vector, cloud = seen.lists()
+        if len(kept) > 1:
+            kept.sort(key=records.order)
+        return records.encode(Record(vector, cloud, kept, state.world, state.kind))
+
+    def _next_dot(self, held: Seen, told: Seen) -> Dot:
+        """The dot after the greatest of this incarnation that the record shows, or the first of a new epoch (V2)."""
+        own = held.of_prefix(self.prefix)
+        intact = all(counter <= own.get(actor, 0) for actor, counter in told.of_prefix(self.prefix).items())
+        usable = [actor for actor, counter in own.items() if counter < COUNTER_MAX]
+        if intact and usable:
+            actor = max(usable)
+            return actor, own[actor] + 1
+        actor = self._new_actor()
+        while held.names(actor) or told.names(actor):
+            actor = self._new_actor()
+        return actor, 1
+
+    def _new_actor(self) -> bytes:
+        epoch = self.next_epoch
+        self.next_epoch = epoch + 1
+        return self.prefix + epoch.to_bytes(6, "big")
+
+
+def unseen(held: list[Sibling], client: Seen) -> list[Sibling]:
+    """The versions a put leaves standing: those its writer had not seen (V1)."""
+    return [sibling for sibling in held if not client.has(sibling.actor, sibling.counter)]
+
+
+def merge(a: bytes, b: bytes) -> bytes:
+    """The join of two states of a key (DVVS sync)."""
+    if a == b or not b:
+        return a
+    if not a:
+        return b
+    if a[FORM_AT] == PLAIN == b[FORM_AT]:
+        if supersedes(a, b):
+            return a
+        if supersedes(b, a):
+            return b
+    return records.encode(merge_states(records.decode(a), records.decode(b)))
+
+
+def supersedes(a: bytes, b: bytes) -> bool:
+    """Of two plain records: has a seen all that b has, b's value included, and does a's value live on?"""
+    vector_a: dict[bytes, int] = dict(entries.iter_unpack(a[DOT_AT : DOT_AT + a[COUNT_AT] * ENTRY_BYTES]))
+    vector_b: dict[bytes, int] = dict(entries.iter_unpack(b[DOT_AT : DOT_AT + b[COUNT_AT] * ENTRY_BYTES]))
+    actor = a[DOT_AT:COUNTER_AT]
+    if vector_b.get(actor, 0) >= vector_a[actor]:
+        return False
+    return all(vector_a.get(other, 0) >= counter for other, counter in vector_b.items())
+
+
+def merge_states(a: Record, b: Record) -> Record:
+    seen_a, seen_b = Seen(a), Seen(b)
+    kept = survivors(a, b, seen_b) | survivors(b, a, seen_a)
+    # One dot with two contents must be impossible. Both stay, so nothing is lost, and all replicas still agree.
+    alarms["dot_collision"] += len(kept) - len({(sibling.actor, sibling.counter) for sibling in kept})
+    seen_a.add(seen_b)
+    vector, cloud = seen_a.lists()
+    after = sorted(kept, key=records.order)
+    # A delta merged with a complete state is complete (V3); the world flag is sticky (V10).
+    return Record(vector, cloud, after, max(a.world, b.world), min(a.kind, b.kind))
+
+
+def survivors(mine: Record, other: Record, other_seen: Seen) -> set[Sibling]:
+    """Of my versions: those the other side also has, and those it has not seen."""
+    theirs = {(sibling.actor, sibling.counter) for sibling in other.siblings}
+    return {
+        sibling
+        for sibling in mine.siblings
+        if (sibling.actor, sibling.counter) in theirs or not other_seen.has(sibling.actor, sibling.counter)
+    }
+
+
+def covers(record: bytes, other: bytes) -> bool:
+    """Has `record` seen everything in `other`: would merging it change nothing?"""
+    return record == other or not other or (bool(record) and merge(record, other) == record)
+
+
+def value_of(record: bytes, wall_ms: int) -> bytes | None:
+    """What a plain `GET` answers (V6): the newest version's value, or None: never written, deleted or expired."""
+    if not record:
+        return None
+    if record[FORM_AT] == PLAIN:
+        return record[DOT_AT + record[COUNT_AT] * ENTRY_BYTES :]
+    sibling = live(record, wall_ms)
+    return None if sibling is None else sibling.value
+
+
+def live(record: bytes, wall_ms: int) -> Sibling | None:
+    """The newest version; if it is deleted or expired the key is absent, whatever older versions hold (V6)."""
+    sibling = newest(record)
+    return sibling if sibling is not None and is_live(sibling, wall_ms) else None
+
+
+def newest(record: bytes) -> Sibling | None:
+    """The version with the greatest (stamp, actor, counter), tombstones and expired ones included."""
+    found = records.unpack(record).siblings
+    if len(found) == 1:
+        return found[0]
+    return max(found, key=_age, default=None)
+
+
+def siblings(record: bytes, wall_ms: int) -> list[Sibling]:
+    """What `RW.GET` shows: all live versions, newest first; equal ones (value, type, flags, expiry) once (R1)."""
+    shown: dict[tuple[bytes, str, int, int], Sibling] = {}
+    for sibling in sorted(records.unpack(record).siblings, key=_age, reverse=True):
+        if is_live(sibling, wall_ms):
+            shown.setdefault((sibling.value, sibling.content_type, sibling.flags, sibling.expiry_ms), sibling)
+    return list(shown.values())
+
+
+def is_live(sibling: Sibling, wall_ms: int) -> bool:
+    return not sibling.tombstone and (not sibling.expiry_ms or wall_ms < sibling.expiry_ms)
+
+
+def context_of(record: bytes) -> Context:
+    """What a client that reads this record has seen: to be handed back with its next put of the key."""
+    state = records.unpack(record)
+    return Context(state.context, state.cloud, max_stamp(record))
+
+
+def max_stamp(record: bytes) -> int:
+    """The greatest stamp of anything the record has seen."""
+    if not record:
+        return 0
+    if record[FORM_AT] == PLAIN:
+        return int.from_bytes(record[STAMP_AT:DOT_AT], "big")
+    return max([sibling.stamp for sibling in records.unpack(record).siblings], default=0)
+
+
+def _age(sibling: Sibling) -> tuple[int, bytes, int, tuple[object, ...]]:
+    return sibling.stamp, sibling.actor, sibling.counter, records.order(sibling)
