@@ -18,16 +18,11 @@ _DIRECTORY = click.option(
 )
 
 
-class NodeNumber(click.ParamType):
-    """A node of the cluster: 2 or n2."""
-
-    name = "node"
-
-    def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        text = str(value).removeprefix("n")
-        if not text.isdigit():
-            self.fail(f"{value!r} is no node: say 2 or n2", param, ctx)
-        return int(text)
+def _node_number(text: str) -> int:
+    number = text.removeprefix("n")
+    if not number.isdigit():
+        raise click.BadParameter(f"{text!r} is no node: say 2 or n2")
+    return int(number)
 
 
 @click.group(invoke_without_command=True)
@@ -54,7 +49,7 @@ def dev(ctx: click.Context, nodes: int | None, port: int | None, data_dir: Path 
 
 
 @dev.command()
-@click.argument("node", type=NodeNumber())
+@click.argument("node", type=_node_number)
 @_DIRECTORY
 @click.pass_context
 def start(ctx: click.Context, node: int, data_dir: Path | None) -> None:
@@ -63,7 +58,7 @@ def start(ctx: click.Context, node: int, data_dir: Path | None) -> None:
 
 
 @dev.command()
-@click.argument("node", type=NodeNumber())
+@click.argument("node", type=_node_number)
 @_DIRECTORY
 @click.pass_context
 def stop(ctx: click.Context, node: int, data_dir: Path | None) -> None:

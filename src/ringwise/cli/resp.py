@@ -18,12 +18,14 @@ class NodeError(Exception):
     """The node's own error reply."""
 
 
-def call(host: str, port: int, *arguments: str | bytes, timeout_s: float = 2.0) -> Reply:
+def call(host: str, port: int, *arguments: str, timeout_s: float = 2.0) -> Reply:
     """The reply to one command; raises UnreachableError or NodeError."""
     try:
         with socket.create_connection((host, port), timeout_s) as connection:
             connection.settimeout(timeout_s)
-            connection.sendall(hiredis.pack_command(arguments))
+            words = [word.encode() for word in arguments]
+            parts = [b"$%d\r\n%b\r\n" % (len(word), word) for word in words]
+            connection.sendall(b"*%d\r\n" % len(parts) + b"".join(parts))
             reader = hiredis.Reader(protocolError=UnreachableError, replyError=NodeError)
             while True:
                 data = connection.recv(65536)

@@ -11,20 +11,11 @@ import click
 from ringwise.runtime.settings import CLIENT_PORT, HTTP_PORT, PEER_PORT, SYNC_MODES, Settings, StartError
 
 
-class HostPort(click.ParamType):
-    """HOST:PORT."""
-
-    name = "host:port"
-
-    def convert(
-        self, value: str | tuple[str, int], param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, int]:
-        if isinstance(value, tuple):
-            return value
-        host, _, port = value.rpartition(":")
-        if not host or not port.isdigit() or not 0 < int(port) < 65536:
-            self.fail(f"{value!r} is not HOST:PORT", param, ctx)
-        return host.strip("[]"), int(port)
+def _host_port(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise click.BadParameter(f"{text!r} is not HOST:PORT")
+    return host.strip("[]"), int(port)
 
 
 def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
@@ -70,7 +61,9 @@ PORT = click.IntRange(1, 65535)
 @click.option("--port", type=PORT, default=CLIENT_PORT, show_default=True, help="Redis protocol.")
 @click.option("--http-port", type=PORT, default=HTTP_PORT, show_default=True, help="HTTP.")
 @click.option("--peer-port", type=PORT, default=PEER_PORT, show_default=True, help="Other nodes.")
-@click.option("--join", type=HostPort(), help="Join the cluster of the node with this peer address.")
+@click.option(
+    "--join", type=_host_port, metavar="HOST:PORT", help="Join the cluster of the node with this peer address."
+)
 @click.option(
     "--sync",
     type=click.Choice(SYNC_MODES),

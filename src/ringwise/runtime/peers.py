@@ -5,8 +5,8 @@
 
 The first frame each way is a Hello. Only then is a dialled link given to the node (`link_up`); an accepted one the node
 sees through the messages that arrive on it. A link whose other end is somebody else than the document says, of another
-cluster, or silent, is closed and dialled again, after a pause that grows and is jittered so that members do not come back
-in step. An accepted Hello ends that pause: who dials us can be dialled.
+cluster, or silent, is closed and dialled again, after a pause that grows and is jittered, so that members do not come
+back in step. An accepted Hello ends that pause: who dials us can be dialled.
 
 A peer's send buffer is bounded (B3): past the bound a flush is refused, which counts as no answer.
 """

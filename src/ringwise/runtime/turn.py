@@ -33,7 +33,7 @@ class Background(Protocol):
 
 TICK_S = 0.010
 # A slice, and the pause after it while there is more: a flush then takes at most a third of the loop, which keeps up
-# with the fastest writers (a record costs about 3 µs to flush, 15 µs and more to write), and delays a request by a slice.
+# with the fastest writers (a record costs about 3 µs to flush, 15 µs and more to write), and delays a request by one.
 SLICE_MS = 1.0
 SLICE_PAUSE_S = 0.002
 
