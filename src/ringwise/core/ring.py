@@ -29,11 +29,8 @@ VIRTUAL_NODES_MIN = (
 
 def slot_of(key: bytes) -> int:
     """The slot of a key: crc16 (XMODEM) of the key, or of what stands in its first non-empty `{…}` (hashtag)."""
-    if b"{" in key:
-        start = key.index(b"{") + 1
-        end = key.find(b"}", start)
-        if end > start:
-            key = key[start:end]
+    if (start := key.find(b"{") + 1) and (end := key.find(b"}", start)) > start:
+        key = key[start:end]
     return crc_hqx(key, 0) & 16383
 
 
@@ -71,8 +68,8 @@ class Ring:
     def walk(self, slot: int) -> Iterator[int]:
         """Node numbers in the order met, once round the circle; a node is met once for each of its points."""
         start = self.first[slot]
-        yield from self.nodes[start:]
-        yield from self.nodes[:start]
+        yield from (self.nodes[index] for index in range(start, len(self.nodes)))
+        yield from (self.nodes[index] for index in range(start))
 
     def preference(self, slot: int, count: int) -> list[int]:
         """The first `count` distinct nodes met: Dynamo's plain preference list, blind to loads and racks."""

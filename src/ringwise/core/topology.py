@@ -1,8 +1,8 @@
 """The topology: who is a member, and who owns which slot; one agreed document with an epoch (design T2, T3, T5).
 
 Liveness is gossip's business; this is what has been *decided*. A `Document` is immutable; the next one comes from a
-change (`found`, `join`, `form`: pure functions) and counts once it is agreed upon (agreement.py). `Topology` is the view
-of the document in force that the hot path reads: arrays by slot, nothing to compute.
+change (`found`, `join`, `form`: pure functions) and counts once it is agreed upon (agreement.py). `Topology` is the
+view of the document in force that the hot path reads: arrays by slot, nothing to compute.
 
     document 7 -- join(member) --> document 8 -- agreed --> Topology.install() --> owners[slot], changed[slot]
 
@@ -32,8 +32,6 @@ MEMBERS_MAX = 1024  # a document of 1,000 members is about 250 KB: what a frame 
 VOTERS_MAX = 7  # three may be away; more voters would only make every change slower
 WEIGHT_MAX = 100.0  # 25,600 virtual nodes
 NAME_CHARACTERS_MAX = 64
-
-_SLOTS_FORMAT = f">{SLOTS}H"
 
 
 class TopologyTooNew(Exception):
@@ -120,10 +118,15 @@ class Document(msgspec.Struct, array_like=True, frozen=True):
             if found > FORMAT:
                 raise TopologyTooNew(found)
             document = _decoder.decode(data)
-            document.owners()
-            document.changed()
-        except (msgspec.MsgspecError, struct.error, IndexError, ValueError) as error:
+        except msgspec.MsgspecError as error:
             raise TopologyDamaged(f"not a topology document: {error}") from error
+        table = document.table
+        if len(table.slots) != 2 * SLOTS or max(document.list_numbers()) >= len(table.lists):
+            raise TopologyDamaged("the topology's table does not name a list for each slot")
+        if any(max(indexes(raw), default=0) >= len(document.members) for raw in table.lists):
+            raise TopologyDamaged("the topology's table names owners that are no members")
+        if sum(count for count, _ in table.changed) != SLOTS or min(count for count, _ in table.changed) < 0:
+            raise TopologyDamaged("the topology's table does not name an epoch for each slot")
         return document
 
     @property
@@ -140,23 +143,41 @@ class Document(msgspec.Struct, array_like=True, frozen=True):
     def lists(self) -> list[tuple[NodeId, ...]]:
         """The distinct preference lists."""
         ids = [member.id for member in self.members]
-        return [tuple(ids[index] for index in struct.unpack(f">{len(raw) // 2}H", raw)) for raw in self.table.lists]
+        return [tuple(ids[index] for index in indexes(raw)) for raw in self.table.lists]
+
+    def list_numbers(self) -> tuple[int, ...]:
+        """By slot: the index of its list in lists()."""
+        return indexes(self.table.slots)
 
     def owners(self) -> list[tuple[NodeId, ...]]:
         """By slot; equal lists are the same tuple object."""
         lists = self.lists()
-        return [lists[index] for index in struct.unpack(_SLOTS_FORMAT, self.table.slots)]
+        return [lists[number] for number in self.list_numbers()]
 
     def changed(self) -> list[int]:
         """By slot: the epoch of the last change of its owners."""
-        epochs = [epoch for count, epoch in self.table.changed for _ in range(count)]
-        if len(epochs) != SLOTS:
-            raise ValueError(f"epochs for {len(epochs)} slots")
+        epochs: list[int] = []
+        for count, epoch in self.table.changed:
+            epochs.extend([epoch] * count)
         return epochs
+
+
+def indexes(raw: bytes) -> tuple[int, ...]:
+    return struct.unpack(f">{len(raw) // 2}H", raw)
+
+
+def epoch_of(data: bytes) -> int:
+    """The epoch of an encoded document, without reading all of it."""
+    try:
+        return _head_decoder.decode(data).epoch
+    except msgspec.MsgspecError as error:
+        raise TopologyDamaged(f"not a topology document: {error}") from error
 
 
 class _Head(msgspec.Struct, array_like=True):
     format: int
+    cluster: bytes
+    epoch: int
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -185,12 +206,13 @@ class Topology:
         self.document = document
         self.epoch = document.epoch
         self.formed = document.formed
-        self.owners[:] = document.owners()
-        ordered = {owners: tuple(sorted(owners)) for owners in document.lists()}
-        self.sets[:] = sorted(set(ordered.values()))
-        number = {owners: index for index, owners in enumerate(self.sets)}
-        index_of = {owners: number[ids] for owners, ids in ordered.items()}
-        self.owner_set[:] = [index_of[owners] for owners in self.owners]
+        lists, numbers = document.lists(), document.list_numbers()
+        self.owners[:] = [lists[number] for number in numbers]
+        ordered = [tuple(sorted(owners)) for owners in lists]
+        self.sets[:] = sorted(set(ordered))
+        index_of = {owners: index for index, owners in enumerate(self.sets)}
+        set_of_list = [index_of[owners] for owners in ordered]
+        self.owner_set[:] = [set_of_list[number] for number in numbers]
         self.changed[:] = document.changed()
         self.changed_max = max(self.changed)
         self.members.clear()
@@ -309,7 +331,7 @@ def pack_table(members: Sequence[Member], owners: Sequence[tuple[NodeId, ...]], 
     slots = [number.setdefault(nodes, len(number)) for nodes in owners]
     lists = [struct.pack(f">{len(nodes)}H", *(index_of[node] for node in nodes)) for nodes in number]
     runs = [(sum(1 for _ in run), epoch) for epoch, run in groupby(changed)]
-    return Table(lists, struct.pack(_SLOTS_FORMAT, *slots), runs)
+    return Table(lists, struct.pack(f">{SLOTS}H", *slots), runs)
 
 
 _NO_TABLE = Table([], b"", [])
