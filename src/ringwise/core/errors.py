@@ -10,13 +10,11 @@ Whoever gets an error for a write asks one question: may I send it again? So the
 Errors here are of the world (peers, disks, clients); mistakes in this program are assertions.
 """
 
-from typing import ClassVar
 
-
-class Failure(Exception):  # noqa: N818 (the field says QuorumNotReached, not QuorumNotReachedError)
+class Failure(Exception):
     """Any answer other than the result. `str(failure)` is the message, `reply()` the whole error line."""
 
-    code: ClassVar[str] = "ERR"
+    code: str = "ERR"
 
     def reply(self) -> str:
         return f"{self.code} {self}"
@@ -24,6 +22,15 @@ class Failure(Exception):  # noqa: N818 (the field says QuorumNotReached, not Qu
 
 class Refused(Failure):
     """Certainly not applied by anyone; safe to send again."""
+
+
+class Relayed(Failure):
+    """What the replica that coordinated a forwarded operation answered (R1), passed on word for word."""
+
+    def __init__(self, code: str, text: str, *, unknown: bool) -> None:
+        super().__init__(text)
+        self.code = code
+        self.unknown = unknown  # whether the operation may have been applied
 
 
 class QuorumNotReached(Refused):

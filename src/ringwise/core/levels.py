@@ -21,8 +21,8 @@ MAJORITY = 0
 ALL = -1
 
 _NUMBERS = re.compile(
-    rb"(?:r=(?P<r>[1-9][0-9]{0,2})(?:,w=(?P<rw>[1-9][0-9]{0,2}))?|w=(?P<w>[1-9][0-9]{0,2})"
-    rb"(?:,r=(?P<wr>[1-9][0-9]{0,2}))?)"
+    rb"(?:r=(?P<r>[1-9][0-9]?)(?:,w=(?P<rw>[1-9][0-9]?))?|w=(?P<w>[1-9][0-9]?)"
+    rb"(?:,r=(?P<wr>[1-9][0-9]?))?)"
 )
 
 
@@ -40,6 +40,10 @@ class Level(msgspec.Struct, frozen=True):
     w: int
     repair: bool
     name: str
+    code: int = 0  # a small number, different for different levels: the hot path groups operations by it
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "code", (self.r & 0xFF) << 9 | (self.w & 0xFF) << 1 | self.repair)
 
     @classmethod
     def parse(cls, text: bytes) -> "Level":

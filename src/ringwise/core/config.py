@@ -1,0 +1,22 @@
+"""The settings of a node that its protocols read. Every limit has its reason beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """Times are milliseconds, sizes bytes."""
+
+    replicas: int = 3  # N of bucket 0, for the document that a founding node writes
+    default_level: str = "quorum"
+    request_timeout_ms: int = 1000  # a client rarely waits longer; after it the outcome of a write is told as unknown
+    hedge_ms: int = 30  # a read asks one more owner after this: well past the usual p99, far below the deadline
+    key_bytes_max: int = 256
+    value_bytes_max: int = 1024 * 1024
+    frame_bytes_max: int = 256 * 1024  # B3: a frame holds the loop and the link no longer than about a millisecond
+    max_clock_offset_ms: int = 60_000  # stamps further ahead are refused: one mad clock must not shadow everyone (V7)
+    cold_queue_max: int = 100_000  # operations that wait for the disk; past it they are refused at once (section 8)
+    memtable_bytes: int = 256 * 1024 * 1024  # what a flush writes at once; twice that refuses writes (S5)
+    forming_queue_max: int = 10_000  # operations that wait for the document to be formed, before the first write (T3)

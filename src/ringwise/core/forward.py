@@ -1,0 +1,227 @@
+"""Forwarding (R1): a node that owns no copy of a key hands its writes to one that does, once, since only owners issue dots (V2).
+
+    taker ─ Forward(operations) ─▶ owner: coordinates each as if a client of its own had sent it ─ Forwarded(outcomes) ─▶ taker
+
+If the owner dies unanswered, plain SETs and deletes (also with expiry) are forwarded once more, to another owner and with the
+same stamp: should both have been applied, they are two versions equal in all that a client sees, shown as one. Everything else
+that was in flight has an unknown outcome.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from ringwise.core import messages
+from ringwise.core.config import NodeConfig
+from ringwise.core.errors import Failure, QuorumNotReached, Relayed, UnknownOutcome
+from ringwise.core.levels import Level
+from ringwise.core.messages import Forward, Forwarded, ForwardedUpdate, ForwardedWrite, NodeId, Outcome
+from ringwise.core.now import Now
+from ringwise.core.peers import Link, Peers
+from ringwise.core.put import PutPath
+from ringwise.core.ring import slot_of
+from ringwise.core.sink import Sink
+from ringwise.core.topology import Topology
+from ringwise.core.update import UpdatePath
+from ringwise.wire.frame import encode
+
+Operation: TypeAlias = ForwardedWrite | ForwardedUpdate
+
+
+class ForwardGroup:
+    """Operations of one turn on their way to the same owner."""
+
+    __slots__ = ("_path", "id", "indexes", "left", "operations", "second", "sinks", "started_ms", "target")
+
+    def __init__(self, path: ForwardPath, target: NodeId, second: bool) -> None:
+        self._path = path
+        self.target = target
+        self.second = second  # these were forwarded before; there is no third time
+        self.id = 0
+        self.started_ms = 0.0
+        self.operations: list[Operation] = []
+        self.sinks: list[Sink] = []
+        self.indexes: list[int] = []
+        self.left: set[int] = set()
+
+    def lost(self, peer: NodeId) -> None:
+        """The owner died unanswered."""
+        self._path.lost(self, peer)
+
+
+class _Answers:
+    """Collects the outcomes of one Forward on the owner's side; the node sends them at the end of each turn."""
+
+    __slots__ = ("id", "link", "outcomes", "path")
+
+    def __init__(self, path: ForwardPath, link: Link, request_id: int) -> None:
+        self.path = path
+        self.link = link
+        self.id = request_id
+        self.outcomes: list[Outcome] = []
+
+    def _add(self, outcome: Outcome) -> None:
+        if not self.outcomes:
+            self.path.answering.append(self)
+        self.outcomes.append(outcome)
+
+    def stored(self, index: int, record: bytes) -> None:
+        self._add(Outcome(index, b"", record, "", ""))
+
+    def updated(self, index: int, before: bytes, after: bytes) -> None:
+        self._add(Outcome(index, before, after, "", ""))
+
+    def found(self, index: int, record: bytes) -> None:
+        raise AssertionError("reads are not forwarded")
+
+    def failed(self, index: int, error: Failure) -> None:
+        unknown = isinstance(error, UnknownOutcome)
+        self._add(Outcome(index, b"", b"\x01" if unknown else b"", error.code, str(error)))
+
+
+class ForwardPath:
+    """Both sides of forwarding."""
+
+    def __init__(
+        self, peers: Peers, topology: Topology, put: PutPath, update: UpdatePath, config: NodeConfig, now: Now
+    ) -> None:
+        self._now = now
+        self._peers = peers
+        self._topology = topology
+        self._put = put
+        self._update = update
+        self._config = config
+        self.answering: list[_Answers] = []
+        self._open: dict[tuple[NodeId, bool], ForwardGroup] = {}
+        self._groups: dict[int, ForwardGroup] = {}
+        self._levels: dict[bytes, Level] = {}
+        self._turn = 0
+
+    # -- the taker's side
+
+    def send(self, operation: Operation, slot: int, sink: Sink, index: int, excluded: NodeId | None = None) -> None:
+        """Hands an operation to an owner of its slot that is up, but not to `excluded`."""
+        owners = [owner for owner in self._peers.up(self._topology.owners[slot]) if owner != excluded]
+        if not owners:
+            sink.failed(index, QuorumNotReached(needed=1, acknowledged=0))
+            return
+        target = owners[0]
+        second = excluded is not None
+        group = self._open.get((target, second))
+        if group is None:
+            group = self._open[target, second] = ForwardGroup(self, target, second)
+        group.operations.append(operation)
+        group.sinks.append(sink)
+        group.indexes.append(index)
+
+    def seal(self) -> None:
+        """End of the turn: one frame for each owner."""
+        if not self._open:
+            return
+        groups, self._open = self._open, {}
+        for group in groups.values():
+            group.id = self._peers.next_id()
+            group.started_ms = self._now.now_ms
+            group.left = set(range(len(group.operations)))
+            self._groups[group.id] = group
+            frame = encode(Forward(group.id, self._topology.epoch, group.operations))
+            if not self._peers.ask(group.target, group, frame):
+                self._groups.pop(group.id)
+                for sink, index in zip(group.sinks, group.indexes, strict=True):
+                    sink.failed(index, QuorumNotReached(needed=1, acknowledged=0))
+
+    def forwarded(self, link: Link, message: Forwarded) -> None:
+        """Outcomes from the owner."""
+        group = self._peers.request(link.peer, message.id)
+        if not isinstance(group, ForwardGroup):
+            return
+        if message.refused:
+            self._finish(group)
+            for position in sorted(group.left):
+                group.sinks[position].failed(group.indexes[position], QuorumNotReached(needed=1, acknowledged=0))
+            return
+        for outcome in message.outcomes:
+            position = outcome.position
+            if position not in group.left:
+                continue
+            group.left.discard(position)
+            sink, index = group.sinks[position], group.indexes[position]
+            if outcome.code:
+                sink.failed(index, Relayed(outcome.code, outcome.text, unknown=bool(outcome.after)))
+            elif isinstance(group.operations[position], ForwardedWrite):
+                sink.stored(index, outcome.after)
+            else:
+                sink.updated(index, outcome.before, outcome.after)
+        if not group.left:
+            self._finish(group)
+
+    def _finish(self, group: ForwardGroup) -> None:
+        self._groups.pop(group.id, None)
+        self._peers.answered(group.target, group.id)
+
+    def lost(self, group: ForwardGroup, peer: NodeId) -> None:
+        """R1: once more for what is blind, unknown for the rest."""
+        if self._groups.pop(group.id, None) is None:
+            return
+        for position in sorted(group.left):
+            operation, sink, index = group.operations[position], group.sinks[position], group.indexes[position]
+            again = not group.second and (
+                operation.blind if isinstance(operation, ForwardedWrite) else operation.operation == "delete"
+            )
+            if again:
+                self.send(operation, slot_of(operation.key), sink, index, excluded=peer)
+            else:
+                sink.failed(index, UnknownOutcome(needed=1, acknowledged=0, detail="its coordinator died"))
+
+    def tick(self) -> None:
+        """Ends what is past its deadline; the owner's own deadline comes first, so this one is for a silent owner."""
+        expired: list[ForwardGroup] = []
+        for group in self._groups.values():
+            if group.started_ms + 2 * self._config.request_timeout_ms > self._now.now_ms:
+                break
+            expired.append(group)
+        for group in expired:
+            self._groups.pop(group.id, None)
+            for position in sorted(group.left):
+                error = UnknownOutcome(needed=1, acknowledged=0, detail="its coordinator did not answer in time")
+                group.sinks[position].failed(group.indexes[position], error)
+            group.left.clear()
+
+    # -- the owner's side
+
+    def forward(self, link: Link, message: Forward) -> None:
+        """Coordinates operations that another node took."""
+        if message.epoch > self._topology.epoch:
+            self._peers.post(link, encode(Forwarded(message.id, [], messages.BEHIND)))
+            return
+        answers = _Answers(self, link, message.id)
+        me = self._peers.me
+        for position, operation in enumerate(message.operations):
+            level = self._level(operation.level)
+            if me not in self._topology.owners[slot_of(operation.key)]:  # never forwarded twice
+                answers.failed(position, QuorumNotReached(needed=1, acknowledged=0))
+            elif isinstance(operation, ForwardedWrite):
+                self._put.write(
+                    operation.key,
+                    operation.write,
+                    level,
+                    answers,
+                    position,
+                    stamp=operation.stamp,
+                    blind=operation.blind,
+                )
+            else:
+                self._update.run(operation.key, operation.operation, operation.arguments, level, answers, position)
+
+    def _level(self, name: bytes) -> Level:
+        level = self._levels.get(name)
+        if level is None:
+            level = self._levels[name] = Level.parse(name)
+        return level
+
+    def send_answers(self) -> None:
+        """End of the turn: what became known in it."""
+        answering, self.answering = self.answering, []
+        for answers in answering:
+            outcomes, answers.outcomes = answers.outcomes, []
+            self._peers.post(answers.link, encode(Forwarded(answers.id, outcomes, 0)))

@@ -1,0 +1,343 @@
+"""The path of a get (Dynamo, sections 4.5 and 4.6; rules R1, R3, B1, B2).
+
+    get ─▶ own record ─▶ group (same owners, level, turn) ─▶ at its end: one frame of digests to each other owner R needs
+    R answers ─▶ equal: answered   ─▶ different: merged (V1), answered, and the merged state brought to the owners (read repair)
+
+An owner answers a digest only where its record differs, so agreement costs nine bytes a key and no decoding. At a level that
+repairs (`strong`, `all`) the answer waits until enough owners hold the merged state, so that reads never go backwards (R3).
+A read has no effect, so it may ask another owner at any time: when a link breaks, and when an answer is slow ("hedge").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from ringwise.core import messages, versions
+from ringwise.core.config import NodeConfig
+from ringwise.core.errors import Failure, NotReady, Overloaded, QuorumNotReached
+from ringwise.core.keys import Bucket
+from ringwise.core.levels import Level
+from ringwise.core.messages import Found, NodeId
+from ringwise.core.now import Now
+from ringwise.core.peers import Link, Peers
+from ringwise.core.quorum import Tally
+from ringwise.core.ring import slot_of
+from ringwise.core.sink import NOBODY, Nobody, Sink
+from ringwise.core.store import Store
+from ringwise.core.topology import Topology
+from ringwise.wire.frame import encode
+
+Spread = Callable[[int, bytes, bytes, int, Sink, int], None]
+
+
+class ReadGroup:
+    """Reads of one turn with the same owners and level, column by column."""
+
+    __slots__ = (
+        "_path",
+        "asked",
+        "differing",
+        "frame",
+        "id",
+        "indexes",
+        "owned",
+        "owners",
+        "pending",
+        "records",
+        "repair",
+        "rkeys",
+        "sinks",
+        "slots",
+        "started_ms",
+        "tally",
+        "unsynced",
+    )
+
+    def __init__(self, path: GetPath, owners: tuple[NodeId, ...], need: int, repair: bool) -> None:
+        self._path = path
+        self.owners = owners
+        self.owned = path.me in owners
+        self.repair = repair
+        self.slots: list[int] = []
+        self.rkeys: list[bytes] = []
+        self.records: list[bytes] = []  # this node's own; b"" where it is no owner
+        self.sinks: list[Sink] = []
+        self.indexes: list[int] = []
+        self.tally = Tally(0, need)
+        self.id = 0
+        self.started_ms = 0.0
+        self.frame = b""
+        self.asked: set[NodeId] = set()
+        self.pending: dict[NodeId, set[int] | None] = {}  # None: has answered for no position yet
+        self.differing: dict[int, list[bytes]] = {}  # by position: what others hold in place of our record
+        self.unsynced = False  # our own answer waits for the disk
+
+    def lost(self, peer: NodeId) -> None:
+        """A peer will not answer: ask another."""
+        self.pending.pop(peer, None)
+        self._path.ask_more(self)
+
+
+class _Repaired(Nobody):
+    """Answers a read once enough owners hold the state that it shows."""
+
+    __slots__ = ("_index", "_sink", "_state")
+
+    def __init__(self, sink: Sink, index: int, state: bytes) -> None:
+        self._sink = sink
+        self._index = index
+        self._state = state
+
+    def stored(self, index: int, record: bytes) -> None:
+        self._sink.found(self._index, self._state)
+
+    def failed(self, index: int, error: Failure) -> None:
+        needed = getattr(error, "needed", 0)
+        self._sink.failed(self._index, QuorumNotReached(needed=needed, acknowledged=getattr(error, "acknowledged", 0)))
+
+
+class GetPath:
+    """Coordinates reads, on any node: an owner counts its own record as one answer."""
+
+    def __init__(
+        self,
+        peers: Peers,
+        topology: Topology,
+        store: Store,
+        bucket: Bucket,
+        config: NodeConfig,
+        now: Now,
+        reading: set[bytes],
+        spread: Spread,
+    ) -> None:
+        self.me = peers.me
+        self._now = now
+        self._peers = peers
+        self._topology = topology
+        self._store = store
+        self._find = store.find
+        self._row_key = bucket.row_key
+        self._config = config
+        self._reading = reading  # keys of open groups, shared with the put path (B1)
+        self._spread = spread
+        self._open: dict[int, ReadGroup] = {}
+        self._sealed: list[ReadGroup] = []  # since the last turn's end, waiting for our own answer to be durable
+        self._groups: dict[int, ReadGroup] = {}  # unanswered, in order of age
+        self._turn = 0
+
+    def get(self, key: bytes, level: Level, sink: Sink, index: int) -> None:
+        """Reads one key; the sink gets the merged record of R owners."""
+        slot = slot_of(key)
+        rkey = self._row_key(key)
+        set_index = self._topology.owner_set[slot]
+        code = set_index << 20 | level.code
+        group = self._open.get(code)
+        if group is None:
+            group = self._open_group(code, set_index, level, sink, index)
+            if group is None:
+                return
+        if group.owned:
+            held = self._find(slot, rkey)
+            if held is None:
+                if not self._store.load(slot, rkey, partial(self.get, key, level, sink, index)):
+                    sink.failed(index, Overloaded("cold key", self._config.cold_queue_max))
+                return
+            if group.tally.need == 1 and not group.repair:
+                sink.found(index, held)
+                return
+        else:
+            held = b""
+        self._reading.add(rkey)
+        group.slots.append(slot)
+        group.rkeys.append(rkey)
+        group.records.append(held)
+        group.sinks.append(sink)
+        group.indexes.append(index)
+
+    def _open_group(self, code: int, set_index: int, level: Level, sink: Sink, index: int) -> ReadGroup | None:
+        if not self._topology.epoch:
+            sink.failed(index, NotReady("this node is in no cluster yet"))
+            return None
+        owners = self._topology.sets[set_index]
+        try:
+            level.check(len(owners))
+        except Failure as error:
+            sink.failed(index, error)
+            return None
+        need = level.needed_reads(len(owners))
+        group = ReadGroup(self, owners, need, level.repair)
+        up = len(self._peers.up(owners)) + group.owned
+        if up < need:
+            sink.failed(index, QuorumNotReached(needed=need, acknowledged=up))
+            return None
+        self._open[code] = group
+        return group
+
+    # -- asking
+
+    def seal_reads(self) -> None:
+        """Closes the open groups and asks their other owners."""
+        if not self._open:
+            return
+        groups, self._open = self._open, {}
+        self._reading.clear()
+        for group in groups.values():
+            if group.slots:
+                self._send(group)
+
+    def _send(self, group: ReadGroup) -> None:
+        group.tally = Tally(len(group.slots), group.tally.need)
+        group.id = self._peers.next_id()
+        group.started_ms = self._now.now_ms
+        digests = [record[:8] for record in group.records]
+        synced = group.repair and self._store.sync_mode == "batch"
+        group.frame = encode(messages.Read(group.id, self._topology.epoch, synced, group.slots, group.rkeys, digests))
+        self._groups[group.id] = group
+        if group.owned:
+            if synced:
+                group.unsynced = True
+                self._sealed.append(group)
+            else:
+                self._count(group, ())
+        if group.tally.open:
+            self.ask_more(group)
+
+    def ask_more(self, group: ReadGroup, extra: int = 0) -> None:
+        """Asks as many further owners as may still be needed (and `extra`); fails what nobody can answer any more."""
+        tally = group.tally
+        unreached = tally.unreached()
+        if not unreached:
+            return
+        fewest = min(tally.acknowledged(i) for i in unreached)
+        missing = tally.need - fewest - len(group.pending) - group.unsynced + extra
+        if missing > 0:
+            self._turn += 1
+            candidates = [owner for owner in self._peers.up(group.owners) if owner not in group.asked]
+            shift = self._turn % len(candidates) if candidates else 0
+            for owner in candidates[shift:] + candidates[:shift]:
+                if self._peers.ask(owner, group, group.frame):
+                    group.asked.add(owner)
+                    group.pending[owner] = None
+                    missing -= 1
+                    if not missing:
+                        break
+        remaining = len(group.pending) + group.unsynced
+        for i in unreached:
+            if tally.acknowledged(i) + remaining < tally.need:
+                self._fail(group, i)
+        if not tally.open:
+            self._groups.pop(group.id, None)
+
+    def take_sealed(self) -> list[ReadGroup]:
+        """Groups whose own answer counts only once everything logged so far is synced (R3, sync mode `batch`)."""
+        sealed, self._sealed = self._sealed, []
+        return sealed
+
+    def synced(self, groups: list[ReadGroup]) -> None:
+        """This node's own answer for these groups is durable."""
+        for group in groups:
+            group.unsynced = False
+            self._count(group, ())
+
+    # -- answers
+
+    def found(self, link: Link, message: Found) -> None:
+        """An owner's answer, for all of a group or for a part."""
+        peer = link.peer
+        group = self._peers.request(peer, message.id)
+        if not isinstance(group, ReadGroup) or peer not in group.pending:
+            return
+        missing = group.pending[peer]
+        if message.refused:
+            self._refused(link, group, message)
+            return
+        if not message.positions and missing is None:
+            positions: Sequence[int] = ()
+            fresh: Sequence[int] | None = None
+        else:
+            if missing is None:
+                missing = group.pending[peer] = set(range(len(group.slots)))
+            positions = fresh = [i for i in (message.positions or sorted(missing)) if i in missing]
+            missing.difference_update(fresh)
+        for position, record in message.differing:
+            if fresh is None or position in fresh:
+                group.differing.setdefault(position, []).append(record)
+        if not missing:
+            del group.pending[peer]
+            self._peers.answered(peer, group.id)
+        if fresh is None or fresh:
+            self._count(group, positions)
+
+    def _refused(self, link: Link, group: ReadGroup, message: Found) -> None:
+        document = self._topology.document
+        if document is not None and any(reason == messages.BEHIND for _, reason in message.refused):
+            self._peers.post(link, encode(Learn(document.encode())))
+            self._peers.ask(link.peer, group, group.frame)
+            return
+        group.pending.pop(link.peer, None)
+        self._peers.answered(link.peer, group.id)
+        for position, record in message.differing:
+            group.differing.setdefault(position, []).append(record)
+        if message.positions:
+            self._count(group, message.positions)
+        self.ask_more(group)
+
+    def _count(self, group: ReadGroup, positions: Sequence[int]) -> None:
+        reached = group.tally.add(positions)
+        if not reached:
+            return
+        if not group.tally.open:
+            self._groups.pop(group.id, None)
+        sinks, indexes, records = group.sinks, group.indexes, group.records
+        if not group.differing:
+            for i in reached:
+                sinks[i].found(indexes[i], records[i])
+            return
+        for i in reached:
+            others = group.differing.get(i)
+            if others is None:
+                sinks[i].found(indexes[i], records[i])
+            else:
+                self._reconcile(group, i, others)
+
+    def _reconcile(self, group: ReadGroup, i: int, others: list[bytes]) -> None:
+        state = group.records[i]
+        for record in others:
+            state = versions.merge(state, record)
+        sink, index = group.sinks[i], group.indexes[i]
+        if not group.owned and len(others) == group.tally.need and all(record == state for record in others):
+            sink.found(index, state)  # a non-owner holds nothing: its owners agree with one another
+        elif group.repair:
+            repaired = _Repaired(sink, index, state)
+            self._spread(group.slots[i], group.rkeys[i], state, group.tally.need, repaired, index)
+        else:
+            sink.found(index, state)
+            if self._topology.formed and not self._store.failed:
+                self._spread(group.slots[i], group.rkeys[i], state, 1, NOBODY, 0)
+
+    # -- what does not reach its level
+
+    def _fail(self, group: ReadGroup, i: int) -> None:
+        tally = group.tally
+        if tally.close(i):
+            error = QuorumNotReached(needed=tally.need, acknowledged=tally.acknowledged(i))
+            group.sinks[i].failed(group.indexes[i], error)
+
+    def tick(self) -> None:
+        """Asks one more owner for what is slow, and ends what is past its deadline."""
+        expired: list[ReadGroup] = []
+        for group in self._groups.values():
+            age_ms = self._now.now_ms - group.started_ms
+            if age_ms < self._config.hedge_ms:
+                break
+            if age_ms >= self._config.request_timeout_ms:
+                expired.append(group)
+        for group in expired:
+            self._groups.pop(group.id, None)
+            for i in group.tally.unreached():
+                self._fail(group, i)
+        for group in list(self._groups.values()):
+            if self._now.now_ms - group.started_ms < self._config.hedge_ms * (1 + len(group.asked)):
+                break
+            self.ask_more(group, extra=1)

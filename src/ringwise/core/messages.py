@@ -1,0 +1,154 @@
+"""What nodes say to one another (B1): every message is data, and any of them may be lost, doubled or late.
+
+A request names itself by an `id` that is unique for its sender and run; an answer repeats it. An answer numbers results by
+position, and an empty list of positions means "every one", so the usual answer to a frame of a thousand writes is a few bytes.
+A record travels as the very bytes that are stored, inside a *chunk*: the encoded part of one preference list's writes, which
+is the same bytes in the commit log of every replica and in the frame to each of them.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from ringwise.core import agreement
+from ringwise.core.versions import Write as WriteSpec
+
+NodeId: TypeAlias = bytes
+PROTOCOL_VERSION = 1
+
+# Why a position of a request was refused; whatever the reason, the receiver applied nothing there.
+BEHIND = 1  # the receiver's topology document is older than the frame's: send it, then the frame again
+STALE = 2  # the slot's owners changed after the frame's epoch (T5): learn the document, then send to the present owners
+NOT_WRITING = 3  # the receiver's log has failed (S3)
+OVERLOADED = 4  # the receiver's queue of cold keys, or its memtable, is full
+FAR_STAMP = 5  # the frame's stamp lies beyond the maximum clock offset (V7)
+
+
+class Hello(msgspec.Struct, array_like=True, frozen=True, tag=1):
+    """The first frame of each side of a link."""
+
+    version: int
+    cluster: bytes  # empty while the sender has not yet joined
+    node: NodeId
+    name: str
+    generation: int  # drawn anew at each start
+    epoch: int
+    host: str
+    peer_port: int
+
+
+class Write(msgspec.Struct, array_like=True, frozen=True, tag=2):
+    """States of keys to merge into the receiver's. `stamp` is at least that of every version inside."""
+
+    id: int
+    epoch: int
+    stamp: int
+    chunk: bytes
+
+
+class Written(msgspec.Struct, array_like=True, frozen=True, tag=3):
+    """Positions of a Write that are merged and logged (and synced, where the sync mode says so).
+
+    higher: (position, the replica's greatest stamp for the key) where that exceeds the write's own (V5).
+    """
+
+    id: int
+    positions: list[int]
+    higher: list[tuple[int, int]]
+    refused: list[tuple[int, int]]
+
+
+class Read(msgspec.Struct, array_like=True, frozen=True, tag=4):
+    """Asks for the states of keys that differ from what the asker holds, told by the first eight bytes (a record's checksum)."""
+
+    id: int
+    epoch: int
+    synced: bool  # answer only with what is durable (R3, sync mode `batch`)
+    slots: list[int]
+    rkeys: list[bytes]
+    digests: list[bytes]
+
+
+class Found(msgspec.Struct, array_like=True, frozen=True, tag=5):
+    """Positions of a Read that were looked up; those not listed in `differing` are as the asker's digest says."""
+
+    id: int
+    positions: list[int]
+    differing: list[tuple[int, bytes]]
+    refused: list[tuple[int, int]]
+
+
+class ForwardedWrite(msgspec.Struct, array_like=True, frozen=True, tag=1):
+    """A put that the taker may not coordinate, since only a replica issues dots (V2)."""
+
+    key: bytes
+    level: bytes
+    stamp: int  # kept when it is sent once more, so that the two are recognisable as one (R1)
+    write: WriteSpec
+    blind: bool  # a plain SET: covers what its coordinator knows, and may be forwarded once more
+
+
+class ForwardedUpdate(msgspec.Struct, array_like=True, frozen=True, tag=2):
+    """A read-modify-write, both phases of which the receiver runs."""
+
+    key: bytes
+    level: bytes
+    operation: str
+    arguments: list[bytes | int]
+
+
+class Forward(msgspec.Struct, array_like=True, frozen=True, tag=6):
+    """Operations that the receiver, an owner of every key in it, is to coordinate (R1)."""
+
+    id: int
+    epoch: int
+    operations: list[ForwardedWrite | ForwardedUpdate]
+
+
+class Outcome(msgspec.Struct, array_like=True, frozen=True):
+    """What became of one forwarded operation: the states (before, after), or an error by its code, with its text."""
+
+    position: int
+    before: bytes
+    after: bytes
+    code: str
+    text: str
+
+
+class Forwarded(msgspec.Struct, array_like=True, frozen=True, tag=7):
+    """Outcomes of a Forward, in as many messages as it takes."""
+
+    id: int
+    outcomes: list[Outcome]
+    refused: int  # 0, or the reason why none of it was looked at
+
+
+Message: TypeAlias = Hello | Write | Written | Read | Found | Forward | Forwarded | agreement.AgreementMessage
+
+
+class Chunk(msgspec.Struct, array_like=True, frozen=True):
+    """Writes of one turn and one owner set, as parallel lists: column by column they are coded without a Python loop."""
+
+    slots: list[int]
+    rkeys: list[bytes]
+    bases: list[bytes]  # digest of the state each record was made from: who holds that very state need not merge
+    records: list[bytes]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Chunk)
+
+
+def encode_chunk(slots: list[int], rkeys: list[bytes], bases: list[bytes], records: list[bytes]) -> bytes:
+    """A chunk from its columns; they have the same length."""
+    return _encoder.encode((slots, rkeys, bases, records))
+
+
+def decode_chunk(chunk: bytes) -> Chunk:
+    """The columns of a chunk; raises msgspec.DecodeError (ValidationError) where it is not one."""
+    columns = _decoder.decode(chunk)
+    if not len(columns.slots) == len(columns.rkeys) == len(columns.bases) == len(columns.records):
+        raise msgspec.ValidationError("columns of a chunk differ in length")
+    return columns

@@ -1,0 +1,331 @@
+"""One node: its paths wired together, and the order in which a turn ends.
+
+    shell ── begin ─▶ inputs of the turn: session commands, frames, links, timers, loaded keys ─▶ end_turn
+                                                                                                     │
+              (1) groups sealed: chunks ─▶ one append to the commit log   ◀──────────────────────────┤   stored
+              (2) this node's own acknowledgements, and its answers to others                        │   before
+              (3) one write for each link, then one for each session that has replies                ▼   sent
+
+This is all of a node but sockets, files, timers and threads, which the shell (`runtime`) owns, and of which the simulator
+(`sim`) has its own: the same code runs in both.
+
+Sync mode `batch` (S3): step (2) for a turn waits until the log is synced as far as that turn's append.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from ringwise.core import messages
+from ringwise.core.agreement import Agreement, AgreementFailed
+from ringwise.core.clock import Clock
+from ringwise.core.config import NodeConfig
+from ringwise.core.errors import Failure, NotReady, Overloaded
+from ringwise.core.forward import ForwardPath
+from ringwise.core.get import GetPath, ReadGroup
+from ringwise.core.keys import Bucket
+from ringwise.core.levels import Level
+from ringwise.core.messages import ForwardedUpdate, Found, Hello, Message, NodeId, Written
+from ringwise.core.now import Now
+from ringwise.core.peers import Link, Peers
+from ringwise.core.put import PutPath, WriteGroup
+from ringwise.core.replica import Replica
+from ringwise.core.ring import slot_of
+from ringwise.core.sink import Sink
+from ringwise.core.store import Store
+from ringwise.core.topology import Document, Member, Topology, form
+from ringwise.core.update import UpdatePath
+from ringwise.core.versions import DotSource, Write
+from ringwise.wire.frame import encode
+
+
+class Flushable(Protocol):
+    """A session with replies that are ready."""
+
+    def flush(self) -> None:
+        """Writes them."""
+        ...
+
+
+class Node:
+    """A member of the cluster, without its sockets.
+
+    `put`, `get`, `write` and `update` take an operation and answer its sink exactly once, in this turn or a later one.
+    """
+
+    def __init__(
+        self,
+        member: Member,
+        topology: Topology,
+        agreed: Agreement,
+        store: Store,
+        dots: DotSource,
+        clock: Clock,
+        save_topology: Callable[[bytes], None],
+        config: NodeConfig,
+        rng: random.Random,
+    ) -> None:
+        self.member = member
+        self.id: NodeId = member.id
+        self.name = member.name
+        self.generation = rng.getrandbits(32)
+        self.topology = topology
+        self.agreement = agreed
+        self.store = store
+        self.config = config
+        self.clock = clock
+        self.dots = dots
+        self.dirty: list[Flushable] = []
+        self.now = Now()
+        self._save_topology = save_topology  # durable when it returns
+        self._chunks: list[bytes] = []
+        self._back: dict[NodeId, Link] = {}  # links on which others last spoke of agreement: a joiner can be answered
+        self._unformed: list[tuple[Callable[[], None], Sink, int]] = []
+        self._unsynced: deque[tuple[int, _Turn]] = deque()
+
+        bucket = Bucket(0, 1)
+        self.peers = Peers(self.id)
+        self.replica = Replica(store, topology, clock, config, self.now, self._chunks)
+        self._put = PutPath(self.peers, topology, store, dots, clock, bucket, config, self.now, self._chunks)
+        self._get = GetPath(self.peers, topology, store, bucket, config, self.now, self._put.reading, self._put.spread)
+        self._update = UpdatePath(self._get, self._put, self.now)
+        self._forward = ForwardPath(self.peers, topology, self._put, self._update, config, self.now)
+        self._put.seal = self.seal
+        self._put.elsewhere = self._forward.send
+        self._put.unformed = self._await_formed
+        store.on_synced = self._synced
+
+        self.put = self._put.put
+        self.get = self._get.get
+        self.is_up = self.peers.is_up
+        self.acknowledged = self._put.acknowledged
+
+    # -- operations
+
+    def write(self, key: bytes, write: Write, level: Level, sink: Sink, index: int) -> None:
+        """A put with context, content type, flags or expiry."""
+        self._put.write(key, write, level, sink, index)
+
+    def update(
+        self, key: bytes, operation: str, arguments: tuple[bytes | int, ...], level: Level, sink: Sink, index: int
+    ) -> None:
+        """A read-modify-write named in `core.update.OPERATIONS`."""
+        slot = slot_of(key)
+        owners = self.topology.owners[slot]
+        if not self.topology.epoch or self.id in owners:
+            self._update.run(key, operation, arguments, level, sink, index)
+        elif not self.topology.formed:
+            self._await_formed(lambda: self.update(key, operation, arguments, level, sink, index), sink, index)
+        else:
+            self._forward.send(ForwardedUpdate(key, level.name.encode(), operation, list(arguments)), slot, sink, index)
+
+    # -- turns
+
+    @property
+    def wall_ms(self) -> int:
+        """Wall-clock time of this turn."""
+        return self.now.wall_ms
+
+    def begin(self, wall_ms: int, now_ms: float) -> None:
+        """Starts a turn."""
+        self.now.wall_ms = wall_ms
+        self.now.now_ms = now_ms
+        clock = self.clock
+        stamp = wall_ms << 16
+        if stamp > clock.last:
+            clock.last = stamp
+
+    def seal(self) -> None:
+        """Closes the open groups: writes before reads, which therefore see them on every owner (B1)."""
+        self._put.seal_writes()
+        self._get.seal_reads()
+
+    def end_turn(self) -> None:
+        """Logs, sends and answers what the turn brought, in that order."""
+        self._agree()
+        # Answers can start new operations (a second phase, V5, commands that waited), which belong to this turn too.
+        while self._settle():
+            pass
+        self.store.turn()
+        self.peers.flush()
+        dirty, self.dirty = self.dirty, []
+        for session in dirty:
+            session.flush()
+
+    def _settle(self) -> bool:
+        replica = self.replica
+        replica.gather_late()
+        self._forward.seal()
+        self.seal()
+        if self._chunks:
+            chunks = self._chunks[:]
+            self._chunks.clear()  # in place: the paths share the list
+            self.store.append(chunks)
+        turn = _Turn(self._put.take_sealed(), self._get.take_sealed(), replica.written, [])
+        if not (turn.writes or turn.reads or replica.written or replica.found or self._forward.answering):
+            return False
+        replica.written = []
+        found, replica.found = replica.found, []
+        for link, answer, synced in found:
+            if synced:
+                turn.found.append((link, answer))
+            else:
+                self.peers.post(link, encode(answer))
+        if self.store.failed:
+            self._put.unloggable(turn.writes)
+            self._refuse(turn.written)
+        elif self.store.sync_mode == "batch" and self.store.synced < self.store.position:
+            self._unsynced.append((self.store.position, turn))
+        else:
+            self._release(turn)
+        self._forward.send_answers()
+        return True
+
+    def _release(self, turn: _Turn) -> None:
+        """What the turn logged may now be told."""
+        for link, written in turn.written:
+            self.peers.post(link, encode(written))
+        for link, found in turn.found:
+            self.peers.post(link, encode(found))
+        self._put.logged(turn.writes)
+        self._get.synced(turn.reads)
+
+    def _refuse(self, written: list[tuple[Link, Written]]) -> None:
+        """S3: the append failed, so nothing of it is acknowledged; the senders' deadlines say the rest."""
+        for link, answer in written:
+            refused = [(position, messages.NOT_WRITING) for position in answer.positions] or answer.refused
+            if refused:
+                self.peers.post(link, encode(Written(answer.id, [], [], refused)))
+
+    def _synced(self, position: int) -> None:
+        while self._unsynced and self._unsynced[0][0] <= position:
+            self._release(self._unsynced.popleft()[1])
+        if self.store.failed:
+            while self._unsynced:
+                turn = self._unsynced.popleft()[1]
+                self._put.unloggable(turn.writes)
+                self._refuse(turn.written)
+
+    def tick(self) -> None:
+        """Deadlines and retries; the shell calls it every ten milliseconds or so."""
+        now_ms = self.now.now_ms
+        self.peers.tick(now_ms, self.config.request_timeout_ms)
+        self._put.tick()
+        self._get.tick()
+        self._forward.tick()
+        self.agreement.tick(now_ms)
+
+    # -- peers
+
+    def hello(self) -> Hello:
+        """The first frame on every link."""
+        document = self.topology.document
+        cluster = document.cluster if document is not None else b""
+        member = self.member
+        return Hello(
+            messages.PROTOCOL_VERSION,
+            cluster,
+            self.id,
+            self.name,
+            self.generation,
+            self.topology.epoch,
+            member.host,
+            member.peer_port,
+        )
+
+    def check_hello(self, hello: Hello) -> str | None:
+        """Why the link must be closed, or None."""
+        if hello.version != messages.PROTOCOL_VERSION:
+            return f"it speaks protocol version {hello.version}, this node {messages.PROTOCOL_VERSION}"
+        document = self.topology.document
+        if document is not None and hello.cluster and hello.cluster != document.cluster:
+            return f"it belongs to another cluster ({hello.cluster.hex()}, this one is {document.cluster.hex()})"
+        self.agreement.heard(hello.node, hello.epoch, self.now.now_ms)
+        return None
+
+    def link_up(self, link: Link) -> None:
+        """A dialled link is ready."""
+        self.peers.link_up(link)
+
+    def link_down(self, link: Link) -> None:
+        """A link is broken; what waited for its answers asks others, or is told."""
+        self.peers.link_down(link)
+        if self._back.get(link.peer) is link:
+            del self._back[link.peer]
+
+    def receive(self, link: Link, message: Message) -> None:
+        """Any message, from either kind of link."""
+        match message:
+            case messages.Write():
+                self.replica.write(link, message)
+            case Written():
+                self._put.written(link, message)
+            case messages.Read():
+                self.replica.read(link, message)
+            case Found():
+                self._get.found(link, message)
+            case messages.Forward():
+                self._forward.forward(link, message)
+            case messages.Forwarded():
+                self._forward.forwarded(link, message)
+            case Hello():
+                self.agreement.heard(message.node, message.epoch, self.now.now_ms)
+            case _:
+                self._back[link.peer] = link
+                self.agreement.receive(link.peer, message, self.now.now_ms)
+
+    # -- topology
+
+    def _agree(self) -> None:
+        """What agreement has to say leaves once its state is durable (T3)."""
+        agreed = self.agreement
+        if agreed.dirty:
+            self._save_topology(agreed.state())
+            agreed.dirty = False
+        outbox, agreed.outbox = agreed.outbox, []
+        for node, message in outbox:
+            link = self.peers.links.get(node) or self._back.get(node)
+            if link is not None and link.ready():
+                self.peers.post(link, encode(message))
+        if self._unformed and self.topology.formed:
+            waiting, self._unformed = self._unformed, []
+            for again, _, _ in waiting:
+                again()
+
+    def _await_formed(self, again: Callable[[], None], sink: Sink, index: int) -> None:
+        """T3: the first write anywhere waits until its coordinator has got the table decided as formed."""
+        if len(self._unformed) >= self.config.forming_queue_max:
+            sink.failed(index, Overloaded("forming", self.config.forming_queue_max))
+            return
+        self._unformed.append((again, sink, index))
+        if len(self._unformed) == 1:
+            now_ms = self.now.now_ms
+            self.agreement.propose(form, self._formed, now_ms, now_ms + self.config.request_timeout_ms)
+
+    def _formed(self, result: Document | AgreementFailed) -> None:
+        if isinstance(result, AgreementFailed):
+            waiting, self._unformed = self._unformed, []
+            error: Failure = NotReady(f"the topology could not be decided as formed: {result.reason}")
+            for _, sink, index in waiting:
+                sink.failed(index, error)
+
+
+class _Turn:
+    """What may be told once a turn is logged (and, in sync mode `batch`, synced)."""
+
+    __slots__ = ("found", "reads", "writes", "written")
+
+    def __init__(
+        self,
+        writes: list[WriteGroup],
+        reads: list[ReadGroup],
+        written: list[tuple[Link, Written]],
+        found: list[tuple[Link, Found]],
+    ) -> None:
+        self.writes = writes
+        self.reads = reads
+        self.written = written
+        self.found = found

@@ -1,0 +1,457 @@
+"""The path of a put (Dynamo, sections 4.4 and 4.5; rules R1, V5, B1 to B3).
+
+    put ─▶ memtable ─▶ group (same owners, level, turn) ─▶ at the end of the turn: one chunk ─▶ commit log ─▶ own acknowledgement
+                                                                         └──────▶ one frame to each other owner ─▶ theirs
+    W acknowledgements ─▶ every operation of the group is answered
+
+A group is closed ("sealed") at the end of the turn, when it reaches a frame's size (B3), and before a key that an open read is
+about is written (B1: `GET k; SET k 2` answers the old value, on every replica).
+
+Invariants: a dot is issued once for each client operation (V2), and only here and by an owner; nothing is sent or counted as this
+node's own acknowledgement before it is in the log ("stored before sent"; the node calls `logged` after the append).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from ringwise.core import messages, versions
+from ringwise.core.clock import Clock
+from ringwise.core.config import NodeConfig
+from ringwise.core.errors import Failure, NotReady, Overloaded, QuorumNotReached, UnknownOutcome, WritesStopped
+from ringwise.core.keys import Bucket
+from ringwise.core.levels import Level
+from ringwise.core.messages import NodeId, Written
+from ringwise.core.now import Now
+from ringwise.core.peers import Link, Peers
+from ringwise.core.quorum import Tally
+from ringwise.core.ring import slot_of
+from ringwise.core.sink import Sink
+from ringwise.core.store import Store
+from ringwise.core.topology import Topology
+from ringwise.core.versions import DotSource, Write
+from ringwise.wire.frame import encode
+
+
+class WriteGroup:
+    """Writes of one turn with the same owners and level, column by column."""
+
+    __slots__ = (
+        "_path",
+        "bases",
+        "blind",
+        "epoch",
+        "frame",
+        "higher",
+        "id",
+        "indexes",
+        "owned",
+        "owners",
+        "pending",
+        "records",
+        "rkeys",
+        "sinks",
+        "size",
+        "slots",
+        "started_ms",
+        "tally",
+        "unlogged",
+    )
+
+    def __init__(self, path: PutPath, owners: tuple[NodeId, ...], need: int, blind: bool) -> None:
+        self._path = path
+        self.owners = owners
+        self.owned = path.me in owners  # a non-owner may spread a repair, though it coordinates no write
+        self.blind = blind  # plain SETs: V5 issues them once more where a replica knows a greater stamp
+        self.slots: list[int] = []
+        self.rkeys: list[bytes] = []
+        self.bases: list[bytes] = []
+        self.records: list[bytes] = []
+        self.sinks: list[Sink] = []
+        self.indexes: list[int] = []
+        self.size = 0
+        self.tally = Tally(0, need)
+        self.id = 0
+        self.epoch = 0
+        self.started_ms = 0.0
+        self.frame = b""
+        self.pending: dict[NodeId, set[int] | None] = {}  # None: has answered for no position yet
+        self.higher: dict[int, int] = {}
+        self.unlogged = True
+
+    def lost(self, peer: NodeId) -> None:
+        """A peer will not answer."""
+        self.pending.pop(peer, None)
+        self._path.give_up_hopeless(self)
+
+
+class PutPath:
+    """Coordinates writes on a node that owns their keys; what it does not own it hands to `elsewhere`."""
+
+    def __init__(
+        self,
+        peers: Peers,
+        topology: Topology,
+        store: Store,
+        dots: DotSource,
+        clock: Clock,
+        bucket: Bucket,
+        config: NodeConfig,
+        now: Now,
+        chunks: list[bytes],
+    ) -> None:
+        self.me = peers.me
+        self._now = now
+        self._peers = peers
+        self._topology = topology
+        self._store = store
+        self._find = store.find
+        self._store_put = store.put
+        self._dots = dots
+        self._clock = clock
+        self._row_key = bucket.row_key
+        self._config = config
+        self._chunks = chunks
+        self.reading: set[bytes] = set()  # keys of open read groups (B1)
+        self.seal: Callable[[], None] = self.seal_writes  # the node puts its own in place: writes, then reads
+        self.elsewhere: Callable[[messages.ForwardedWrite, int, Sink, int], None]  # set by the node: to an owner
+        self.unformed: Callable[[Callable[[], None], Sink, int], None]  # set by the node: after the document is formed
+        self._open: dict[int, WriteGroup] = {}
+        self._sealed: list[WriteGroup] = []  # since the last append to the log
+        self._groups: dict[int, WriteGroup] = {}  # unanswered, in order of age
+
+    # -- the operations
+
+    def put(self, key: bytes, value: bytes, level: Level, sink: Sink, index: int) -> None:
+        """A plain SET: supersedes what this coordinator knows of the key (V5)."""
+        slot = slot_of(key)
+        rkey = self._row_key(key)
+        if self.reading and rkey in self.reading:
+            self.seal()
+        code = self._topology.owner_set[slot] << 20 | level.code << 1 | 1
+        group = self._open.get(code)
+        if group is None:
+            again = partial(self.put, key, value, level, sink, index)
+            group = self._open_group(code, slot, level, True, again, sink, index)
+            if group is None:
+                return
+            if not group.owned:
+                self._forward(key, slot, level, Write(value=value), True, sink, index)
+                return
+        held = self._find(slot, rkey)
+        if held is None:
+            self._load(slot, rkey, partial(self.put, key, value, level, sink, index), sink, index)
+            return
+        clock = self._clock
+        clock.last = stamp = clock.last + 1
+        record = self._dots.put(held, value, stamp)
+        self._store_put(slot, rkey, record)
+        group.slots.append(slot)
+        group.rkeys.append(rkey)
+        group.bases.append(held[:8])
+        group.records.append(record)
+        group.sinks.append(sink)
+        group.indexes.append(index)
+        group.size += len(record)
+        if group.size > self._config.frame_bytes_max:
+            self.seal()
+
+    def write(
+        self, key: bytes, write: Write, level: Level, sink: Sink, index: int, *, stamp: int = 0, blind: bool = False
+    ) -> None:
+        """A put with a context, an expiry, a content type; or one that another node took and forwarded with its stamp."""
+        slot = slot_of(key)
+        rkey = self._row_key(key)
+        if self.reading and rkey in self.reading:
+            self.seal()
+        blind = blind or (write.context is None and not write.tombstone)
+        again = partial(self.write, key, write, level, sink, index, stamp=stamp, blind=blind)
+        code = self._topology.owner_set[slot] << 20 | level.code << 1 | blind
+        group = self._open.get(code) or self._open_group(code, slot, level, blind, again, sink, index)
+        if group is None:
+            return
+        if not group.owned:
+            self._forward(key, slot, level, write, blind, sink, index)
+            return
+        held = self._find(slot, rkey)
+        if held is None:
+            self._load(slot, rkey, again, sink, index)
+            return
+        try:
+            if stamp:
+                self._clock.observe(stamp, self._now.wall_ms)
+            if write.context is not None:
+                self._clock.observe(
+                    write.context.stamp, self._now.wall_ms
+                )  # V1: refused where beyond the maximum offset
+        except Failure as error:
+            sink.failed(index, error)
+            return
+        if stamp <= versions.max_stamp(held) or (write.context is not None and stamp <= write.context.stamp):
+            self._clock.last = stamp = self._clock.last + 1
+        record = self._dots.write(held, write, stamp)
+        self._add(group, slot, rkey, held, record, sink, index)
+
+    def spread(self, slot: int, rkey: bytes, state: bytes, need: int, sink: Sink, index: int) -> None:
+        """Brings a merged state to the key's owners, this node among them where it is one: a repair, which issues no dot."""
+        if self.reading and rkey in self.reading:
+            self.seal()
+        code = self._topology.owner_set[slot] << 20 | 1 << 19 | need
+        group = self._open.get(code)
+        if group is None:
+            owners = self._topology.sets[self._topology.owner_set[slot]]
+            group = self._open[code] = WriteGroup(self, owners, need, False)
+        held = self._find(slot, rkey) if group.owned else b""
+        if held is None:
+            self._load(slot, rkey, partial(self.spread, slot, rkey, state, need, sink, index), sink, index)
+            return
+        if group.owned and (self._store.failed or not self._topology.formed):
+            sink.failed(index, WritesStopped("see its log"))
+            return
+        self._add(group, slot, rkey, held, versions.merge(held, state) if held else state, sink, index)
+
+    # -- groups
+
+    def _add(
+        self, group: WriteGroup, slot: int, rkey: bytes, held: bytes, record: bytes, sink: Sink, index: int
+    ) -> None:
+        if group.owned:
+            self._store_put(slot, rkey, record)
+        group.slots.append(slot)
+        group.rkeys.append(rkey)
+        group.bases.append(held[:8])
+        group.records.append(record)
+        group.sinks.append(sink)
+        group.indexes.append(index)
+        group.size += len(record)
+        if group.size > self._config.frame_bytes_max:
+            self.seal()
+
+    def _open_group(
+        self, code: int, slot: int, level: Level, blind: bool, again: Callable[[], None], sink: Sink, index: int
+    ) -> WriteGroup | None:
+        """A new group for these owners and level; None where the operation was refused, or waits for a formed document."""
+        topology = self._topology
+        if not topology.epoch:
+            sink.failed(index, NotReady("this node is in no cluster yet"))
+            return None
+        if not topology.formed:
+            self.unformed(again, sink, index)
+            return None
+        owners = topology.sets[topology.owner_set[slot]]
+        try:
+            level.check(len(owners))
+        except Failure as error:
+            sink.failed(index, error)
+            return None
+        need = level.needed_writes(len(owners))
+        group = WriteGroup(self, owners, need, blind)
+        if group.owned:
+            up = 1 + len(self._peers.up(owners))
+            if self._store.failed:
+                sink.failed(index, WritesStopped("see its log"))
+                return None
+            if self._store.overloaded:
+                sink.failed(index, Overloaded("memtable", self._config.memtable_bytes))
+                return None
+            if up < need:
+                sink.failed(index, QuorumNotReached(needed=need, acknowledged=up))
+                return None
+        self._open[code] = group
+        return group
+
+    def _forward(self, key: bytes, slot: int, level: Level, write: Write, blind: bool, sink: Sink, index: int) -> None:
+        stamp = self._clock.last = self._clock.last + 1
+        self.elsewhere(messages.ForwardedWrite(key, level.name.encode(), stamp, write, blind), slot, sink, index)
+
+    def _load(self, slot: int, rkey: bytes, again: Callable[[], None], sink: Sink, index: int) -> None:
+        if not self._store.load(slot, rkey, again):
+            sink.failed(index, Overloaded("cold key", self._config.cold_queue_max))
+
+    def seal_writes(self) -> None:
+        """Closes the open groups: chunks for the log, frames for the other owners."""
+        if not self._open:
+            return
+        groups, self._open = self._open, {}
+        for group in groups.values():
+            if group.slots:
+                self._send(group)
+
+    def _send(self, group: WriteGroup) -> None:
+        group.tally = Tally(len(group.slots), group.tally.need)
+        group.id = self._peers.next_id()
+        group.epoch = self._topology.epoch
+        group.started_ms = self._now.now_ms
+        chunk = messages.encode_chunk(group.slots, group.rkeys, group.bases, group.records)
+        group.frame = encode(messages.Write(group.id, group.epoch, self._clock.last, chunk))
+        self._groups[group.id] = group
+        if group.owned:
+            self._chunks.append(chunk)
+            self._sealed.append(group)
+        else:
+            group.unlogged = False
+        for owner in group.owners:
+            if owner != self.me and self._peers.ask(owner, group, group.frame):
+                group.pending[owner] = None
+        if not group.owned:
+            self.give_up_hopeless(group)
+
+    # -- acknowledgements
+
+    def take_sealed(self) -> list[WriteGroup]:
+        """The groups whose chunks the node is about to append; it calls `logged` with them once they are durable enough."""
+        sealed, self._sealed = self._sealed, []
+        return sealed
+
+    def logged(self, groups: list[WriteGroup]) -> None:
+        """This node's own acknowledgement."""
+        for group in groups:
+            group.unlogged = False
+            self._count(group, ())
+            if group.tally.open:
+                self.give_up_hopeless(group)
+
+    def unloggable(self, groups: list[WriteGroup]) -> None:
+        """The log has failed (S3): this node's own acknowledgement will never come."""
+        for group in groups:
+            group.unlogged = False
+            self.give_up_hopeless(group)
+
+    def written(self, link: Link, message: Written) -> None:
+        """An owner's answer, for all of a group or for a part."""
+        peer = link.peer
+        group = self._peers.request(peer, message.id)
+        if not isinstance(group, WriteGroup) or peer not in group.pending:
+            return
+        for position, stamp in message.higher:
+            group.higher[position] = max(stamp, group.higher.get(position, 0))
+        if message.refused:
+            self._refused(link, group, message)
+        elif not message.positions and group.pending[peer] is None:
+            del group.pending[peer]
+            self._peers.answered(peer, group.id)
+            self._count(group, ())
+        else:
+            self._count_part(peer, group, message.positions)
+
+    def _count_part(self, peer: NodeId, group: WriteGroup, positions: Sequence[int]) -> None:
+        missing = group.pending[peer]
+        if missing is None:
+            missing = group.pending[peer] = set(range(len(group.slots)))
+        fresh = [position for position in (positions or sorted(missing)) if position in missing]
+        missing.difference_update(fresh)
+        if not missing:
+            del group.pending[peer]
+            self._peers.answered(peer, group.id)
+        if fresh:
+            self._count(group, fresh)
+
+    def _refused(self, link: Link, group: WriteGroup, message: Written) -> None:
+        peer = link.peer
+        if any(reason == messages.BEHIND for _, reason in message.refused):
+            document = self._topology.document
+            if document is not None:
+                self._peers.post(link, encode(Learn(document.encode())))
+            self._peers.ask(peer, group, group.frame)
+            return
+        if message.positions:
+            self._count_part(peer, group, message.positions)
+        if peer in group.pending:
+            missing = group.pending[peer]
+            if missing is None:
+                missing = group.pending[peer] = set(range(len(group.slots)))
+            missing.difference_update(position for position, _ in message.refused)
+            if not missing:
+                del group.pending[peer]
+                self._peers.answered(peer, group.id)
+        self.give_up_hopeless(group)
+
+    def _count(self, group: WriteGroup, positions: Sequence[int]) -> None:
+        reached = group.tally.add(positions)
+        if not reached:
+            return
+        if not group.tally.open:
+            self._groups.pop(group.id, None)
+        sinks, indexes, records = group.sinks, group.indexes, group.records
+        if group.higher and group.blind:
+            for i in reached:
+                if i in group.higher:
+                    self._issue_again(group, i)
+                else:
+                    sinks[i].stored(indexes[i], records[i])
+            return
+        for i in reached:
+            sinks[i].stored(indexes[i], records[i])
+
+    def _issue_again(self, group: WriteGroup, i: int) -> None:
+        """V5: a replica knows a greater stamp, so this SET would be shadowed: a fresh dot above it that covers the first."""
+        slot, rkey, first = group.slots[i], group.rkeys[i], group.records[i]
+        sink, index = group.sinks[i], group.indexes[i]
+        again = partial(self._issue_again, group, i)
+        if self.reading and rkey in self.reading:
+            self.seal()
+        try:
+            self._clock.observe(group.higher[i], self._now.wall_ms)
+        except Failure as error:
+            sink.failed(index, error)
+            return
+        held = self._find(slot, rkey)
+        if held is None:
+            self._load(slot, rkey, again, sink, index)
+            return
+        sibling = versions.newest(first)
+        assert sibling is not None
+        context = versions.context_of(first)
+        write = Write(
+            value=sibling.value,
+            content_type=sibling.content_type,
+            flags=sibling.flags,
+            expiry_ms=sibling.expiry_ms,
+            context=context,
+        )
+        self._clock.last = stamp = self._clock.last + 1
+        code = self._topology.owner_set[slot] << 20 | 1 << 19 | 1 << 18 | group.tally.need
+        fresh = self._open.get(code)
+        if fresh is None:
+            owners = self._topology.sets[self._topology.owner_set[slot]]
+            fresh = self._open[code] = WriteGroup(self, owners, group.tally.need, True)
+        self._add(fresh, slot, rkey, held, self._dots.write(held, write, stamp), sink, index)
+
+    # -- what does not reach its level
+
+    def give_up_hopeless(self, group: WriteGroup) -> None:
+        """Tells the positions that can no longer reach their level: they may be stored somewhere (unknown outcome)."""
+        remaining = len(group.pending) + (1 if group.unlogged else 0)
+        tally = group.tally
+        for i in tally.unreached():
+            if tally.acknowledged(i) + remaining < tally.need:
+                self._fail(group, i)
+        if not tally.open:
+            self._groups.pop(group.id, None)
+
+    def _fail(self, group: WriteGroup, i: int) -> None:
+        tally = group.tally
+        if tally.close(i):
+            error = UnknownOutcome(needed=tally.need, acknowledged=tally.acknowledged(i))
+            group.sinks[i].failed(group.indexes[i], error)
+
+    def tick(self) -> None:
+        """Ends what is past its deadline."""
+        expired: list[WriteGroup] = []
+        for group in self._groups.values():
+            if group.started_ms + self._config.request_timeout_ms > self._now.now_ms:
+                break
+            expired.append(group)
+        for group in expired:
+            self._groups.pop(group.id, None)
+            for i in group.tally.unreached():
+                self._fail(group, i)
+
+    def acknowledged(self, sink: Sink, index: int) -> int | None:
+        """How many owners have acknowledged the write known by (sink, index); None once no answer is outstanding."""
+        for group in reversed(self._groups.values()):
+            for i, other in enumerate(group.sinks):
+                if other is sink and group.indexes[i] == index:
+                    return group.tally.acknowledged(i)
+        return None

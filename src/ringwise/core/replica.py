@@ -1,0 +1,251 @@
+"""A node's own copies of keys: what it does with the states and questions that coordinators send it.
+
+Path of a replicated write: frame -> compare with what is held -> memtable -> commit log (at the end of the turn) -> answer.
+Nearly every record in a frame was made from the very state this replica holds, which eight bytes prove; it then replaces that
+state unread. Otherwise the two are merged (V1), and the log gets the merged state: log entries are final states.
+
+B1, B4: a key that is neither in memory nor known to be absent is loaded by a worker; its position is answered later, and
+operations on it keep their order in the store's queue. All else in the frame is answered at the end of the turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from ringwise.core import messages, versions
+from ringwise.core.clock import Clock
+from ringwise.core.config import NodeConfig
+from ringwise.core.errors import StampTooFar
+from ringwise.core.messages import Found, Read, Write, Written
+from ringwise.core.now import Now
+from ringwise.core.peers import Link
+from ringwise.core.store import Store
+from ringwise.core.topology import Topology
+
+Reply = Callable[[Link, messages.Message], None]
+
+
+class _Late:
+    """Positions of one request that were answered in this turn, after their keys had been loaded."""
+
+    __slots__ = ("differing", "higher", "positions", "refused")
+
+    def __init__(self) -> None:
+        self.positions: list[int] = []
+        self.higher: list[tuple[int, int]] = []
+        self.differing: list[tuple[int, bytes]] = []
+        self.refused: list[tuple[int, int]] = []
+
+
+class Replica:
+    """Applies writes and answers reads of other nodes.
+
+    `chunks` is what must be appended to the commit log before `answers` are sent; the node does both at the end of a turn.
+    """
+
+    def __init__(
+        self, store: Store, topology: Topology, clock: Clock, config: NodeConfig, now: Now, chunks: list[bytes]
+    ) -> None:
+        self._now = now
+        self._store = store
+        self._topology = topology
+        self._clock = clock
+        self._config = config
+        self._chunks = chunks
+        self.written: list[
+            tuple[Link, Written]
+        ] = []  # released once this turn's chunks are logged (synced, in mode `batch`)
+        self.found: list[tuple[Link, Found, bool]] = []  # the bool: only once synced
+        self._late_writes: dict[tuple[int, int], tuple[Link, int, _Late]] = {}
+        self._late_reads: dict[tuple[int, int, bool], tuple[Link, int, bool, _Late]] = {}
+
+    # -- writes
+
+    def write(self, link: Link, message: Write) -> None:
+        """Merges the states of a frame into this node's own."""
+        columns = messages.decode_chunk(message.chunk)
+        refusal = self._refusal(message)
+        if refusal:
+            self.written.append((link, Written(message.id, [], [], [(i, refusal) for i in range(len(columns.slots))])))
+            return
+        find, put = self._store.find, self._store.put
+        slots, rkeys, bases, records = columns.slots, columns.rkeys, columns.bases, columns.records
+        odd: list[int] = []
+        if message.epoch < self._topology.changed_max:
+            changed = self._topology.changed
+            odd = [i for i, slot in enumerate(slots) if changed[slot] > message.epoch]
+        if not odd:
+            for position, (slot, rkey, base, record) in enumerate(zip(slots, rkeys, bases, records, strict=True)):
+                held = find(slot, rkey)
+                if held is None or (held and held[:8] != base):
+                    odd.append(position)
+                else:
+                    put(slot, rkey, record)
+            if not odd:
+                self._chunks.append(message.chunk)  # the same bytes: nothing is coded twice
+                self.written.append((link, Written(message.id, [], [], [])))
+                return
+            self._write_odd(link, message, columns, odd)
+            return
+        self._write_odd(link, message, columns, list(range(len(slots))))
+
+    def _write_odd(self, link: Link, message: Write, columns: messages.Chunk, odd: list[int]) -> None:
+        """The positions that need more than a replacement; the others of the frame are in the memtable already."""
+        slots, rkeys, records = list(columns.slots), list(columns.rkeys), list(columns.records)
+        left_out: set[int] = set()
+        higher: list[tuple[int, int]] = []
+        refused: list[tuple[int, int]] = []
+        for position in odd:
+            slot, rkey, record = slots[position], rkeys[position], records[position]
+            if self._topology.changed[slot] > message.epoch:
+                refused.append((position, messages.STALE))
+                left_out.add(position)
+                continue
+            held = self._store.find(slot, rkey)
+            if held is None:
+                left_out.add(position)
+                then = partial(self._write_late, link, message.id, position, slot, rkey, record)
+                if not self._store.load(slot, rkey, then):
+                    refused.append((position, messages.OVERLOADED))
+                continue
+            records[position] = self._merge_in(slot, rkey, held, record, position, higher)
+        kept = [i for i in range(len(slots)) if i not in left_out]
+        if kept:
+            self._chunks.append(
+                messages.encode_chunk(
+                    [slots[i] for i in kept],
+                    [rkeys[i] for i in kept],
+                    [columns.bases[i] for i in kept],
+                    [records[i] for i in kept],
+                )
+            )
+        if left_out:
+            if kept or refused:
+                self.written.append((link, Written(message.id, kept, higher, refused)))
+        else:
+            self.written.append((link, Written(message.id, [], higher, [])))
+
+    def _merge_in(
+        self, slot: int, rkey: bytes, held: bytes, record: bytes, position: int, higher: list[tuple[int, int]]
+    ) -> bytes:
+        state = versions.merge(held, record)
+        if state != held:
+            self._store.put(slot, rkey, state)
+        if state != record:
+            greatest = versions.max_stamp(state)
+            if greatest > versions.max_stamp(record):
+                higher.append((position, greatest))
+        return state
+
+    def _write_late(self, link: Link, request_id: int, position: int, slot: int, rkey: bytes, record: bytes) -> None:
+        """A write whose old record has just been loaded (or could not be: then it stays unanswered and unlogged)."""
+        late = self._late_writes.setdefault((id(link), request_id), (link, request_id, _Late()))[2]
+        held = self._store.find(slot, rkey)
+        if held is None:
+            late.refused.append((position, messages.OVERLOADED))
+            return
+        base = held[:8]
+        state = self._merge_in(slot, rkey, held, record, position, late.higher)
+        self._chunks.append(messages.encode_chunk([slot], [rkey], [base], [state]))
+        late.positions.append(position)
+
+    def _refusal(self, message: Write) -> int:
+        """Why nothing of this frame may be applied, or 0."""
+        if message.epoch > self._topology.epoch or not self._topology.formed:
+            return messages.BEHIND
+        if self._store.failed:
+            return messages.NOT_WRITING
+        if self._store.overloaded:
+            return messages.OVERLOADED
+        try:
+            self._clock.observe(message.stamp, self._now.wall_ms)
+        except StampTooFar:
+            return messages.FAR_STAMP
+        return 0
+
+    # -- reads
+
+    def read(self, link: Link, message: Read) -> None:
+        """Looks up keys and answers with those that differ from the asker's digests."""
+        if message.epoch > self._topology.epoch:
+            refused = [(i, messages.BEHIND) for i in range(len(message.slots))]
+            self.found.append((link, Found(message.id, [], [], refused), False))
+            return
+        find = self._store.find
+        differing: list[tuple[int, bytes]] = []
+        odd: list[int] = []
+        size = 0
+        for position, (slot, rkey, digest) in enumerate(
+            zip(message.slots, message.rkeys, message.digests, strict=False)
+        ):
+            held = find(slot, rkey)
+            if held is None:
+                odd.append(position)
+            elif held[:8] != digest:
+                differing.append((position, held))
+                size += len(held)
+        changed = self._topology.changed
+        stale = (
+            [i for i, slot in enumerate(message.slots) if changed[slot] > message.epoch]
+            if message.epoch < self._topology.changed_max
+            else []
+        )
+        if not odd and not stale and size <= self._config.frame_bytes_max:
+            self.found.append((link, Found(message.id, [], differing, []), message.synced))
+            return
+        self._read_odd(link, message, differing, odd, stale)
+
+    def _read_odd(
+        self, link: Link, message: Read, differing: list[tuple[int, bytes]], odd: list[int], stale: list[int]
+    ) -> None:
+        refused = [(position, messages.STALE) for position in stale]
+        left_out = {*odd, *stale}
+        for position in odd:
+            if position in stale:
+                continue
+            slot, rkey, digest = message.slots[position], message.rkeys[position], message.digests[position]
+            then = partial(self._read_late, link, message.id, message.synced, position, slot, rkey, digest)
+            if not self._store.load(slot, rkey, then):
+                refused.append((position, messages.OVERLOADED))
+        states = dict(differing)
+        part = _Late()
+        part.refused = refused
+        size = 0
+        for position in range(len(message.slots)):
+            if position in left_out:
+                continue
+            part.positions.append(position)
+            if position in states:
+                part.differing.append((position, states[position]))
+                size += len(states[position])
+                if size > self._config.frame_bytes_max:  # B3: the rest in further frames
+                    self.found.append(
+                        (link, Found(message.id, part.positions, part.differing, part.refused), message.synced)
+                    )
+                    part, size = _Late(), 0
+        if part.positions or part.refused:
+            self.found.append((link, Found(message.id, part.positions, part.differing, part.refused), message.synced))
+
+    def _read_late(
+        self, link: Link, request_id: int, synced: bool, position: int, slot: int, rkey: bytes, digest: bytes
+    ) -> None:
+        late = self._late_reads.setdefault((id(link), request_id, synced), (link, request_id, synced, _Late()))[3]
+        held = self._store.find(slot, rkey)
+        if held is None:
+            late.refused.append((position, messages.OVERLOADED))
+            return
+        late.positions.append(position)
+        if held[:8] != digest:
+            late.differing.append((position, held))
+
+    def gather_late(self) -> None:
+        """Before the end of a turn: the answers for keys that were loaded in it, one message for each request."""
+        if self._late_writes:
+            for link, request_id, late in self._late_writes.values():
+                self.written.append((link, Written(request_id, late.positions, late.higher, late.refused)))
+            self._late_writes = {}
+        if self._late_reads:
+            for link, request_id, synced, late in self._late_reads.values():
+                self.found.append((link, Found(request_id, late.positions, late.differing, late.refused), synced))
+            self._late_reads = {}

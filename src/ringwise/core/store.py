@@ -1,0 +1,53 @@
+"""What the core asks of storage (section 6): answers from memory at once, everything slow comes back as an event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+
+class Store(Protocol):
+    """This node's records, by slot and row key."""
+
+    sync_mode: str  # "periodic", "batch" or "off" (S3)
+    on_synced: Callable[[int], None]  # called with the log position that is now durable, and once when a sync failed
+
+    @property
+    def position(self) -> int:
+        """End of what was appended to the commit log."""
+        ...
+
+    @property
+    def synced(self) -> int:
+        """End of what is durable."""
+        ...
+
+    @property
+    def failed(self) -> bool:
+        """A write or sync of the log failed: nothing more is logged in this run (S3)."""
+        ...
+
+    @property
+    def overloaded(self) -> bool:
+        """Writes come faster than they are flushed, and memory is at its limit (S5)."""
+        ...
+
+    def find(self, slot: int, rkey: bytes) -> bytes | None:
+        """The record; b"" where there is none for certain; None where only the disk can tell: `load` it."""
+        ...
+
+    def put(self, slot: int, rkey: bytes, record: bytes) -> None:
+        """Into the memtable. The caller appends it to the log in the same turn."""
+        ...
+
+    def append(self, chunks: Sequence[bytes]) -> int:
+        """One append to the commit log; returns the position after it."""
+        ...
+
+    def load(self, slot: int, rkey: bytes, then: Callable[[], None]) -> bool:
+        """Reads a cold key; `then` is called in the order of the calls for that key. False: too many wait (B4)."""
+        ...
+
+    def turn(self) -> None:
+        """The turn is over: whatever it collected for the disk may start."""
+        ...

@@ -1,0 +1,103 @@
+"""Read-modify-write in two phases (V5): read at R, compute, write with the context that was read, at W.
+
+    found(merged record of R owners) ─▶ operation(record, arguments) ─▶ Write with that record's context ─▶ stored
+
+So the write replaces exactly what was read: an update never drops a version that it has not seen. Two updates at once on
+different nodes make siblings; nobody is told "no" (that is what linearizable keys are for).
+
+Operations are named, because an update taken by a node that owns no copy of the key is forwarded whole to one that does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import msgspec
+
+from ringwise.core import versions
+from ringwise.core.errors import Failure
+from ringwise.core.get import GetPath
+from ringwise.core.levels import Level
+from ringwise.core.now import Now
+from ringwise.core.put import PutPath
+from ringwise.core.sink import Sink
+from ringwise.core.versions import Write
+
+Arguments: TypeAlias = Sequence[bytes | int]
+Operation: TypeAlias = Callable[[bytes, Arguments, int], Write | None]
+
+
+def delete(before: bytes, _arguments: Arguments, wall_ms: int) -> Write | None:
+    """DEL: a tombstone, or nothing where the key is absent."""
+    return Write(value=b"", tombstone=True) if versions.live(before, wall_ms) else None
+
+
+def set_(before: bytes, arguments: Arguments, wall_ms: int) -> Write | None:
+    """SET with GET or KEEPTTL: (value, absolute expiry in wall ms or 0, 1 to keep the present expiry)."""
+    value, expiry_ms, keep = arguments
+    assert isinstance(value, bytes) and isinstance(expiry_ms, int)
+    present = versions.live(before, wall_ms)
+    if keep and present is not None:
+        expiry_ms = present.expiry_ms
+    return Write(value=value, expiry_ms=expiry_ms)
+
+
+OPERATIONS: dict[str, Operation] = {"delete": delete, "set": set_}
+
+
+class _Running:
+    """One update between its phases."""
+
+    __slots__ = ("_after", "_arguments", "_before", "_index", "_key", "_level", "_operation", "_path", "_sink")
+
+    def __init__(
+        self,
+        path: UpdatePath,
+        key: bytes,
+        operation: Operation,
+        arguments: Arguments,
+        level: Level,
+        sink: Sink,
+        index: int,
+    ) -> None:
+        self._path = path
+        self._key = key
+        self._operation = operation
+        self._arguments = arguments
+        self._level = level
+        self._sink = sink
+        self._index = index
+        self._before = b""
+
+    def found(self, index: int, record: bytes) -> None:
+        self._before = record
+        write = self._operation(record, self._arguments, self._path.now.wall_ms)
+        if write is None:
+            self._sink.updated(self._index, record, record)
+            return
+        write = msgspec.structs.replace(write, context=versions.context_of(record))
+        self._path.put.write(self._key, write, self._level, self, index)
+
+    def stored(self, index: int, record: bytes) -> None:
+        self._sink.updated(self._index, self._before, record)
+
+    def updated(self, index: int, before: bytes, after: bytes) -> None:
+        raise AssertionError("neither phase of an update is an update")
+
+    def failed(self, index: int, error: Failure) -> None:
+        self._sink.failed(self._index, error)
+
+
+class UpdatePath:
+    """Runs updates on an owner of the key."""
+
+    def __init__(self, get: GetPath, put: PutPath, now: Now) -> None:
+        self.now = now
+        self.get = get
+        self.put = put
+
+    def run(self, key: bytes, operation: str, arguments: Arguments, level: Level, sink: Sink, index: int) -> None:
+        """Starts the first phase."""
+        running = _Running(self, key, OPERATIONS[operation], arguments, level, sink, index)
+        self.get.get(key, level, running, 0)
