@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from ringwise.core import messages, versions
+from ringwise.core.agreement import Learn
 from ringwise.core.clock import Clock
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure, NotReady, Overloaded, QuorumNotReached, UnknownOutcome, WritesStopped

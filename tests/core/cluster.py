@@ -1,0 +1,202 @@
+"""Three nodes (or more) in one process, with a dict for a disk and lists for sockets: the core alone, step by step.
+
+Frames cross as bytes. Nothing moves by itself: `run` carries frames until all is quiet, `step` ends one turn.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+from ringwise.core.agreement import Agreement
+from ringwise.core.clock import Clock
+from ringwise.core.config import NodeConfig
+from ringwise.core.errors import Failure
+from ringwise.core.messages import NodeId
+from ringwise.core.node import Node
+from ringwise.core.topology import Document, Member, Topology, form, found, join
+from ringwise.core.versions import DotSource
+from ringwise.wire.frame import FrameReader
+
+
+class DictStore:
+    """A store whose keys can be made cold."""
+
+    def __init__(self) -> None:
+        self.records: dict[bytes, bytes] = {}
+        self.cold: set[bytes] = set()
+        self.waiting: list[tuple[bytes, Callable[[], None]]] = []
+        self.log: list[bytes] = []
+        self.sync_mode = "periodic"
+        self.on_synced: Callable[[int], None] = lambda position: None
+        self.position = 0
+        self.synced = 0
+        self.failed = False
+        self.overloaded = False
+        self.fail_next_append = False
+
+    def find(self, slot: int, rkey: bytes) -> bytes | None:
+        return None if rkey in self.cold else self.records.get(rkey, b"")
+
+    def put(self, slot: int, rkey: bytes, record: bytes) -> None:
+        assert rkey not in self.cold
+        self.records[rkey] = record
+
+    def append(self, chunks: Sequence[bytes]) -> int:
+        if self.fail_next_append:
+            self.failed = True
+            return self.position
+        self.log.extend(chunks)
+        self.position += sum(map(len, chunks))
+        return self.position
+
+    def load(self, slot: int, rkey: bytes, then: Callable[[], None]) -> bool:
+        self.waiting.append((rkey, then))
+        return True
+
+    def turn(self) -> None:
+        pass
+
+    def loaded(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for rkey, then in waiting:
+            self.cold.discard(rkey)
+            then()
+
+    def sync(self) -> None:
+        self.synced = self.position
+        self.on_synced(self.synced)
+
+
+class MemoryLink:
+    """One direction of talk: what `owner` sends to `peer`; answers come back on the twin."""
+
+    def __init__(self, peer: NodeId) -> None:
+        self.peer = peer
+        self.outbox: list[bytes] = []
+        self.wire: list[bytes] = []
+        self.up = True
+
+    def flush(self) -> bool:
+        frames, self.outbox = self.outbox, []
+        if self.up:
+            self.wire.extend(frames)
+        return self.up
+
+    def ready(self) -> bool:
+        return self.up
+
+
+class Heard:
+    """A sink that remembers."""
+
+    def __init__(self) -> None:
+        self.outcomes: dict[int, tuple[str, object]] = {}
+
+    def _tell(self, index: int, outcome: tuple[str, object]) -> None:
+        assert index not in self.outcomes, "an operation is answered once"
+        self.outcomes[index] = outcome
+
+    def stored(self, index: int, record: bytes) -> None:
+        self._tell(index, ("stored", record))
+
+    def found(self, index: int, record: bytes) -> None:
+        self._tell(index, ("found", record))
+
+    def updated(self, index: int, before: bytes, after: bytes) -> None:
+        self._tell(index, ("updated", (before, after)))
+
+    def failed(self, index: int, error: Failure) -> None:
+        self._tell(index, ("failed", error))
+
+
+class Cluster:
+    """`count` formed nodes, all linked."""
+
+    def __init__(self, count: int = 3, config: NodeConfig | None = None, formed: bool = True) -> None:
+        members = [
+            Member(f"n{i + 1}", bytes([i + 1]) * 6, "127.0.0.1", 9379 + i, 7379 + i, 8379 + i) for i in range(count)
+        ]
+        document: Document | None = found(b"c" * 16, members[0])
+        for member in members[1:]:
+            assert document is not None
+            document = join(document, member)
+        if formed:
+            assert document is not None
+            document = form(document)
+        assert document is not None
+        self.now_ms = 1000.0
+        self.wall_ms = 1_700_000_000_000
+        self.stores = [DictStore() for _ in members]
+        self.nodes: list[Node] = []
+        for member, store in zip(members, self.stores, strict=True):
+            topology = Topology()
+            topology.install(document)
+            rng = random.Random(member.name)
+            agreed = Agreement(member.id, topology, rng, None)
+            dots = DotSource(member.id, b"inc" + member.id[:1])
+            settings = config or NodeConfig()
+            clock = Clock(settings.max_clock_offset_ms)
+            node = Node(member, topology, agreed, store, dots, clock, lambda state: None, settings, rng)
+            node.begin(self.wall_ms, self.now_ms)
+            self.nodes.append(node)
+        self.by_id = {node.id: node for node in self.nodes}
+        self.links: dict[tuple[NodeId, NodeId], MemoryLink] = {}
+        self.back: dict[tuple[NodeId, NodeId], MemoryLink] = {}
+        self.readers: dict[int, FrameReader] = {}
+        for a in self.nodes:
+            for b in self.nodes:
+                if a is not b:
+                    self.connect(a, b)
+
+    def connect(self, a: Node, b: Node) -> None:
+        link = self.links[a.id, b.id] = MemoryLink(b.id)
+        twin = self.back[a.id, b.id] = MemoryLink(a.id)
+        self.readers[id(link)] = FrameReader()
+        self.readers[id(twin)] = FrameReader()
+        a.link_up(link)
+
+    def cut(self, a: Node, b: Node) -> None:
+        """Breaks both links between two nodes; what was on the wire is lost."""
+        for x, y in ((a, b), (b, a)):
+            link = self.links[x.id, y.id]
+            link.up = False
+            self.back[x.id, y.id].up = False
+            x.link_down(link)
+
+    def step(self, node: Node) -> None:
+        node.end_turn()
+        node.begin(self.wall_ms, self.now_ms)
+
+    def deliver(self) -> bool:
+        """Carries what is on the wires; True if there was anything."""
+        moved = False
+        for (a, b), link in self.links.items():
+            if link.wire and link.up:
+                frames, link.wire = link.wire, []
+                moved = True
+                for message in self.readers[id(link)].feed(b"".join(frames)):
+                    self.by_id[b].receive(self.back[a, b], message)
+        for (a, _b), twin in self.back.items():
+            link = self.links[a, _b]
+            if twin.wire and twin.up:
+                frames, twin.wire = twin.wire, []
+                moved = True
+                for message in self.readers[id(twin)].feed(b"".join(frames)):
+                    self.by_id[a].receive(link, message)
+        return moved
+
+    def run(self) -> None:
+        for node in self.nodes:
+            self.step(node)
+        while self.deliver():
+            for node in self.nodes:
+                self.step(node)
+
+    def pass_time(self, ms: float) -> None:
+        self.now_ms += ms
+        self.wall_ms += int(ms)
+        for node in self.nodes:
+            node.begin(self.wall_ms, self.now_ms)
+            node.tick()
+        self.run()
