@@ -10,7 +10,6 @@ measured, so every GET finds its value.
 
 import argparse
 import json
-import signal
 import sys
 import tempfile
 import time
@@ -200,7 +199,7 @@ def parse() -> argparse.Namespace:
     nodes = parser.add_mutually_exclusive_group()
     nodes.add_argument(
         "--ringwise-ports",
-        type=lambda text: [int(port) for port in text.split(",")],
+        type=servers.ports_of,
         help="client ports of a running cluster at quorum",
     )
     nodes.add_argument("--redis-only", action="store_true", help="leave Ringwise out: what this machine gives Redis")
@@ -244,28 +243,18 @@ def compare(given: argparse.Namespace, say: report.Say) -> report.Report:
         )
 
 
-def stop_on_terminate() -> None:
-    """Make SIGTERM unwind like Ctrl-C does, so that the servers are stopped either way."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-
-
 def main() -> int:
-    stop_on_terminate()
     given = parse()
-    try:
+
+    def work() -> None:
         made = compare(given, report.say)
-    except (BenchmarkError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
-    report.show(made)
-    if given.json:
-        given.json.write_text(json.dumps(report.as_json(made), indent=1) + "\n")
-    if given.markdown:
-        given.markdown.write_text(report.as_markdown(made))
-    return 0
+        report.show(made)
+        if given.json:
+            given.json.write_text(json.dumps(report.as_json(made), indent=1) + "\n")
+        if given.markdown:
+            given.markdown.write_text(report.as_markdown(made))
+
+    return servers.run_to_the_end(work)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 import platform
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -86,6 +87,10 @@ def machine() -> dict[str, str]:
     }
 
 
+def machine_text(machine: dict[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in machine.items())
+
+
 def _lines(path: str) -> list[str]:
     return Path(path).read_text().splitlines()
 
@@ -153,13 +158,12 @@ def target_rows(report: Report) -> list[list[str]]:
 
 
 def notes(report: Report) -> list[str]:
-    machine_text = ", ".join(f"{name} {value}" for name, value in report.machine.items())
     idle = ", ".join(f"{report.systems[key]} {share:.1%}" for key, share in report.idle_cpu_share.items())
     failed = sorted({run["first_failure"] for run in report.runs if run["first_failure"]})
     return [
-        machine_text,
-        "Redis alone keeps nothing on disk; with two replicas it appends to a file, synced every second, and replicates "
-        "asynchronously, except where WAIT 1 is named.",
+        machine_text(report.machine),
+        "Redis alone keeps nothing on disk; with two replicas it appends to a file, synced every second, and "
+        "replicates asynchronously, except where WAIT 1 is named.",
         f"Median of {report.pairs} interleaved pairs; a ratio is taken inside a pair. 50 connections; load generator "
         "and servers share the machine. Memory is the sum of the resident sets of the system's servers, CPU is theirs "
         "for a million operations, until they are quiet again.",
@@ -168,30 +172,37 @@ def notes(report: Report) -> list[str]:
     ]
 
 
-def show(report: Report) -> None:
-    console = Console(width=None if Console().is_terminal else 150)
-    table = Table(title="Ringwise beside Redis")
-    for number, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="left" if number < 2 else "right")
-    for row in rows(report):
-        if row[0] and table.row_count:
+def show_table(title: str, headings: Sequence[str], body: list[list[str]], left: int = 1) -> None:
+    """A row with an empty first cell continues the one above; the first `left` columns are text."""
+    table = Table(title=title, min_width=len(title))
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if number < left else "right")
+    for row in body:
+        if row[0] and left > 1 and table.row_count:
             table.add_section()
         table.add_row(*row)
-    console.print(table)
+    _output().print(table)
+
+
+def show_notes(texts: list[str]) -> None:
+    for text in texts:
+        _output().print(text, highlight=False)
+
+
+def _output() -> Console:
+    return Console(width=None if sys.stdout.isatty() else 150)
+
+
+def show(report: Report) -> None:
+    show_table("Ringwise beside Redis", HEADINGS, rows(report), left=2)
     targets = target_rows(report)
     if targets:
-        table = Table(title="Targets")
-        for heading in TARGET_HEADINGS:
-            table.add_column(heading)
-        for row in targets:
-            table.add_row(*row)
-        console.print(table)
-    for note in notes(report):
-        console.print(note, highlight=False)
+        show_table("Targets", TARGET_HEADINGS, targets)
+    show_notes(notes(report))
 
 
-def markdown_table(headings: tuple[str, ...], body: list[list[str]]) -> str:
-    lines = [headings, ("---",) * len(headings), *body]
+def markdown_table(headings: Sequence[str], body: list[list[str]]) -> str:
+    lines: list[Sequence[str]] = [headings, ["---"] * len(headings), *body]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 

@@ -282,3 +282,22 @@ def _end_leftovers(pids: Sequence[int]) -> None:
                 b"ringwise" in Path(f"/proc/{pid}/cmdline").read_bytes()
             ):  # the number may belong to somebody else by now
                 os.kill(pid, signal.SIGKILL)
+
+
+def ports_of(text: str) -> list[int]:
+    """An option's value: ports with commas between them."""
+    return [int(port) for port in text.split(",")]
+
+
+def run_to_the_end(work: Callable[[], None]) -> int:
+    """Exit status of `work`. SIGTERM unwinds the stack as Ctrl-C does, so that the servers are stopped either way."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        work()
+    except (BenchmarkError, OSError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    return 0
