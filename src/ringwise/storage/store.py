@@ -1,0 +1,248 @@
+"""The store: what one node holds of every slot, in memory at once or from disk later (design, section 6).
+
+    put ─▶ memtable (tables)          find ─▶ memtable ▶ frozen memtable ▶ cache ▶ slot complete? ─▶ absent
+    append ─▶ commit log                                                              else cold: load()
+
+`find` and `put` are called for every operation, so they are dictionary look-ups and nothing else; bytes are counted
+by the chunk in `append`. Everything slow runs in the worker, everything long in slices of `background`.
+
+Invariants
+* The commit log holds final states: replay overwrites in order. What it holds above the engine's position is in the
+  memtable (or the frozen one) too, at every moment, so after a crash nothing appended is missing (S2).
+* `complete[slot]` is 1 while all that the engine holds of the slot is in memory; then a miss is an absence.
+* `find` says b"" only for what is known to be absent; what could not be read is None, before and after `load`.
+* At most one flush at a time. While the memtable is past twice its limit, the store is `overloaded`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ringwise.core.keys import key_of
+from ringwise.core.messages import decode_chunk
+from ringwise.core.ring import SLOTS, slot_of
+from ringwise.core.versions import max_stamp
+from ringwise.storage.cache import RecordCache
+from ringwise.storage.commitlog import CommitLog, SyncMode
+from ringwise.storage.disk import Disk
+from ringwise.storage.engine import Engine, Worker
+from ringwise.storage.flush import Flush
+from ringwise.storage.reads import ColdReads
+
+MEBIBYTE = 1024 * 1024
+SYNC_EVERY_MS = 1000.0  # sync mode `periodic`, as Redis `everysec`
+ENTRY_BYTES = 200  # what CPython spends on an entry of the memtable beside the bytes of the chunk
+
+
+@dataclass(frozen=True, slots=True)
+class StoreConfig:
+    """Sizes in bytes."""
+
+    sync_mode: SyncMode = "periodic"
+    memtable_bytes: int = 256 * MEBIBYTE  # larger flushes make fewer SSTables to compact, and a longer replay
+    cache_bytes: int = 256 * MEBIBYTE
+    segment_bytes: int = 64 * MEBIBYTE  # the unit in which the log is cut
+    cold_queue_max: int = 100_000  # operations that wait for the disk; past it they are refused at once (section 8)
+
+
+class Store:
+    """Opened by its constructor, which replays the commit log; see the module's text for the rest."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        engine: Engine,
+        worker: Worker,
+        config: StoreConfig | None = None,
+        clock_ms: Callable[[], float] | None = None,
+    ) -> None:
+        config = config or StoreConfig()
+        self.sync_mode: str = config.sync_mode
+        self.tables: list[dict[bytes, bytes]] = _empty_tables()
+        empty = engine.empty()
+        self.complete = bytearray([empty]) * SLOTS
+        self._complete_count = SLOTS if empty else 0
+        self._frozen: list[dict[bytes, bytes]] | None = None
+        self._cache = RecordCache(config.cache_bytes, self._evicted)
+        self._engine = engine
+        self._worker = worker
+        self._clock_ms = clock_ms or _monotonic_ms
+        self._memtable_bytes_max = config.memtable_bytes
+        self._memtable_bytes = 0
+        self._flush: Flush | None = None
+        self._sync_due_ms = 0.0
+        self.stamp = engine.stamp  # the greatest stamp found at the start: the clock goes on above it
+        self.failed = False
+        self.failure: BaseException | None = None
+        self.on_synced: Callable[[int], None] = _ignore_position  # told `synced` when it grows, and when it will not
+        self._reads = ColdReads(engine, worker, self._cache, self.find, config.cold_queue_max)
+        self._log = CommitLog(disk, worker, engine.position, self._replay, config.segment_bytes)
+        self._log.on_synced = self._synced
+        self._log.on_failed = self._failed
+        self.recovered = self._log.recovered
+
+    # -- records
+
+    def find(self, slot: int, rkey: bytes) -> bytes | None:
+        """The record; b"" where there is none for certain; None where the disk must be asked (`load`)."""
+        record = self.tables[slot].get(rkey)
+        if record is None:
+            return self._find_older(slot, rkey)
+        return record
+
+    def put(self, slot: int, rkey: bytes, record: bytes) -> None:
+        """Set the record; b"" removes it. The caller has it in a chunk of this turn's `append`."""
+        self.tables[slot][rkey] = record
+
+    def load(self, slot: int, rkey: bytes, then: Callable[[], None]) -> bool:
+        """Ask the disk; False where too many wait already. `then` runs, in order for each key, when `find` answers;
+        or with `find` still None, where the record could not be read: then it is damaged and not absent (S4)."""
+        return self._reads.load(slot, rkey, then)
+
+    def waiting(self, rkey: bytes) -> bool:
+        """Does anybody wait for this key?"""
+        return self._reads.waiting(rkey)
+
+    @property
+    def on_damaged(self) -> Callable[[int, bytes, Exception], None]:
+        """Told (slot, row key, error) of each record that cannot be read, before its waiters run."""
+        return self._reads.damaged
+
+    @on_damaged.setter
+    def on_damaged(self, damaged: Callable[[int, bytes, Exception], None]) -> None:
+        self._reads.damaged = damaged
+
+    # -- the commit log
+
+    def append(self, chunks: Sequence[bytes]) -> int:
+        """Log the chunks of a turn; the position behind them. Raises WritingEnded where they may not be in it."""
+        for chunk in chunks:
+            self._memtable_bytes += len(chunk) + ENTRY_BYTES * _records_in(chunk)
+        return self._log.append(chunks)
+
+    @property
+    def position(self) -> int:
+        """Appended up to here."""
+        return self._log.position
+
+    @property
+    def synced(self) -> int:
+        """Durable up to here."""
+        return self._log.synced
+
+    @property
+    def overloaded(self) -> bool:
+        """Flushes are so far behind that writes must be refused."""
+        return self._memtable_bytes > 2 * self._memtable_bytes_max
+
+    # -- time
+
+    def turn(self) -> None:
+        """The end of a turn, and of a tick at least: starts the syncs that are due, and the cold reads."""
+        if self.sync_mode == "batch":
+            self._log.sync()
+        elif self.sync_mode == "periodic":
+            now_ms = self._clock_ms()
+            if now_ms >= self._sync_due_ms:
+                self._sync_due_ms = now_ms + SYNC_EVERY_MS
+                self._log.sync()
+        self._reads.submit()
+
+    def background(self, budget_ms: float) -> bool:
+        """One slice of flushing; True where there is more to do at once."""
+        if self.failed:
+            return False
+        deadline_ms = self._clock_ms() + budget_ms
+        if self._flush is None:
+            if self._memtable_bytes < self._memtable_bytes_max or self._engine.busy():
+                return False
+            self._freeze()
+        assert self._flush is not None
+        while self._flush.step():
+            if self._clock_ms() >= deadline_ms:
+                return True
+        if self._flush.moved:
+            self._flush = self._frozen = None
+            return self._memtable_bytes >= self._memtable_bytes_max
+        return False
+
+    def close(self) -> int:
+        """Stop cleanly, with the worker idle; the log's end, all of it durable. Raises WritingEnded if it is not."""
+        if self._flush is not None:
+            self._flush.abort()
+        try:
+            return self._log.close()
+        finally:
+            self._engine.close()
+
+    # -- inside
+
+    def _find_older(self, slot: int, rkey: bytes) -> bytes | None:
+        if self._frozen:
+            record = self._frozen[slot].get(rkey)
+            if record is not None:
+                return record
+        record = self._cache.get(slot, rkey)
+        if record is None and self.complete[slot]:
+            return b""
+        return record
+
+    def _replay(self, chunk: bytes) -> None:
+        columns = decode_chunk(chunk)
+        tables = self.tables
+        for slot, rkey, record in zip(columns.slots, columns.rkeys, columns.records, strict=True):
+            tables[slot][rkey] = record
+            self.stamp = max(self.stamp, max_stamp(record))
+        self._memtable_bytes += len(chunk) + ENTRY_BYTES * len(columns.slots)
+
+    def _freeze(self) -> None:
+        """Begin a flush. What is put but not yet appended in this turn is flushed too, and replayed once more."""
+        frozen, self.tables = self.tables, _empty_tables()
+        self._frozen = frozen
+        self._memtable_bytes = 0
+        self._flush = Flush(frozen, self._log.position, self._engine, self._worker, self._cache, self._flush_ended)
+
+    def _flush_ended(self, error: BaseException | None) -> None:
+        if error is not None:  # the log keeps what was not flushed; but an engine that failed once is not trusted again
+            self._log.fail(error)
+            return
+        self._reads.flushes += 1
+        self._log.cut(self._engine.position)
+
+    def _evicted(self, rkey: bytes) -> None:
+        slot = slot_of(key_of(rkey))
+        self._complete_count -= self.complete[slot]
+        self.complete[slot] = 0
+        if not self._complete_count:
+            self._cache.on_evicted = None
+
+    def _synced(self, position: int) -> None:
+        self.on_synced(position)
+
+    def _failed(self, error: BaseException) -> None:
+        self.failed = True
+        self.failure = error
+
+
+def _empty_tables() -> list[dict[bytes, bytes]]:
+    return [{} for _ in range(SLOTS)]
+
+
+def _records_in(chunk: bytes) -> int:
+    """How many records a chunk holds, from the msgpack head of its first column."""
+    head = chunk[1]
+    if head == 0xDC:
+        return int.from_bytes(chunk[2:4], "big")
+    if head == 0xDD:
+        return int.from_bytes(chunk[2:6], "big")
+    return head & 0x0F
+
+
+def _monotonic_ms() -> float:
+    return time.monotonic() * 1000.0
+
+
+def _ignore_position(_position: int) -> None:
+    """Nobody waits for syncs."""
