@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from functools import cache
 
 from ringwise.core.agreement import Agreement
 from ringwise.core.clock import Clock
@@ -14,6 +15,7 @@ from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure
 from ringwise.core.messages import NodeId
 from ringwise.core.node import Node
+from ringwise.core.store import LogFailed
 from ringwise.core.topology import Document, Member, Topology, form, found, join
 from ringwise.core.versions import DotSource
 from ringwise.wire.frame import FrameReader
@@ -28,7 +30,7 @@ class DictStore:
         self.waiting: list[tuple[bytes, Callable[[], None]]] = []
         self.log: list[bytes] = []
         self.sync_mode = "periodic"
-        self.on_synced: Callable[[int], None] = lambda position: None
+        self.on_synced: Callable[[int], None] = lambda _: None
         self.position = 0
         self.synced = 0
         self.failed = False
@@ -45,7 +47,7 @@ class DictStore:
     def append(self, chunks: Sequence[bytes]) -> int:
         if self.fail_next_append:
             self.failed = True
-            return self.position
+            raise LogFailed
         self.log.extend(chunks)
         self.position += sum(map(len, chunks))
         return self.position
@@ -110,26 +112,30 @@ class Heard:
         self._tell(index, ("failed", error))
 
 
+@cache
+def _document(count: int, formed: bool) -> Document:
+    members = [Member(f"n{i + 1}", bytes([i + 1]) * 6, "127.0.0.1", 9379 + i, 7379 + i, 8379 + i) for i in range(count)]
+    document: Document | None = found(b"c" * 16, members[0])
+    for member in members[1:]:
+        assert document is not None
+        document = join(document, member)
+    if formed:
+        assert document is not None
+        document = form(document)
+    assert document is not None
+    return document
+
+
 class Cluster:
     """`count` formed nodes, all linked."""
 
     def __init__(self, count: int = 3, config: NodeConfig | None = None, formed: bool = True) -> None:
-        members = [
-            Member(f"n{i + 1}", bytes([i + 1]) * 6, "127.0.0.1", 9379 + i, 7379 + i, 8379 + i) for i in range(count)
-        ]
-        document: Document | None = found(b"c" * 16, members[0])
-        for member in members[1:]:
-            assert document is not None
-            document = join(document, member)
-        if formed:
-            assert document is not None
-            document = form(document)
-        assert document is not None
+        document = _document(count, formed)
         self.now_ms = 1000.0
         self.wall_ms = 1_700_000_000_000
-        self.stores = [DictStore() for _ in members]
+        self.stores = [DictStore() for _ in document.members]
         self.nodes: list[Node] = []
-        for member, store in zip(members, self.stores, strict=True):
+        for member, store in zip(document.members, self.stores, strict=True):
             topology = Topology()
             topology.install(document)
             rng = random.Random(member.name)
@@ -137,7 +143,7 @@ class Cluster:
             dots = DotSource(member.id, b"inc" + member.id[:1])
             settings = config or NodeConfig()
             clock = Clock(settings.max_clock_offset_ms)
-            node = Node(member, topology, agreed, store, dots, clock, lambda state: None, settings, rng)
+            node = Node(member, topology, agreed, store, dots, clock, lambda _: None, settings, rng)
             node.begin(self.wall_ms, self.now_ms)
             self.nodes.append(node)
         self.by_id = {node.id: node for node in self.nodes}

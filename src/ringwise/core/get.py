@@ -40,6 +40,7 @@ class ReadGroup:
         "asked",
         "differing",
         "frame",
+        "hedges",
         "id",
         "indexes",
         "owned",
@@ -70,6 +71,7 @@ class ReadGroup:
         self.started_ms = 0.0
         self.frame = b""
         self.asked: set[NodeId] = set()
+        self.hedges = 0
         self.pending: dict[NodeId, set[int] | None] = {}  # None: has answered for no position yet
         self.differing: dict[int, list[bytes]] = {}  # by position: what others hold in place of our record
         self.unsynced = False  # our own answer waits for the disk
@@ -339,6 +341,9 @@ class GetPath:
             for i in group.tally.unreached():
                 self._fail(group, i)
         for group in list(self._groups.values()):
-            if self._now.now_ms - group.started_ms < self._config.hedge_ms * (1 + len(group.asked)):
+            age_ms = self._now.now_ms - group.started_ms
+            if age_ms < self._config.hedge_ms:
                 break
-            self.ask_more(group, extra=1)
+            if age_ms >= self._config.hedge_ms * (1 + group.hedges):
+                group.hedges += 1
+                self.ask_more(group, extra=1)

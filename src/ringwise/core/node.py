@@ -17,6 +17,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from ringwise.core import messages
@@ -35,7 +36,7 @@ from ringwise.core.put import PutPath, WriteGroup
 from ringwise.core.replica import Replica
 from ringwise.core.ring import slot_of
 from ringwise.core.sink import Sink
-from ringwise.core.store import Store
+from ringwise.core.store import LogFailed, Store
 from ringwise.core.topology import Document, Member, Topology, form
 from ringwise.core.update import UpdatePath
 from ringwise.core.versions import DotSource, Write
@@ -163,7 +164,8 @@ class Node:
         if self._chunks:
             chunks = self._chunks[:]
             self._chunks.clear()  # in place: the paths share the list
-            self.store.append(chunks)
+            with suppress(LogFailed):  # told below, to everyone who waits for this append
+                self.store.append(chunks)
         turn = _Turn(self._put.take_sealed(), self._get.take_sealed(), replica.written, [])
         if not (turn.writes or turn.reads or replica.written or replica.found or self._forward.answering):
             return False

@@ -6,6 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 
+class LogFailed(Exception):
+    """An append did not reach the commit log, and no later one will (S3)."""
+
+
 class Store(Protocol):
     """This node's records, by slot and row key."""
 
@@ -41,7 +45,7 @@ class Store(Protocol):
         ...
 
     def append(self, chunks: Sequence[bytes]) -> int:
-        """One append to the commit log; returns the position after it."""
+        """One append to the commit log; returns the position after it. Raises LogFailed, and then `failed` is set."""
         ...
 
     def load(self, slot: int, rkey: bytes, then: Callable[[], None]) -> bool:

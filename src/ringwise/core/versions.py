@@ -202,21 +202,26 @@ def merge(a: bytes, b: bytes) -> bytes:
     if not a:
         return b
     if a[FORM_AT] == PLAIN == b[FORM_AT]:
+        # What covers another is stamped above it, so only the one with the greater stamp can supersede.
+        if a[STAMP_AT:DOT_AT] < b[STAMP_AT:DOT_AT]:
+            a, b = b, a
         if supersedes(a, b):
             return a
-        if supersedes(b, a):
-            return b
     return records.encode(merge_states(records.decode(a), records.decode(b)))
 
 
 def supersedes(a: bytes, b: bytes) -> bool:
     """Of two plain records: has a seen all that b has, b's value included, and does a's value live on?"""
-    vector_a: dict[bytes, int] = dict(entries.iter_unpack(a[DOT_AT : DOT_AT + a[COUNT_AT] * ENTRY_BYTES]))
     vector_b: dict[bytes, int] = dict(entries.iter_unpack(b[DOT_AT : DOT_AT + b[COUNT_AT] * ENTRY_BYTES]))
-    actor = a[DOT_AT:COUNTER_AT]
-    if vector_b.get(actor, 0) >= vector_a[actor]:
+    seen = iter(entries.iter_unpack(a[DOT_AT : DOT_AT + a[COUNT_AT] * ENTRY_BYTES]))
+    actor, counter = next(seen)
+    if vector_b.pop(actor, 0) >= counter:
         return False
-    return all(vector_a.get(other, 0) >= counter for other, counter in vector_b.items())
+    vector_a: dict[bytes, int] = dict(seen)
+    for other, reached in vector_b.items():
+        if vector_a.get(other, 0) < reached:
+            return False
+    return True
 
 
 def merge_states(a: Record, b: Record) -> Record:

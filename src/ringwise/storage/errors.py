@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ringwise.core.store import LogFailed
+
 
 class StorageError(Exception):
     """An error of the world, told in one line."""
@@ -49,7 +51,7 @@ class EngineDamaged(StorageError):
     """The storage engine does not open, or does not hold what it should."""
 
 
-class WritingEnded(StorageError):
+class WritingEnded(StorageError, LogFailed):
     """A write or sync failed before: nothing is written until a restart (S3)."""
 
 
