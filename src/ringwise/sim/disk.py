@@ -7,7 +7,8 @@ Two kinds of crash (design, S3):
 - *power* is lost: what was synced is kept, and of the rest of each file some prefix, possibly cut inside an entry,
   possibly followed by bytes that were allocated but never written (zeros) or written only in part (noise).
 
-`replace` and `remove` are atomic and durable when they return, as `OsDisk` promises.  A failed sync loses the
+`replace` and `truncate` are atomic and durable when they return, as `OsDisk` promises; a removed file may be back
+after a power loss until the directory is synced, which opening or replacing one does.  A failed sync loses the
 unsynced pages as Linux does: the next sync "succeeds" without them (the 2018 PostgreSQL reports), which is why S3
 never retries one.
 """
@@ -34,7 +35,7 @@ class TornDisk:
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._files: dict[str, _Data] = {}
-        self._locked = False
+        self._removed: dict[str, _Data] = {}  # since the directory was last synced
         self._life = 0  # a file opened by a process that died writes no more
         self.crash_at_append = 0  # 1: the next append is cut short and ends the process; 0: none planted
         self.fail_appends = False
@@ -45,6 +46,7 @@ class TornDisk:
     # The Disk protocol.
 
     def open_append(self, name: str) -> "TornFile":
+        self._removed.clear()
         return TornFile(self, self._files.setdefault(name, _Data()), self._life)
 
     def read(self, name: str) -> bytes:
@@ -58,37 +60,25 @@ class TornDisk:
 
     def remove(self, name: str) -> None:
         try:
-            del self._files[name]
+            self._removed[name] = self._files.pop(name)
         except KeyError:
             raise FileNotFoundError(name) from None
 
     def truncate(self, name: str, size: int) -> None:
         data = self._files[name]
         del data.bytes[size:]
-        data.synced = min(data.synced, size)
+        data.synced = len(data.bytes)
 
     def replace(self, name: str, data: bytes) -> None:
         if self.fail_appends:
             raise OSError(28, "no space left on device", name)
+        self._removed.clear()
         self._files[name] = _Data(data, len(data))
-
-    def lock(self) -> None:
-        if self._locked:
-            raise BlockingIOError("the directory is in use by another process")
-        self._locked = True
-
-    def unlock(self) -> None:
-        self._locked = False
 
     # What the nemesis does to it.
 
-    @property
-    def empty(self) -> bool:
-        return not self._files
-
     def process_died(self) -> None:
         """The page cache is kept: every append that returned is still there."""
-        self._locked = False
         self._life += 1
         self.crash_at_append = 0
 
@@ -96,6 +86,10 @@ class TornDisk:
         """Of what was not synced, some prefix of each file is left, possibly torn."""
         self.process_died()
         rng = self._rng
+        for name, removed in sorted(self._removed.items()):
+            if rng.random() < 0.5:
+                self._files.setdefault(name, removed)
+        self._removed.clear()
         for name in sorted(self._files):
             data = self._files[name]
             unsynced = len(data.bytes) - data.synced

@@ -10,13 +10,14 @@ what was acknowledged there under `periodic`, is likewise left to `batch`.
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from ringwise.sim.disk import TornDisk
 from ringwise.sim.history import History
 from ringwise.sim.network import Network, Weather
 from ringwise.sim.scheduler import Scheduler
+from ringwise.sim.trace import Trace
 
 FAULTS_MIN = 5
 FAULTS_MAX = 11
@@ -44,10 +45,11 @@ class Nemesis:
         self,
         scheduler: Scheduler,
         rng: random.Random,
-        machines: list[Machine],
+        machines: Sequence[Machine],
         network: Network,
         history: History,
         power: bool,
+        trace: Trace,
         kinds: tuple[str, ...] = (),
     ) -> None:
         self._scheduler = scheduler
@@ -56,6 +58,7 @@ class Nemesis:
         self._network = network
         self._history = history
         self._power = power
+        self._trace = trace
         self._work_ms = [machine.work_ms for machine in machines]
         self._calm = network.weather
         self._over = False
@@ -100,6 +103,7 @@ class Nemesis:
 
     def note(self, what: str) -> None:
         self._history.faults.append((self._scheduler.now_ms, what))
+        self._trace.event("nemesis", what)
 
     def _step(self, fault: Fault) -> None:
         if self._over:

@@ -19,6 +19,7 @@ from typing import Protocol
 
 from ringwise.core.messages import Message
 from ringwise.sim.scheduler import Scheduler
+from ringwise.sim.trace import Trace
 from ringwise.wire.frame import FrameDamaged, FrameReader
 
 
@@ -55,6 +56,7 @@ class Side:
         "_network",
         "_reader",
         "dialled",
+        "greeted",
         "host",
         "open",
         "other",
@@ -67,6 +69,7 @@ class Side:
         self._network = network
         self.host = host
         self.dialled = dialled
+        self.greeted = False  # the other end has said Hello
         self.other: Side = self
         self.peer = b""
         self.outbox: list[bytes] = []
@@ -89,14 +92,19 @@ class Side:
         self._network.send(self, frames)
         return True
 
+    def greet(self, frame: bytes) -> None:
+        """The first frame of a connection, which noise spares: without it there would be no connection."""
+        self._network.send(self, [frame], noisy=False)
+
     def close(self) -> None:
         self._network.break_connection(self)
 
 
 class Network:
-    def __init__(self, scheduler: Scheduler, rng: random.Random, send_buffer_bytes_max: int) -> None:
+    def __init__(self, scheduler: Scheduler, rng: random.Random, send_buffer_bytes_max: int, trace: Trace) -> None:
         self._scheduler = scheduler
         self._rng = rng
+        self._trace = trace
         self.send_buffer_bytes_max = send_buffer_bytes_max
         self.weather = Weather()
         self.blocked: set[tuple[str, str]] = set()  # directions; only ever asked for membership
@@ -186,16 +194,17 @@ class Network:
 
     # Frames.
 
-    def send(self, side: Side, frames: list[bytes]) -> None:
+    def send(self, side: Side, frames: list[bytes], noisy: bool = True) -> None:
         size = sum(map(len, frames))
         side.under_way += size
         self.frames += len(frames)
         self.bytes += size
+        self._trace.event(side.host.name, "", b"".join(frames))
         if self.blocked and (side.host.name, side.other.host.name) in self.blocked:
             side._held += frames
             return
         weather = self.weather
-        if weather.loss or weather.duplicate or weather.reorder:
+        if noisy and (weather.loss or weather.duplicate or weather.reorder):
             for frame in frames:
                 self._send_through_noise(side, frame, weather)
         else:

@@ -8,7 +8,7 @@ up.
 
 import random
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -52,7 +52,7 @@ class Mix:
 
 
 class Connection(Protocol):
-    """A client's end of a connection to a node."""
+    """A client's end of a connection to a node; it tells the client what comes, and of its end, each with itself."""
 
     def send(self, data: bytes) -> None: ...
     def close(self) -> None: ...
@@ -83,7 +83,9 @@ class Client:
 
     # What the network calls.
 
-    def received(self, data: bytes) -> None:
+    def received(self, connection: Connection, data: bytes) -> None:
+        if connection is not self._connection:
+            return
         self.replies.feed(data)
         while self.open:
             reply = self.replies.gets()
@@ -93,9 +95,12 @@ class Client:
                 self._answered(operation, part)
         self._workload.rest(self)
 
-    def disconnected(self, why: str) -> None:
-        if self._connection is None:
-            return
+    def disconnected(self, connection: Connection, why: str) -> None:
+        if connection is self._connection:
+            self._abandon(why)
+            self._workload.rest(self)
+
+    def _abandon(self, why: str) -> None:
         self._connection = None
         self.replies = hiredis.Reader()
         for operations in self.open:
@@ -103,7 +108,6 @@ class Client:
                 operation.outcome = "unknown"
                 operation.error = why
         self.open.clear()
-        self._workload.rest(self)
 
     # What the workload calls.
 
@@ -139,14 +143,14 @@ class Client:
         return operation
 
     def leave(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        if self._connection is not None:
+            self._connection.close()
+            self._abandon("no answer in time")
 
     def _impatient(self, volley: int) -> None:
         if self.open and volley == self._volley and self._connection is not None:
-            self._connection.close()
-            self.disconnected("no answer")
+            self.leave()
+            self._workload.rest(self)
 
     def _reconnect(self) -> bool:
         servers = [server for server in self._workload.servers if server.up]
@@ -222,13 +226,14 @@ class Workload:
         scheduler: Scheduler,
         rng: random.Random,
         mix: Mix,
-        servers: list[Server],
+        servers: Sequence[Server],
         default_level: str,
         clients: int,
         until_ms: float,
+        history: History,
     ) -> None:
         self.scheduler = scheduler
-        self.history = History()
+        self.history = history
         self.servers = servers
         self.default_level = default_level
         self.mix = mix
@@ -317,9 +322,18 @@ def _shares(operations: list[Operation], reply: Any) -> Iterator[tuple[Operation
         yield from ((operation, reply) for operation in operations)
 
 
+def _map(reply: Any) -> dict[bytes, Any]:
+    """A map, as RESP2 sends it: names and values in turn."""
+    return dict(zip(reply[::2], reply[1::2], strict=True))
+
+
 def read_put_reply(reply: Any) -> bytes:
-    raise NotImplementedError
+    """The context to go on with, where the put left no siblings."""
+    context = _map(reply)[b"context"]
+    return context if isinstance(context, bytes) else b""
 
 
 def read_inspect_reply(reply: Any) -> tuple[list[bytes], bytes]:
-    raise NotImplementedError
+    """The values of all siblings, and the context."""
+    fields = _map(reply)
+    return [_map(sibling)[b"value"] for sibling in fields[b"siblings"]], fields[b"context"]

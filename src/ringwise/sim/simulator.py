@@ -1,0 +1,273 @@
+"""One history from one seed: a cluster, its clients and its adversary, then the verdict.
+
+    form the cluster ─▶ 60 virtual seconds of operations and faults ─▶ mend everything ─▶ read each key at `all` ─▶
+    check
+
+All chance comes from the seed, all time from the scheduler, so a seed is a history: the same under any PYTHONHASHSEED
+and on any machine.  A `Scenario` is what is drawn first: how many nodes, which sync mode, how fast the disks, how
+small the memtable.
+"""
+
+import random
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ringwise.core.config import NodeConfig
+from ringwise.core.keys import Bucket, storage_key
+from ringwise.core.ring import slot_of
+from ringwise.core.topology import Topology
+from ringwise.sim.checker import Ending, Violation, check, stale_reads
+from ringwise.sim.history import History, Operation
+from ringwise.sim.machine import Machine
+from ringwise.sim.model import Witness
+from ringwise.sim.nemesis import Nemesis
+from ringwise.sim.network import Network, Weather
+from ringwise.sim.scheduler import Scheduler
+from ringwise.sim.trace import Trace
+from ringwise.sim.workload import Client, Mix, Workload
+from ringwise.storage.commitlog import SyncMode
+from ringwise.storage.store import StoreConfig
+
+CLIENTS = 5
+DURATION_MS = 60_000.0
+FORM_MS_MAX = 20_000.0  # for a cluster to form while nothing is broken
+HEAL_MS = 6_000.0  # after mending: links are dialled again, deadlines pass
+READ_ATTEMPTS = 20
+READ_PAUSE_MS = 500.0
+ACKNOWLEDGED_SHARE_MIN = 0.5  # a history in which less was acknowledged shows too little to count
+LINES_OF_KEY = 40  # told of a key whose promise is broken
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """The conditions of a history."""
+
+    nodes: int = 3
+    power: bool = False  # crashes lose power, so the log is synced before each answer
+    work_ms: float = 1.0
+    weather: Weather = field(default_factory=Weather)
+    memtable_bytes: int = 1 << 20
+    cache_bytes: int = 1 << 20
+    segment_bytes: int = 1 << 20
+    send_buffer_bytes_max: int = 1 << 20
+    mix: Mix = field(default_factory=Mix)
+    faults: tuple[str, ...] = ()  # kinds of fault; none named: all
+
+    @staticmethod
+    def draw(rng: random.Random) -> "Scenario":
+        small = rng.random() < 0.5
+        return Scenario(
+            nodes=rng.choice((3, 3, 3, 4, 5)),
+            power=rng.random() < 0.5,
+            work_ms=rng.choice((0.3, 2.0, 10.0)),
+            weather=Weather(rng.choice((0.1, 0.5, 5.0)), rng.choice((0.1, 1.0))),
+            memtable_bytes=rng.choice((20_000, 60_000)) if small else 1 << 20,
+            cache_bytes=rng.choice((1, 1_000, 5_000, 1 << 20)),
+            segment_bytes=rng.choice((4_000, 40_000, 1 << 20)),
+            send_buffer_bytes_max=rng.choice((4_000, 1 << 20)),
+        )
+
+    @property
+    def sync_mode(self) -> SyncMode:
+        return "batch" if self.power else "periodic"
+
+    def __str__(self) -> str:
+        return f"{self.nodes} nodes, {self.sync_mode:8}"
+
+
+@dataclass
+class Report:
+    seed: int
+    scenario: str
+    operations: int
+    acknowledged: int
+    faults: int
+    reads: int  # that tell their context
+    stale: int  # of them, those that missed an earlier acknowledged write, at whatever level
+    violations: list[str]
+    story: list[str]  # of the first violation
+    digest: str
+
+    @property
+    def counts(self) -> bool:
+        return self.operations > 0 and self.acknowledged >= ACKNOWLEDGED_SHARE_MIN * self.operations
+
+    def __str__(self) -> str:
+        line = (
+            f"seed {self.seed:5}  {self.scenario}  {self.operations:5,} operations  {self.faults:2} faults  "
+            f"{self.acknowledged / max(1, self.operations):4.0%} acknowledged"
+        )
+        if not self.violations:
+            return line + ("" if self.counts else "  does not count")
+        lines = [line + "  FAILS", *(f"    {violation}" for violation in self.violations)]
+        lines += [f"      {step}" for step in self.story]
+        return "\n".join([*lines, f"    again: python -m ringwise.sim --seed {self.seed} --trace"])
+
+
+class Simulation:
+    def __init__(
+        self, seed: int, scenario: Scenario, rng: random.Random, tell: Callable[[str], None] | None = None
+    ) -> None:
+        self.seed = seed
+        self.scenario = scenario
+        self.violations: list[Violation] = []
+        self.scheduler = Scheduler()
+        self.trace = Trace(lambda: self.scheduler.now_ms, tell)
+        self.witness = Witness(lambda: self.scheduler.now_ms)
+        self.config = NodeConfig(memtable_bytes=scenario.memtable_bytes)
+        self.network = Network(self.scheduler, rng, scenario.send_buffer_bytes_max, self.trace)
+        self.network.weather = scenario.weather
+        self._rng = rng
+        self._documents: dict[int, bytes] = {}
+        store = StoreConfig(
+            sync_mode=scenario.sync_mode,
+            memtable_bytes=scenario.memtable_bytes,
+            cache_bytes=scenario.cache_bytes,
+            segment_bytes=scenario.segment_bytes,
+        )
+        names = [f"n{number}" for number in range(1, scenario.nodes + 1)]
+        self.machines = [Machine(self, rng, name, names[0], store, scenario.work_ms) for name in names]
+        self.history = History()
+
+    # The world of the machines.
+
+    def machine(self, name: str) -> Machine:
+        return self.machines[int(name[1:]) - 1]
+
+    def bug(self, machine: Machine, text: str) -> None:
+        self.violations.append(Violation("exception", b"", f"{machine.name} at {self.scheduler.now_ms:.1f} ms: {text}"))
+
+    def topology_installed(self, machine: Machine, topology: Topology) -> None:
+        document = topology.document
+        assert document is not None
+        encoded = document.encode()
+        first = self._documents.setdefault(document.epoch, encoded)
+        self.trace.event(machine.name, f"follows epoch {document.epoch}")
+        if first != encoded:
+            self.violations.append(Violation("epoch", b"", f"{machine.name} holds another document {document.epoch}"))
+
+    # A history.
+
+    def run(self) -> None:
+        self._form()
+        began_ms = self.scheduler.now_ms
+        until_ms = began_ms + DURATION_MS
+        workload = Workload(
+            self.scheduler,
+            self._rng,
+            self.scenario.mix,
+            self.machines,
+            self.config.default_level,
+            CLIENTS,
+            until_ms,
+            self.history,
+        )
+        nemesis = Nemesis(
+            self.scheduler,
+            self._rng,
+            self.machines,
+            self.network,
+            self.history,
+            self.scenario.power,
+            self.trace,
+            self.scenario.faults,
+        )
+        nemesis.plan(began_ms + 1_000, until_ms - 2_000)
+        workload.start()
+        self.scheduler.run(until_ms)
+        nemesis.mend()
+        self.scheduler.run(until_ms + HEAL_MS)
+        self._close(workload)
+        endings = self._read_all(workload)
+        self.violations += check(self.history, self.witness, endings)
+
+    def _form(self) -> None:
+        for machine in self.machines:
+            machine.start()
+        members = len(self.machines)
+        while not all(machine.node and len(machine.node.topology.members) == members for machine in self.machines):
+            if self.scheduler.now_ms > FORM_MS_MAX:
+                raise AssertionError("the cluster does not form")
+            self.scheduler.run(self.scheduler.now_ms + 50)
+
+    def _close(self, workload: Workload) -> None:
+        """What is still open has an unknown outcome."""
+        for client in workload.clients:
+            client.leave()
+
+    def _read_all(self, workload: Workload) -> list[Ending]:
+        """One read of each key at `all`, tried again where it was refused; then the records of the owners."""
+        reader = Client(len(workload.clients), workload, self._rng)
+        readings: dict[bytes, Operation] = {}
+        for key in workload.keys:
+            for _ in range(READ_ATTEMPTS):
+                readings[key] = reader.ask(self._rng.choice(self.machines), "inspect", key, "all")
+                self._run_until(lambda operation=readings[key]: operation.outcome != "open")  # type: ignore[misc]
+                if readings[key].outcome == "ok":
+                    break
+                self.scheduler.run(self.scheduler.now_ms + READ_PAUSE_MS)
+        self.scheduler.run(self.scheduler.now_ms + READ_PAUSE_MS)
+        return [Ending(key, readings[key], self._replicas(key)) for key in workload.keys]
+
+    def _run_until(self, done: Callable[[], bool]) -> None:
+        deadline_ms = self.scheduler.now_ms + 4 * self.config.request_timeout_ms
+        while not done() and self.scheduler.now_ms < deadline_ms:
+            self.scheduler.run(self.scheduler.now_ms + 5)
+
+    def _replicas(self, key: bytes) -> dict[str, bytes]:
+        """What each owner holds, in memory or on disk."""
+        slot, rkey = slot_of(key), Bucket(0, 1).row_key(key)
+        held: dict[str, bytes] = {}
+        for machine in self.machines:
+            node = machine.node
+            if node is None:
+                held[machine.name] = b""
+            elif node.id in node.topology.owners[slot]:
+                record = node.store.find(slot, rkey)
+                if record is None:
+                    record = machine.medium.records.get(storage_key(slot, rkey), b"")
+                held[machine.name] = record
+        return held
+
+    # The verdict.
+
+    def report(self) -> Report:
+        story: list[str] = []
+        if self.violations and self.violations[0].key:
+            story = self._story(self.violations[0].key)
+        operations = self.history.operations
+        return Report(
+            self.seed,
+            str(self.scenario),
+            len(operations),
+            sum(operation.outcome == "ok" for operation in operations),
+            len([what for _, what in self.history.faults if what]),
+            sum(operation.kind == "inspect" and operation.outcome == "ok" for operation in operations),
+            len(stale_reads(self.history, self.witness)),
+            [str(violation) for violation in self.violations],
+            story,
+            self.trace.digest(),
+        )
+
+    def _story(self, key: bytes) -> list[str]:
+        """The last that happened to a key: operations, dots and faults in order of time."""
+        lines = [(operation.began_ms, str(operation)) for operation in self.history.of_key(key)]
+        lines += [(issue.at_ms, str(issue)) for issue in self.witness.key(key).issues.values()]
+        lines.sort(key=lambda line: line[0])
+        lines = lines[-LINES_OF_KEY:]
+        since_ms = lines[0][0] if lines else 0.0
+        lines += [(at_ms, f"{at_ms:9.1f} {what}") for at_ms, what in self.history.faults if at_ms >= since_ms]
+        return [line for _, line in sorted(lines, key=lambda line: line[0])]
+
+
+def run(seed: int, scenario: Scenario | None = None, tell: Callable[[str], None] | None = None) -> Report:
+    """The history of a seed; its conditions are drawn from it too, unless given."""
+    rng = random.Random(seed)
+    drawn = Scenario.draw(rng)
+    simulation = Simulation(seed, scenario or drawn, rng, tell)
+    try:
+        simulation.run()
+    except Exception:
+        simulation.violations.append(Violation("exception", b"", traceback.format_exc()))
+    return simulation.report()
