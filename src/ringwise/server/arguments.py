@@ -1,0 +1,49 @@
+"""Arguments of commands: numbers, keys, values and expiry times, checked, with Redis's own words where Redis has them."""
+
+from __future__ import annotations
+
+import re
+
+from ringwise.core.errors import KeyTooLong, ValueTooLong
+from ringwise.server.call import Call, CommandError
+
+SYNTAX = "ERR syntax error"
+NOT_AN_INTEGER = "ERR value is not an integer or out of range"
+
+_INTEGER = re.compile(rb"-?[1-9][0-9]{0,18}|0")
+_INTEGER_MAX = 2**63 - 1
+
+EXPIRY_OPTIONS = {b"EX": (1000, True), b"PX": (1, True), b"EXAT": (1000, False), b"PXAT": (1, False)}
+
+
+def integer_of(text: bytes, trouble: str = NOT_AN_INTEGER) -> int:
+    """A 64-bit number, spelled the one way that Redis takes."""
+    if not _INTEGER.fullmatch(text) or not -_INTEGER_MAX <= (number := int(text)) <= _INTEGER_MAX:
+        raise CommandError(trouble)
+    return number
+
+
+def check_key(call: Call, key: bytes) -> None:
+    limit = call.node.config.key_bytes_max
+    if not key:
+        raise CommandError(f"ERR the key is empty; a key has 1 to {limit} bytes")
+    if len(key) > limit:
+        raise KeyTooLong(len(key), limit)
+
+
+def check_value(call: Call, value: bytes) -> None:
+    limit = call.node.config.value_bytes_max
+    if len(value) > limit:
+        raise ValueTooLong(len(value), limit)
+
+
+def expiry_of(call: Call, option: bytes, text: bytes) -> int:
+    """The absolute expiry, in wall-clock milliseconds, that an option such as EX asks for."""
+    unit_ms, relative = EXPIRY_OPTIONS[option]
+    now_ms = call.node.now.wall_ms if relative else 0
+    number = integer_of(text)
+    if number <= 0 or number * unit_ms + now_ms > _INTEGER_MAX:
+        raise CommandError(
+            f"ERR invalid expire time in '{call.arguments[0].decode('ascii', 'replace').lower()}' command"
+        )
+    return number * unit_ms + now_ms

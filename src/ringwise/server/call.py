@@ -1,0 +1,77 @@
+"""What a command sees: the node behind it, the connection it came on, and the slot its reply belongs in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ringwise.core.config import NodeConfig
+from ringwise.core.errors import Failure
+from ringwise.core.levels import Level
+from ringwise.core.now import Now
+from ringwise.core.sink import Sink
+from ringwise.core.topology import NodeId, Topology
+from ringwise.core.versions import Write
+from ringwise.wire.replies import Value, encode, error
+
+if TYPE_CHECKING:
+    from ringwise.server.session import Row, Session
+
+
+class Node(Protocol):
+    """What sessions need of a node (core/node.py)."""
+
+    name: str
+    id: NodeId
+    topology: Topology
+    config: NodeConfig
+    dirty: list[Any]  # sessions with replies ready; the node calls flush() on each at the end of the turn
+    now: Now
+
+    def put(self, key: bytes, value: bytes, level: Level, sink: Sink, index: int) -> None: ...
+    def get(self, key: bytes, level: Level, sink: Sink, index: int) -> None: ...
+    def write(self, key: bytes, write: Write, level: Level, sink: Sink, index: int) -> None: ...
+    def update(
+        self, key: bytes, operation: str, arguments: tuple[bytes | int, ...], level: Level, sink: Sink, index: int
+    ) -> None: ...
+
+    def is_up(self, node: NodeId) -> bool: ...
+
+
+class CommandError(Exception):
+    """A command that cannot be run as it was sent; the text is the whole error reply. Certain not to have been applied."""
+
+
+class Call:
+    """One command that came on a connection, and its reply slot."""
+
+    __slots__ = ("arguments", "index", "level", "node", "row", "session", "updating")
+
+    def __init__(self, session: Session, arguments: list[bytes], level: Level, row: Row, index: int) -> None:
+        self.session = session
+        self.node = session.node
+        self.arguments = arguments
+        self.level = level
+        self.row = row
+        self.index = index
+        self.updating: list[bytes] = []  # keys of a multi-phase operation, until it is answered (B2)
+
+    def answer(self, value: Value) -> None:
+        self.reply(encode(value, self.session.protocol))
+
+    def reply(self, encoded: bytes) -> None:
+        if self.updating:
+            self.session.end_update(self.updating)
+        self.row.fill(self.index, encoded)
+
+    def refuse(self, text: str) -> None:
+        self.reply(error(text))
+
+    def fail(self, failure: Failure) -> None:
+        self.refuse(failure.reply())
+
+
+def shown(text: bytes, limit: int = 128) -> str:
+    """Bytes from a client, as they may stand in an error message or a log: printable, and cut."""
+    cut = text[:limit].decode("ascii", "backslashreplace")
+    printable = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in cut)
+    return printable + ("…" if len(text) > limit else "")

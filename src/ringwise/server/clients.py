@@ -1,0 +1,30 @@
+"""The client connections of one node: numbers, names and counts, for CLIENT and INFO."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ringwise.server.session import Session
+
+
+@dataclass(slots=True)
+class Clients:
+    """Shared by all sessions of a node."""
+
+    port: int = 0
+    process_id: int = 0
+    started_ms: int = 0  # wall clock
+    connections_total: int = 0
+    commands_total: int = 0
+    sessions: dict[int, Session] = field(default_factory=dict)  # by connection number, in order of arrival
+
+    def enter(self, session: Session) -> int:
+        """Takes a new connection in; its number is never used again."""
+        self.connections_total += 1
+        self.sessions[self.connections_total] = session
+        return self.connections_total
+
+    def leave(self, session: Session) -> None:
+        self.sessions.pop(session.id, None)

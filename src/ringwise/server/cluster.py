@@ -1,0 +1,126 @@
+"""The topology in the words of Redis Cluster, so that cluster clients send each key straight to a replica.
+
+There is no primary here: for each slot the first owner listed is the most preferred one that is up, and takes a primary's
+place; since preference orders differ from slot to slot, the load spreads. Any node answers for any key, so nobody is ever
+redirected, and a client with an old map is slower, not wrong.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from ringwise.core.ring import SLOTS, slot_of
+from ringwise.core.topology import Member, NodeId
+from ringwise.server.call import Call, CommandError, Node
+from ringwise.wire.replies import Value
+
+Range = tuple[int, int, tuple[NodeId, ...]]
+
+
+def ranges(node: Node) -> list[Range]:
+    """(first slot, last slot, owners with the live ones first), runs of equal owners as one."""
+    if not node.topology.epoch:
+        raise CommandError("CLUSTERDOWN this node is in no cluster yet, so no slot has an owner; try again")
+    ordered: dict[tuple[NodeId, ...], tuple[NodeId, ...]] = {}
+    for owners in set(node.topology.owners):
+        ordered[owners] = tuple(sorted(owners, key=lambda owner: not is_up(node, owner)))  # sorting keeps preference
+    found: list[Range] = []
+    start = 0
+    for owners, run in groupby(node.topology.owners, key=ordered.__getitem__):
+        count = sum(1 for _ in run)
+        found.append((start, start + count - 1, owners))
+        start += count
+    return found
+
+
+def is_up(node: Node, member: NodeId) -> bool:
+    return member == node.id or node.is_up(member)
+
+
+def member_name(member: NodeId) -> str:
+    """Redis names nodes with forty hexadecimal digits."""
+    return member.hex().ljust(40, "0")
+
+
+def slots(call: Call) -> None:
+    node = call.node
+    described: dict[NodeId, Value] = {
+        member.id: [member.host, member.port, member_name(member.id), []] for member in node.topology.members.values()
+    }
+    call.answer([[first, last, *(described[owner] for owner in owners)] for first, last, owners in ranges(node)])
+
+
+def shards(call: Call) -> None:
+    node = call.node
+    by_owners: dict[tuple[NodeId, ...], list[Value]] = {}
+    for first, last, owners in ranges(node):
+        by_owners.setdefault(owners, []).extend((first, last))
+    call.answer(
+        [
+            {"slots": bounds, "nodes": [_shard_node(node, owner, place) for place, owner in enumerate(owners)]}
+            for owners, bounds in by_owners.items()
+        ]
+    )
+
+
+def _shard_node(node: Node, owner: NodeId, place: int) -> Value:
+    member = node.topology.members[owner]
+    return {
+        "id": member_name(owner),
+        "port": member.port,
+        "ip": member.host,
+        "endpoint": member.host,
+        "role": "replica" if place else "master",
+        "replication-offset": 0,
+        "health": "online" if is_up(node, owner) else "failed",
+    }
+
+
+def nodes(call: Call) -> None:
+    """One line a member, each with the slots whose first owner it is."""
+    node = call.node
+    first_of: dict[NodeId, list[str]] = {member: [] for member in node.topology.members}
+    for owner, run in groupby(ranges(node), key=lambda found: found[2][0]):
+        bounds = list(run)
+        first, last = bounds[0][0], bounds[-1][1]
+        first_of[owner].append(str(first) if first == last else f"{first}-{last}")
+    lines = [_node_line(node, member, first_of[member.id]) for member in node.topology.members.values()]
+    call.answer("".join(f"{line}\n" for line in lines))
+
+
+def _node_line(node: Node, member: Member, bounds: list[str]) -> str:
+    flags = "myself,master" if member.id == node.id else "master" if node.is_up(member.id) else "master,fail"
+    state = "connected" if is_up(node, member.id) else "disconnected"
+    address = f"{member.host}:{member.port}@{member.peer_port}"
+    return " ".join([member_name(member.id), address, flags, "- 0 0", str(node.topology.epoch), state, *bounds])
+
+
+def info(call: Call) -> None:
+    node = call.node
+    topology = node.topology
+    reachable = (
+        sum(any(is_up(node, owner) for owner in found[2]) * (found[1] - found[0] + 1) for found in ranges(node))
+        if topology.epoch
+        else 0
+    )
+    fields = {
+        "cluster_enabled": 1,
+        "cluster_state": "ok" if reachable == SLOTS else "fail",
+        "cluster_slots_assigned": SLOTS if topology.epoch else 0,
+        "cluster_slots_ok": reachable,
+        "cluster_slots_pfail": 0,
+        "cluster_slots_fail": SLOTS - reachable if topology.epoch else 0,
+        "cluster_known_nodes": len(topology.members),
+        "cluster_size": len(topology.members),
+        "cluster_current_epoch": topology.epoch,
+        "cluster_my_epoch": topology.epoch,
+    }
+    call.answer("".join(f"{name}:{value}\r\n" for name, value in fields.items()))
+
+
+def keyslot(call: Call) -> None:
+    call.answer(slot_of(call.arguments[2]))
+
+
+def my_id(call: Call) -> None:
+    call.answer(member_name(call.node.id))

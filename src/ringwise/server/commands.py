@@ -1,0 +1,97 @@
+"""The command table: every command that is served, on one line each. COMMAND and its kin are generated from it."""
+
+from __future__ import annotations
+
+from ringwise.server import cluster, connection, describe, siblings, strings, waiting
+from ringwise.server.call import Call
+from ringwise.server.table import Command, CommandTable, with_subcommands
+
+NO_KEYS = (0, 0, 0)
+ONE_KEY = (1, 1, 1)
+ALL_KEYS = (1, -1, 1)
+PAIRS = (1, -1, 2)
+
+# Flags of commands that never ask the cluster.
+FREE = "loading stale fast"
+ABOUT = "loading stale"
+HANDSHAKE = "noscript loading stale fast no_auth"
+
+CONNECTION = "connection"
+
+# fmt: off
+CLIENT = (
+    Command("id", 2, FREE, NO_KEYS, connection.client_id, CONNECTION, "The number of this connection"),
+    Command("getname", 2, FREE, NO_KEYS, connection.client_getname, CONNECTION, "Its name"),
+    Command("setname", 3, FREE, NO_KEYS, connection.client_setname, CONNECTION, "Names it"),
+    Command("setinfo", 4, FREE, NO_KEYS, connection.client_setinfo, CONNECTION, "Names the client's library"),
+    Command("info", 2, FREE, NO_KEYS, connection.client_info, CONNECTION, "This connection, in one line"),
+    Command("list", -2, ABOUT, NO_KEYS, connection.client_list, CONNECTION, "All connections to this node"),
+    Command("no-evict", 3, ABOUT, NO_KEYS, connection.client_switch, CONNECTION, "Accepted; nobody is evicted"),
+    Command("no-touch", 3, ABOUT, NO_KEYS, connection.client_switch, CONNECTION, "Accepted; reads touch nothing"),
+    Command("tracking", -3, ABOUT, NO_KEYS, connection.client_tracking, CONNECTION, "Only OFF is accepted"),
+)
+COMMAND = (
+    Command("count", 2, ABOUT, NO_KEYS, describe.command_count, "server", "How many commands there are"),
+    Command("docs", -2, ABOUT, NO_KEYS, describe.command_docs, "server", "What commands do"),
+    Command("getkeys", -3, ABOUT, NO_KEYS, describe.command_getkeys, "server", "The keys of a command line"),
+    Command("info", -2, ABOUT, NO_KEYS, describe.command_info, "server", "Arity, flags and keys of commands"),
+    Command("list", 2, ABOUT, NO_KEYS, describe.command_list, "server", "The names of all commands"),
+)
+CONFIG = (
+    Command("get", -3, "admin loading stale", NO_KEYS, describe.config_get, "server", "Settings whose names match patterns"),
+)
+CLUSTER = (
+    Command("info", 2, "stale", NO_KEYS, cluster.info, "cluster", "State of the cluster as this node sees it"),
+    Command("keyslot", 3, "stale", NO_KEYS, cluster.keyslot, "cluster", "The slot of a key"),
+    Command("myid", 2, "stale", NO_KEYS, cluster.my_id, "cluster", "The id of this node"),
+    Command("nodes", 2, "stale", NO_KEYS, cluster.nodes, "cluster", "All members, one a line"),
+    Command("shards", 2, ABOUT, NO_KEYS, cluster.shards, "cluster", "Groups of slots with the same owners"),
+    Command("slots", 2, ABOUT, NO_KEYS, cluster.slots, "cluster", "Ranges of slots with their owners, a live one first"),
+)
+
+
+def _inner_keys(arguments: list[bytes]) -> list[bytes]:
+    """RW.AT: the keys of the command inside. Another RW.AT in it is refused, so it has none."""
+    inner = arguments[2:]
+    return TABLE.keys_of(inner) if inner and inner[0].lower() != b"rw.at" else []
+
+
+def _command(call: Call) -> None:
+    (describe.everything if len(call.arguments) == 1 else _of_command)(call)
+
+
+_of_command = with_subcommands("command", COMMAND)
+
+TABLE = CommandTable((
+    # name, arity, flags, keys, handler, group, summary
+    Command("auth", -2, HANDSHAKE, NO_KEYS, connection.auth, CONNECTION, "Refused: there are no users"),
+    Command("client", -2, "", NO_KEYS, with_subcommands("client", CLIENT), CONNECTION, "About connections", subcommands=CLIENT),
+    Command("cluster", -2, "", NO_KEYS, with_subcommands("cluster", CLUSTER), "cluster", "About the cluster", subcommands=CLUSTER),
+    Command("command", -1, ABOUT, NO_KEYS, _command, "server", "About commands", subcommands=COMMAND),
+    Command("config", -2, "", NO_KEYS, with_subcommands("config", CONFIG), "server", "About settings", subcommands=CONFIG),
+    Command("del", -2, "write", ALL_KEYS, strings.delete, "generic", "Deletes keys; how many there were"),
+    Command("echo", 2, FREE, NO_KEYS, connection.echo, CONNECTION, "The argument"),
+    Command("exists", -2, "readonly fast", ALL_KEYS, strings.exists, "generic", "How many of the keys exist"),
+    Command("get", 2, "readonly fast", ONE_KEY, strings.get, "string", "The newest value of a key"),
+    Command("hello", -1, HANDSHAKE, NO_KEYS, connection.hello, CONNECTION, "Chooses the protocol", barrier=True),
+    Command("info", -1, ABOUT, NO_KEYS, describe.info, "server", "About this node"),
+    Command("mget", -2, "readonly fast", ALL_KEYS, strings.mget, "string", "The newest values of keys"),
+    Command("mset", -3, "write denyoom", PAIRS, strings.mset, "string", "Sets keys, each by itself"),
+    Command("ping", -1, FREE, NO_KEYS, connection.ping, CONNECTION, "PONG, or the argument"),
+    Command("quit", -1, HANDSHAKE, NO_KEYS, connection.quit_, CONNECTION, "Closes the connection"),
+    Command("readonly", 1, FREE, NO_KEYS, connection.readonly, "cluster", "Accepted: any node serves reads"),
+    Command("readwrite", 1, FREE, NO_KEYS, connection.readonly, "cluster", "Accepted: any node serves writes"),
+    Command("reset", 1, HANDSHAKE, NO_KEYS, connection.reset, CONNECTION, "As a new connection", barrier=True),
+    Command("rw.at", -3, "write movablekeys", NO_KEYS, connection.rw_at, "ringwise", "One command at a level",
+            find_keys=_inner_keys),
+    Command("rw.consistency", -1, "fast", NO_KEYS, connection.rw_consistency, "ringwise", "Shows or sets this connection's level"),
+    Command("rw.del", -2, "write", ONE_KEY, siblings.rw_del, "ringwise", "Deletes what a context has seen: key [CONTEXT c]"),
+    Command("rw.get", 2, "readonly fast", ONE_KEY, siblings.rw_get, "ringwise", "All siblings of a key and their context"),
+    Command("rw.put", -3, "write denyoom", ONE_KEY, siblings.rw_put, "ringwise",
+            "Replaces what a context has seen: key value [CONTEXT c] [TYPE mime] [FLAGS n] [EX s | PX ms]"),
+    Command("select", 2, FREE, NO_KEYS, connection.select, CONNECTION, "Only database 0 exists"),
+    Command("set", -3, "write denyoom", ONE_KEY, strings.set_, "string", "Sets a key, replacing what this node knows of it"),
+    Command("wait", 3, "noscript", NO_KEYS, waiting.wait, "generic", "How many other replicas hold this connection's writes",
+            barrier=True),
+))
+# fmt: on

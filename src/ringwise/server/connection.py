@@ -1,0 +1,176 @@
+"""Commands about the connection itself: greeting, names, levels of consistency. None of them asks the cluster."""
+
+from __future__ import annotations
+
+from ringwise import __version__
+from ringwise.core.levels import Level
+from ringwise.server.arguments import SYNTAX, integer_of
+from ringwise.server.call import Call, CommandError, shown
+from ringwise.server.session_info import client_line
+from ringwise.server.table import wrong_arity
+from ringwise.wire.replies import OK, Simple
+
+REDIS_VERSION = "7.2.0"  # the version whose clients find here what they expect
+NO_USERS = "ERR AUTH was sent, but this node has no users: connect without a password"
+NAME_BYTES_MAX = 256
+
+
+def ping(call: Call) -> None:
+    if len(call.arguments) > 2:
+        raise CommandError(wrong_arity("ping"))
+    call.answer(call.arguments[1] if len(call.arguments) == 2 else Simple("PONG"))
+
+
+def echo(call: Call) -> None:
+    call.answer(call.arguments[1])
+
+
+def quit_(call: Call) -> None:
+    call.session.closing = True
+    call.reply(OK)
+
+
+def reset(call: Call) -> None:
+    call.session.reset()
+    call.answer(Simple("RESET"))
+
+
+def select(call: Call) -> None:
+    if integer_of(call.arguments[1]) != 0:
+        raise CommandError("ERR SELECT is not allowed in cluster mode: there is one database, number 0")
+    call.reply(OK)
+
+
+def auth(call: Call) -> None:
+    if len(call.arguments) > 3:
+        raise CommandError(SYNTAX)
+    raise CommandError(NO_USERS)
+
+
+def readonly(call: Call) -> None:
+    """Any node answers for any key, so there is nothing to switch."""
+    call.reply(OK)
+
+
+def hello(call: Call) -> None:
+    session = call.session
+    protocol = session.protocol
+    options = iter(call.arguments[2:])
+    if len(call.arguments) > 1:
+        protocol = integer_of(call.arguments[1], "ERR Protocol version is not an integer or out of range")
+        if protocol not in (2, 3):
+            raise CommandError("NOPROTO unsupported protocol version")
+    name = session.client_name
+    for option in options:
+        argument = next(options, None)
+        if option.upper() == b"SETNAME" and argument is not None:
+            name = checked_name(argument)
+        elif option.upper() == b"AUTH" and argument is not None and next(options, None) is not None:
+            raise CommandError(NO_USERS)
+        else:
+            raise CommandError(f"ERR Syntax error in HELLO option '{shown(option)}'")
+    session.client_name = name
+    session.set_protocol(protocol)
+    call.answer(
+        {
+            "server": "redis",
+            "version": REDIS_VERSION,
+            "proto": protocol,
+            "id": session.id,
+            "mode": "cluster",
+            "role": "master",
+            "modules": [],
+            "ringwise": __version__,
+        }
+    )
+
+
+def checked_name(name: bytes) -> bytes:
+    if len(name) > NAME_BYTES_MAX:
+        raise CommandError(f"ERR a client name has at most {NAME_BYTES_MAX} bytes")
+    if not all(0x21 <= byte <= 0x7E for byte in name):
+        raise CommandError("ERR Client names cannot contain spaces, newlines or special characters.")
+    return name
+
+
+def client_id(call: Call) -> None:
+    call.answer(call.session.id)
+
+
+def client_getname(call: Call) -> None:
+    call.answer(call.session.client_name or None)
+
+
+def client_setname(call: Call) -> None:
+    call.session.client_name = checked_name(call.arguments[2])
+    call.reply(OK)
+
+
+def client_setinfo(call: Call) -> None:
+    option = call.arguments[2].lower()
+    if option not in (b"lib-name", b"lib-ver"):
+        raise CommandError(f"ERR Unrecognized option '{shown(call.arguments[2])}'")
+    text = call.arguments[3]
+    if len(text) > NAME_BYTES_MAX or not all(0x21 <= byte <= 0x7E for byte in text):
+        raise CommandError(f"ERR {option.decode()} cannot contain spaces, newlines or special characters.")
+    call.session.library[option.decode()] = text.decode("ascii")
+    call.reply(OK)
+
+
+def client_info(call: Call) -> None:
+    call.answer(client_line(call.session) + "\n")
+
+
+def client_list(call: Call) -> None:
+    sessions = call.session.clients.sessions
+    options = call.arguments[2:]
+    if not options:
+        wanted = list(sessions)
+    elif options[0].upper() == b"ID" and len(options) > 1:
+        wanted = [integer_of(text, "ERR Invalid client ID") for text in options[1:]]
+    elif len(options) == 2 and options[0].upper() == b"TYPE" and options[1].lower() in _CLIENT_TYPES:
+        wanted = list(sessions) if options[1].lower() == b"normal" else []
+    elif len(options) == 2 and options[0].upper() == b"TYPE":
+        raise CommandError(f"ERR Unknown client type '{shown(options[1])}'")
+    else:
+        raise CommandError(SYNTAX)
+    call.answer("".join(client_line(sessions[number]) + "\n" for number in wanted if number in sessions))
+
+
+_CLIENT_TYPES = (b"normal", b"master", b"replica", b"slave", b"pubsub")
+
+
+def client_switch(call: Call) -> None:
+    """NO-EVICT and NO-TOUCH: no client is ever evicted here, and reads touch nothing."""
+    if call.arguments[2].upper() not in (b"ON", b"OFF"):
+        raise CommandError(SYNTAX)
+    call.reply(OK)
+
+
+def client_tracking(call: Call) -> None:
+    if call.arguments[2].upper() == b"OFF":
+        call.reply(OK)
+    elif call.arguments[2].upper() == b"ON":
+        raise CommandError("ERR client-side caching is not served: no node sees all the writes of a key")
+    else:
+        raise CommandError(SYNTAX)
+
+
+def rw_consistency(call: Call) -> None:
+    if len(call.arguments) > 2:
+        raise CommandError(wrong_arity("rw.consistency"))
+    if len(call.arguments) == 1:
+        call.answer(call.session.level.name)
+        return
+    call.session.set_level(Level.parse(call.arguments[1]))
+    call.reply(OK)
+
+
+def rw_at(call: Call) -> None:
+    """RW.AT level COMMAND ...: this command only, since pools hand connections from one caller to the next."""
+    level = Level.parse(call.arguments[1])
+    inner = call.arguments[2:]
+    command = call.session.table.find(inner[0])
+    if command is not None and (command.name == "rw.at" or not any((*command.keys, command.find_keys))):
+        raise CommandError(f"ERR RW.AT takes a command on keys, and {command.name.upper()} is none")
+    call.session.run(inner, level, call.row, call.index)

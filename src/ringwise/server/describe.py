@@ -1,0 +1,150 @@
+"""What clients ask about the server before they trust it: COMMAND, CONFIG, INFO."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+from ringwise import __version__
+from ringwise.server.call import Call, CommandError
+from ringwise.server.connection import REDIS_VERSION
+from ringwise.server.table import Command
+from ringwise.wire.replies import Simple, Value
+
+
+def everything(call: Call) -> None:
+    """COMMAND, without a subcommand."""
+    call.answer([_info(each) for each in call.session.table.commands.values()])
+
+
+def command_count(call: Call) -> None:
+    call.answer(len(call.session.table.commands))
+
+
+def command_info(call: Call) -> None:
+    table = call.session.table
+    if len(call.arguments) == 2:
+        everything(call)
+        return
+    found = [table.find(name) for name in call.arguments[2:]]
+    call.answer([None if each is None else _info(each) for each in found])
+
+
+def command_docs(call: Call) -> None:
+    table = call.session.table
+    names = call.arguments[2:]
+    found = [table.find(name) for name in names] if names else list(table.commands.values())
+    call.answer({each.name: _docs(each) for each in found if each is not None})
+
+
+def command_list(call: Call) -> None:
+    call.answer(list(call.session.table.commands))
+
+
+def command_getkeys(call: Call) -> None:
+    inner = call.arguments[2:]
+    each = call.session.table.find(inner[0])
+    if each is None:
+        raise CommandError("ERR Invalid command specified")
+    if not each.takes(len(inner)):
+        raise CommandError("ERR Invalid number of arguments specified for command")
+    keys = each.keys_of(inner)
+    if not keys:
+        raise CommandError("ERR The command has no key arguments")
+    call.answer(list(keys))
+
+
+def _info(each: Command, parent: str = "") -> Value:
+    first, last, step = each.keys
+    name = f"{parent}|{each.name}" if parent else each.name
+    flags: list[Value] = [Simple(flag) for flag in each.flags.split()]
+    categories: list[Value] = [Simple(f"@{each.group}")]
+    subcommands: list[Value] = [_info(subcommand, each.name) for subcommand in each.subcommands]
+    return [name, each.arity, flags, first, last, step, categories, [], [], subcommands]
+
+
+def _docs(each: Command) -> Value:
+    docs: dict[bytes | str, Value] = {"summary": each.summary, "since": "0.1.0", "group": each.group}
+    if each.subcommands:
+        docs["subcommands"] = {f"{each.name}|{sub.name}": _docs(sub) for sub in each.subcommands}
+    return docs
+
+
+def config_get(call: Call) -> None:
+    """The settings that clients and tools look at."""
+    config = call.node.config
+    known: dict[str, str] = {
+        "save": "",
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "maxmemory": "0",
+        "maxmemory-policy": "noeviction",
+        "databases": "1",
+        "timeout": "0",
+        "tcp-keepalive": "300",
+        "maxclients": "10000",
+        "cluster-enabled": "yes",
+        "cluster-node-timeout": str(config.request_timeout_ms),
+        "proto-max-bulk-len": str(config.value_bytes_max),
+        "port": str(call.session.clients.port),
+        "notify-keyspace-events": "",
+        "lazyfree-lazy-user-del": "no",
+        "rw.default-level": config.default_level,
+        "rw.replicas": str(config.replicas),
+        "rw.request-timeout-ms": str(config.request_timeout_ms),
+        "rw.key-bytes-max": str(config.key_bytes_max),
+        "rw.value-bytes-max": str(config.value_bytes_max),
+    }
+    patterns = [pattern.decode("utf-8", "replace").lower() for pattern in call.arguments[2:]]
+    call.answer({name: value for name, value in known.items() if any(fnmatchcase(name, each) for each in patterns)})
+
+
+def info(call: Call) -> None:
+    """Sections as in Redis; only what is true here, or what clients rely on."""
+    sections = _sections(call)
+    wanted = {name.decode("utf-8", "replace").lower() for name in call.arguments[1:]}
+    if not wanted or wanted & {"all", "default", "everything"}:
+        wanted = set(sections)
+    parts = [
+        f"# {name.capitalize()}\r\n" + "".join(f"{field}:{value}\r\n" for field, value in fields.items())
+        for name, fields in sections.items()
+        if name in wanted
+    ]
+    call.answer("\r\n".join(parts))
+
+
+def _sections(call: Call) -> dict[str, dict[str, object]]:
+    node, clients = call.node, call.session.clients
+    topology = node.topology
+    up_s = max(0, node.now.wall_ms - clients.started_ms) // 1000
+    members = topology.members.values()
+    return {
+        "server": {
+            "redis_version": REDIS_VERSION,
+            "redis_mode": "cluster",
+            "ringwise_version": __version__,
+            "process_id": clients.process_id,
+            "run_id": node.id.hex().ljust(40, "0"),
+            "tcp_port": clients.port,
+            "uptime_in_seconds": up_s,
+            "uptime_in_days": up_s // 86400,
+        },
+        "clients": {"connected_clients": len(clients.sessions), "maxclients": 10000, "blocked_clients": 0},
+        "memory": {"maxmemory": 0, "maxmemory_policy": "noeviction"},
+        "persistence": {"loading": 0, "aof_enabled": 1},
+        "stats": {
+            "total_connections_received": clients.connections_total,
+            "total_commands_processed": clients.commands_total,
+        },
+        "replication": {"role": "master", "connected_slaves": 0},
+        "cluster": {"cluster_enabled": 1},
+        "ringwise": {
+            "node": node.name,
+            "node_id": node.id.hex(),
+            "cluster_id": topology.document.cluster.hex() if topology.document is not None else "",
+            "epoch": topology.epoch,
+            "formed": int(topology.formed),
+            "members": len(topology.members),
+            "members_up": sum(member.id == node.id or node.is_up(member.id) for member in members),
+            "default_level": node.config.default_level,
+        },
+    }

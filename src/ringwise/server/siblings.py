@@ -1,0 +1,124 @@
+"""The versions of a key as they are: RW.GET, RW.PUT, RW.DEL. What a plain GET and SET hide: siblings and contexts (V1, V6).
+
+A client reads with RW.GET, merges the siblings it is shown, and puts the result with the context it was given: the put then
+replaces exactly what the client has seen, and nothing that somebody else has written meanwhile.
+"""
+
+from __future__ import annotations
+
+from ringwise.core import versions
+from ringwise.core.record import Sibling
+from ringwise.core.versions import Context, Write
+from ringwise.server.arguments import SYNTAX, check_key, check_value, expiry_of, integer_of
+from ringwise.server.call import Call, CommandError
+from ringwise.server.gather import Gather, refused
+from ringwise.server.strings import update
+from ringwise.wire.replies import Value
+
+CONTENT_TYPE_BYTES_MAX = 255  # longer media types are a mistake, and each version carries its own
+FLAGS_MAX = 2**32 - 1
+
+
+def rw_get(call: Call) -> None:
+    key = call.arguments[1]
+    check_key(call, key)
+    call.node.get(key, call.level, Gather(call, 1, _shown), 0)
+
+
+def _shown(gather: Gather) -> None:
+    if refused(gather):
+        return
+    call, record = gather.call, gather.records[0]
+    wall_ms = call.node.now.wall_ms
+    found: list[Value] = [_sibling(sibling, wall_ms) for sibling in versions.siblings(record, wall_ms)]
+    token = versions.context_of(record).token(call.arguments[1])
+    call.answer({"siblings": found, "context": token})
+
+
+def _sibling(sibling: Sibling, wall_ms: int) -> Value:
+    return {
+        "value": sibling.value,
+        "version": version_of(sibling),
+        "stamp": sibling.stamp,
+        "ttl_ms": sibling.expiry_ms - wall_ms if sibling.expiry_ms else -1,
+        "type": sibling.content_type,
+        "flags": sibling.flags,
+    }
+
+
+def version_of(sibling: Sibling) -> str:
+    """The dot of a version: unique for ever (V2)."""
+    return f"{sibling.actor.hex()}:{sibling.counter}"
+
+
+def rw_put(call: Call) -> None:
+    key, value = call.arguments[1:3]
+    check_key(call, key)
+    check_value(call, value)
+    context: Context | None = None
+    content_type, flags, expiry_ms = "", 0, 0
+    options = call.arguments[3:]
+    if len(options) % 2:
+        raise CommandError(SYNTAX)
+    for option, text in zip(options[::2], options[1::2], strict=True):
+        match option.upper():
+            case b"CONTEXT":
+                context = Context.parse(text, key)
+            case b"TYPE":
+                content_type = _content_type(text)
+            case b"FLAGS":
+                flags = integer_of(text)
+                if not 0 <= flags <= FLAGS_MAX:
+                    raise CommandError(f"ERR flags are a number from 0 to {FLAGS_MAX}")
+            case (b"EX" | b"PX") as unit if not expiry_ms:
+                expiry_ms = expiry_of(call, unit, text)
+            case _:
+                raise CommandError(SYNTAX)
+    write = Write(value=value, content_type=content_type, flags=flags, expiry_ms=expiry_ms, context=context)
+    call.session.wrote(key, call.level)
+    call.node.write(key, write, call.level, Gather(call, 1, _put), 0)
+
+
+def _content_type(text: bytes) -> str:
+    if len(text) > CONTENT_TYPE_BYTES_MAX or not (text.isascii() and text.decode("latin-1").isprintable()):
+        raise CommandError(f"ERR a content type has at most {CONTENT_TYPE_BYTES_MAX} printable ASCII characters")
+    return text.decode("ascii")
+
+
+def _put(gather: Gather) -> None:
+    if not refused(gather):
+        gather.call.answer(_outcome(gather.call.arguments[1], gather.records[0], gather.call.node.now.wall_ms))
+
+
+def _outcome(key: bytes, record: bytes, wall_ms: int) -> dict[bytes | str, Value]:
+    """What a write left.
+
+    A context is given only where there are no siblings: it would cover versions that the client has not seen, and its next
+    put would silently replace them.
+    """
+    count = len(versions.siblings(record, wall_ms))
+    newest = versions.newest(record)
+    return {
+        "version": version_of(newest) if newest is not None else None,
+        "siblings": count,
+        "context": versions.context_of(record).token(key) if count <= 1 else None,
+    }
+
+
+def rw_del(call: Call) -> None:
+    key = call.arguments[1]
+    check_key(call, key)
+    if len(call.arguments) == 2:
+        call.session.wrote(key, call.level)
+        update(call, [key], "delete", (), Gather(call, 1, _deleted))
+        return
+    if len(call.arguments) != 4 or call.arguments[2].upper() != b"CONTEXT":
+        raise CommandError(SYNTAX)
+    write = Write(value=b"", tombstone=True, context=Context.parse(call.arguments[3], key))
+    call.session.wrote(key, call.level)
+    call.node.write(key, write, call.level, Gather(call, 1, _put), 0)
+
+
+def _deleted(gather: Gather) -> None:
+    if not refused(gather):
+        gather.call.answer(_outcome(gather.call.arguments[1], gather.afters[0], gather.call.node.now.wall_ms))

@@ -1,0 +1,75 @@
+"""What a command is to the table: a name, how many arguments it takes, where its keys stand, who runs it, what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from ringwise.server.call import Call, CommandError, shown
+
+Handler = Callable[[Call], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One row of the command table (server/commands.py)."""
+
+    name: str
+    arity: int  # number of arguments, the name included; -n: at least n
+    flags: str
+    keys: tuple[int, int, int]  # position of the first key, of the last (-1: the last argument), and step
+    handler: Handler
+    group: str
+    summary: str
+    barrier: bool = False  # waits until everything before it on the connection is answered
+    # Where the keys do not stand at fixed places:
+    find_keys: Callable[[list[bytes]], list[bytes]] | None = None
+    subcommands: tuple[Command, ...] = field(default=())
+
+    def takes(self, count: int) -> bool:
+        return count == self.arity if self.arity >= 0 else count >= -self.arity
+
+    def keys_of(self, arguments: list[bytes]) -> list[bytes]:
+        if self.find_keys is not None:
+            return self.find_keys(arguments)
+        first, last, step = self.keys
+        if not first:
+            return []
+        return arguments[first : len(arguments) + last + 1 if last < 0 else last + 1 : step]
+
+
+class CommandTable:
+    """Commands by name, in any letter case."""
+
+    def __init__(self, commands: Iterable[Command]) -> None:
+        self.commands = {command.name: command for command in commands}
+        # Both usual spellings are found with one look-up.
+        self._by_bytes = {name.encode(): command for name, command in self.commands.items()}
+        self._by_bytes |= {name.upper().encode(): command for name, command in self.commands.items()}
+
+    def find(self, name: bytes) -> Command | None:
+        return self._by_bytes.get(name) or self._by_bytes.get(name.lower())
+
+    def keys_of(self, arguments: list[bytes]) -> list[bytes]:
+        """The keys that a command touches; none where it is unknown or makes no sense."""
+        command = self.find(arguments[0])
+        return command.keys_of(arguments) if command is not None else []
+
+
+def wrong_arity(name: str) -> str:
+    return f"ERR wrong number of arguments for '{name}' command"
+
+
+def with_subcommands(name: str, subcommands: tuple[Command, ...]) -> Handler:
+    """A handler that passes on to the subcommand named by the second argument."""
+    table = CommandTable(subcommands)
+
+    def run(call: Call) -> None:
+        subcommand = table.find(call.arguments[1])
+        if subcommand is None:
+            raise CommandError(f"ERR unknown subcommand '{shown(call.arguments[1])}'. Try {name.upper()} HELP.")
+        if not subcommand.takes(len(call.arguments)):
+            raise CommandError(wrong_arity(f"{name}|{subcommand.name}"))
+        subcommand.handler(call)
+
+    return run

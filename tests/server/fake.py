@@ -1,0 +1,179 @@
+"""A node of its own: one dict, one dot source, answers at once or when the test says so, in any order."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from ringwise.core import versions
+from ringwise.core.config import NodeConfig
+from ringwise.core.errors import Failure
+from ringwise.core.levels import Level
+from ringwise.core.now import Now
+from ringwise.core.sink import Sink
+from ringwise.core.topology import Member, NodeId, Topology, form, found, join
+from ringwise.core.update import OPERATIONS
+from ringwise.core.versions import DotSource, Write
+from ringwise.server.clients import Clients
+from ringwise.server.session import Session
+
+MEMBERS = [Member(f"n{i}", bytes([i]) * 6, "127.0.0.1", 9379 + i, 7379 + i, 8379 + i) for i in range(3)]
+
+
+def formed_topology(members: list[Member] = MEMBERS) -> Topology:
+    document = found(b"c" * 16, members[0])
+    for member in members[1:]:
+        document = join(document, member) or document
+    topology = Topology()
+    topology.install(form(document) or document)
+    return topology
+
+
+class FakeNode:
+    """`delay`: operations are applied at once, and answered by `release`."""
+
+    def __init__(self, *, delay: bool = False, topology: Topology | None = None, me: int = 0) -> None:
+        self.name = MEMBERS[me].name
+        self.id = MEMBERS[me].id
+        self.topology = formed_topology() if topology is None else topology
+        self.config = NodeConfig()
+        self.now = Now()
+        self.now.wall_ms = 1_700_000_000_000
+        self.dirty: list[Session] = []
+        self.records: dict[bytes, bytes] = {}
+        self.delay = delay
+        self.waiting: list[Callable[[], None]] = []
+        self.down: set[NodeId] = set()
+        self.log: list[tuple[str, bytes, str]] = []  # operation, key, level
+        self.fail: dict[bytes, Failure] = {}  # by key
+        self.fail_level: dict[str, Failure] = {}  # by level name
+        self._dots = DotSource(self.id, b"fake")
+        self._stamp = self.now.wall_ms << 16
+
+    def put(self, key: bytes, value: bytes, level: Level, sink: Sink, index: int) -> None:
+        self.write(key, Write(value=value), level, sink, index)
+
+    def write(self, key: bytes, write: Write, level: Level, sink: Sink, index: int) -> None:
+        self.log.append(("write", key, level.name))
+        if not self._failed(key, level, sink, index):
+            record = self._write(key, write)
+            self._answer(lambda: sink.stored(index, record))
+
+    def get(self, key: bytes, level: Level, sink: Sink, index: int) -> None:
+        self.log.append(("get", key, level.name))
+        if not self._failed(key, level, sink, index):
+            record = self.records.get(key, b"")
+            self._answer(lambda: sink.found(index, record))
+
+    def update(
+        self, key: bytes, operation: str, arguments: tuple[bytes | int, ...], level: Level, sink: Sink, index: int
+    ) -> None:
+        """Reads when it is asked and writes when it is answered: what comes between them sees the old state (B2)."""
+        self.log.append((operation, key, level.name))
+        if self._failed(key, level, sink, index):
+            return
+        before = self.records.get(key, b"")
+
+        def second() -> None:
+            write = OPERATIONS[operation](before, arguments, self.now.wall_ms)
+            sink.updated(index, before, before if write is None else self._write(key, write))
+
+        self._answer(second)
+
+    def is_up(self, node: NodeId) -> bool:
+        return node != self.id and node not in self.down
+
+    def _write(self, key: bytes, write: Write) -> bytes:
+        self._stamp += 1
+        self.records[key] = self._dots.write(self.records.get(key, b""), write, self._stamp)
+        return self.records[key]
+
+    def _failed(self, key: bytes, level: Level, sink: Sink, index: int) -> bool:
+        failure = self.fail.get(key) or self.fail_level.get(level.name)
+        if failure is None:
+            return False
+        self._answer(lambda: sink.failed(index, failure))
+        return True
+
+    def _answer(self, answer: Callable[[], None]) -> None:
+        if self.delay:
+            self.waiting.append(answer)
+        else:
+            answer()
+
+    def release(self, which: random.Random | int | None = None) -> None:
+        """Answers what waits: all in order, one by its number, or all in a random order."""
+        if isinstance(which, int):
+            self.waiting.pop(which)()
+            return
+        waiting, self.waiting = self.waiting, []
+        if which is not None:
+            which.shuffle(waiting)
+        for answer in waiting:
+            answer()
+
+    def end_turn(self) -> None:
+        while self.dirty:
+            dirty, self.dirty = self.dirty, []
+            for session in dirty:
+                session.flush()
+
+
+class Connection:
+    """A session, and what its client sees."""
+
+    def __init__(self, node: FakeNode, clients: Clients | None = None) -> None:
+        self.node = node
+        self.output = b""
+        self.writes = 0
+        self.is_closed = False
+        self.reading = True
+        self._later: list[Callable[[], None]] = []
+        self.session = Session(
+            node,
+            self._write,
+            self._close,
+            later=self._later.append,
+            pause_reading=lambda: self._read(False),
+            resume_reading=lambda: self._read(True),
+            clients=clients or Clients(port=7379, process_id=1, started_ms=node.now.wall_ms),
+            address="127.0.0.1:50000",
+        )
+
+    def _write(self, data: bytes) -> None:
+        assert data and not self.is_closed
+        self.writes += 1
+        self.output += data
+
+    def _close(self) -> None:
+        self.is_closed = True
+
+    def _read(self, reading: bool) -> None:
+        assert reading != self.reading
+        self.reading = reading
+
+    def send(self, data: bytes) -> bytes:
+        """Bytes in, turns until nothing moves any more, bytes out."""
+        self.session.receive(data)
+        return self.settle()
+
+    def settle(self) -> bytes:
+        self.node.end_turn()
+        while self._later:
+            later, self._later = self._later, []
+            for callback in later:
+                callback()
+            self.node.end_turn()
+        return self.take()
+
+    def take(self) -> bytes:
+        output, self.output = self.output, b""
+        return output
+
+    def run(self, *arguments: bytes | str) -> bytes:
+        return self.send(request(*arguments))
+
+
+def request(*arguments: bytes | str) -> bytes:
+    encoded = [each.encode() if isinstance(each, str) else each for each in arguments]
+    return b"*%d\r\n" % len(encoded) + b"".join(b"$%d\r\n%b\r\n" % (len(each), each) for each in encoded)
