@@ -27,6 +27,7 @@ class DictStore:
     def __init__(self) -> None:
         self.records: dict[bytes, bytes] = {}
         self.cold: set[bytes] = set()
+        self.damaged: set[bytes] = set()  # on disk; loading them does not help
         self.waiting: list[tuple[bytes, Callable[[], None]]] = []
         self.log: list[bytes] = []
         self.sync_mode = "periodic"
@@ -38,10 +39,11 @@ class DictStore:
         self.fail_next_append = False
 
     def find(self, slot: int, rkey: bytes) -> bytes | None:
-        return None if rkey in self.cold else self.records.get(rkey, b"")
+        return None if rkey in self.cold or rkey in self.damaged else self.records.get(rkey, b"")
 
     def put(self, slot: int, rkey: bytes, record: bytes) -> None:
         assert rkey not in self.cold
+        self.damaged.discard(rkey)
         self.records[rkey] = record
 
     def append(self, chunks: Sequence[bytes]) -> int:

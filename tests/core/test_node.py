@@ -436,3 +436,41 @@ def test_v7_a_write_with_a_stamp_far_ahead_is_refused() -> None:
     cluster.run()
     assert isinstance(error(heard, 0), UnknownOutcome)
     assert not cluster.stores[1].records
+
+
+def test_s4_a_damaged_record_is_fetched_from_the_other_owners() -> None:
+    cluster, heard = Cluster(), Heard()
+    a, b, _ = cluster.nodes
+    store = cluster.stores[0]
+    a.put(b"k", b"v", W3, heard, 0)
+    cluster.run()
+    store.records[row(b"k")] = b"nonsense"
+    for index, operation in enumerate((a.get, b.get)):
+        store.cold.add(row(b"k"))
+        store.damaged.add(row(b"k"))
+        operation(b"k", R3, heard, 1 + index)
+        cluster.run()
+        store.loaded()
+        cluster.run()
+        assert value(heard, 1 + index) == b"v"
+    assert store.records[row(b"k")] == cluster.stores[1].records[row(b"k")], "healed, and logged"
+    assert a.cold.damaged == 2
+
+
+def test_s4_a_damaged_record_is_not_an_absent_one() -> None:
+    cluster, heard = Cluster(), Heard()
+    a, b, c = cluster.nodes
+    store = cluster.stores[0]
+    a.put(b"k", b"v", W3, heard, 0)
+    cluster.run()
+    cluster.cut(a, c)  # b alone cannot tell what was acknowledged by a and c
+    store.cold.add(row(b"k"))
+    store.damaged.add(row(b"k"))
+    a.get(b"k", ONE, heard, 1)
+    a.put(b"k", b"w", ONE, heard, 2)
+    b.put(b"k", b"x", W3, heard, 3)
+    cluster.run()
+    store.loaded()
+    cluster.run()
+    assert isinstance(error(heard, 1), QuorumNotReached) and isinstance(error(heard, 2), QuorumNotReached)
+    assert isinstance(error(heard, 3), UnknownOutcome)

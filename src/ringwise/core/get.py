@@ -15,10 +15,11 @@ from functools import partial
 
 from ringwise.core import messages, versions
 from ringwise.core.agreement import Learn
+from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
-from ringwise.core.errors import Failure, NotReady, Overloaded, QuorumNotReached
+from ringwise.core.errors import Failure, NotReady, QuorumNotReached
 from ringwise.core.keys import Bucket
-from ringwise.core.levels import Level
+from ringwise.core.levels import QUORUM, Level
 from ringwise.core.messages import Found, NodeId
 from ringwise.core.now import Now
 from ringwise.core.peers import Link, Peers
@@ -111,11 +112,13 @@ class GetPath:
         bucket: Bucket,
         config: NodeConfig,
         now: Now,
+        cold: Cold,
         reading: set[bytes],
         spread: Spread,
     ) -> None:
         self.me = peers.me
         self._now = now
+        self._cold = cold
         self._peers = peers
         self._topology = topology
         self._store = store
@@ -143,8 +146,8 @@ class GetPath:
         if group.owned:
             held = self._find(slot, rkey)
             if held is None:
-                if not self._store.load(slot, rkey, partial(self.get, key, level, sink, index)):
-                    sink.failed(index, Overloaded("cold key", self._config.cold_queue_max))
+                again = partial(self.get, key, level, sink, index)
+                self._cold.load(slot, rkey, again, partial(sink.failed, index))
                 return
             if group.tally.need == 1 and not group.repair:
                 sink.found(index, held)
@@ -157,6 +160,16 @@ class GetPath:
         group.records.append(held)
         group.sinks.append(sink)
         group.indexes.append(index)
+
+    def fetch(self, slot: int, rkey: bytes, sink: Sink, index: int) -> None:
+        """Reads a key whose record this node has lost (S4) from so many others that none can hold what they all lack."""
+        owners = self._topology.sets[self._topology.owner_set[slot]]
+        need = len(owners) - QUORUM.needed_reads(len(owners)) + 1
+        group = ReadGroup(self, owners, need, False)
+        group.owned = False
+        group.slots, group.rkeys, group.records = [slot], [rkey], [b""]
+        group.sinks, group.indexes = [sink], [index]
+        self._send(group)
 
     def _open_group(self, code: int, set_index: int, level: Level, sink: Sink, index: int) -> ReadGroup | None:
         if not self._topology.epoch:

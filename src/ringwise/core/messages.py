@@ -23,6 +23,7 @@ BEHIND = 1  # the receiver's topology document is older than the frame's: send i
 STALE = 2  # the slot's owners changed after the frame's epoch (T5): learn the document, then send to the present owners
 NOT_WRITING = 3  # the receiver's log has failed (S3)
 OVERLOADED = 4  # the receiver's queue of cold keys, or its memtable, is full
+DAMAGED = 6  # the receiver's record of that key is damaged, and could not be had from others (S4)
 FAR_STAMP = 5  # the frame's stamp lies beyond the maximum clock offset (V7)
 
 

@@ -23,6 +23,7 @@ from typing import Protocol
 from ringwise.core import messages
 from ringwise.core.agreement import Agreement, AgreementFailed
 from ringwise.core.clock import Clock
+from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure, NotReady, Overloaded
 from ringwise.core.forward import ForwardPath
@@ -89,20 +90,22 @@ class Node:
 
         bucket = Bucket(0, 1)
         self.peers = Peers(self.id)
-        self.replica = Replica(store, topology, clock, config, self.now, self._chunks)
-        self._put = PutPath(self.peers, topology, store, dots, clock, bucket, config, self.now, self._chunks)
-        self._get = GetPath(self.peers, topology, store, bucket, config, self.now, self._put.reading, self._put.spread)
+        self.cold = cold = Cold(store, config, self._chunks)
+        now = self.now
+        self.replica = Replica(store, topology, clock, config, now, cold, self._chunks)
+        self._put = PutPath(self.peers, topology, store, dots, clock, bucket, config, now, cold, self._chunks)
+        self._get = GetPath(self.peers, topology, store, bucket, config, now, cold, self._put.reading, self._put.spread)
         self._update = UpdatePath(self._get, self._put, self.now)
         self._forward = ForwardPath(self.peers, topology, self._put, self._update, config, self.now)
         self._put.seal = self.seal
         self._put.elsewhere = self._forward.send
         self._put.unformed = self._await_formed
+        cold.fetch = self._get.fetch
         store.on_synced = self._synced
 
         self.put = self._put.put
         self.get = self._get.get
         self.is_up = self.peers.is_up
-        self.acknowledged = self._put.acknowledged
 
     # -- operations
 

@@ -19,6 +19,7 @@ from functools import partial
 from ringwise.core import messages, versions
 from ringwise.core.agreement import Learn
 from ringwise.core.clock import Clock
+from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure, NotReady, Overloaded, QuorumNotReached, UnknownOutcome, WritesStopped
 from ringwise.core.keys import Bucket
@@ -100,10 +101,12 @@ class PutPath:
         bucket: Bucket,
         config: NodeConfig,
         now: Now,
+        cold: Cold,
         chunks: list[bytes],
     ) -> None:
         self.me = peers.me
         self._now = now
+        self._cold = cold
         self._peers = peers
         self._topology = topology
         self._store = store
@@ -267,8 +270,7 @@ class PutPath:
         self.elsewhere(messages.ForwardedWrite(key, level.name.encode(), stamp, write, blind), slot, sink, index)
 
     def _load(self, slot: int, rkey: bytes, again: Callable[[], None], sink: Sink, index: int) -> None:
-        if not self._store.load(slot, rkey, again):
-            sink.failed(index, Overloaded("cold key", self._config.cold_queue_max))
+        self._cold.load(slot, rkey, again, partial(sink.failed, index))
 
     def seal_writes(self) -> None:
         """Closes the open groups: chunks for the log, frames for the other owners."""
@@ -448,11 +450,3 @@ class PutPath:
             self._groups.pop(group.id, None)
             for i in group.tally.unreached():
                 self._fail(group, i)
-
-    def acknowledged(self, sink: Sink, index: int) -> int | None:
-        """How many owners have acknowledged the write known by (sink, index); None once no answer is outstanding."""
-        for group in reversed(self._groups.values()):
-            for i, other in enumerate(group.sinks):
-                if other is sink and group.indexes[i] == index:
-                    return group.tally.acknowledged(i)
-        return None

@@ -15,8 +15,9 @@ from functools import partial
 
 from ringwise.core import messages, versions
 from ringwise.core.clock import Clock
+from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
-from ringwise.core.errors import StampTooFar
+from ringwise.core.errors import Failure, Overloaded, StampTooFar
 from ringwise.core.messages import Found, Read, Write, Written
 from ringwise.core.now import Now
 from ringwise.core.peers import Link
@@ -45,9 +46,17 @@ class Replica:
     """
 
     def __init__(
-        self, store: Store, topology: Topology, clock: Clock, config: NodeConfig, now: Now, chunks: list[bytes]
+        self,
+        store: Store,
+        topology: Topology,
+        clock: Clock,
+        config: NodeConfig,
+        now: Now,
+        cold: Cold,
+        chunks: list[bytes],
     ) -> None:
         self._now = now
+        self._cold = cold
         self._store = store
         self._topology = topology
         self._clock = clock
@@ -106,8 +115,7 @@ class Replica:
             if held is None:
                 left_out.add(position)
                 then = partial(self._write_late, link, message.id, position, slot, rkey, record)
-                if not self._store.load(slot, rkey, then):
-                    refused.append((position, messages.OVERLOADED))
+                self._cold.load(slot, rkey, then, partial(self._refuse_write, link, message.id, position))
                 continue
             records[position] = self._merge_in(slot, rkey, held, record, position, higher)
         kept = [i for i in range(len(slots)) if i not in left_out]
@@ -139,12 +147,13 @@ class Replica:
         return state
 
     def _write_late(self, link: Link, request_id: int, position: int, slot: int, rkey: bytes, record: bytes) -> None:
-        """A write whose old record has just been loaded (or could not be: then it stays unanswered and unlogged)."""
-        late = self._late_writes.setdefault((id(link), request_id), (link, request_id, _Late()))[2]
-        held = self._store.find(slot, rkey)
-        if held is None:
-            late.refused.append((position, messages.OVERLOADED))
+        """A write whose old record has just been loaded."""
+        if self._store.failed:
+            self._refuse_write(link, request_id, position, None)
             return
+        held = self._store.find(slot, rkey)
+        assert held is not None
+        late = self._late_write(link, request_id)
         base = held[:8]
         state = self._merge_in(slot, rkey, held, record, position, late.higher)
         self._chunks.append(messages.encode_chunk([slot], [rkey], [base], [state]))
@@ -206,8 +215,7 @@ class Replica:
                 continue
             slot, rkey, digest = message.slots[position], message.rkeys[position], message.digests[position]
             then = partial(self._read_late, link, message.id, message.synced, position, slot, rkey, digest)
-            if not self._store.load(slot, rkey, then):
-                refused.append((position, messages.OVERLOADED))
+            self._cold.load(slot, rkey, then, partial(self._refuse_read, link, message.id, message.synced, position))
         states = dict(differing)
         part = _Late()
         part.refused = refused
@@ -230,14 +238,24 @@ class Replica:
     def _read_late(
         self, link: Link, request_id: int, synced: bool, position: int, slot: int, rkey: bytes, digest: bytes
     ) -> None:
-        late = self._late_reads.setdefault((id(link), request_id, synced), (link, request_id, synced, _Late()))[3]
         held = self._store.find(slot, rkey)
-        if held is None:
-            late.refused.append((position, messages.OVERLOADED))
-            return
+        assert held is not None
+        late = self._late_read(link, request_id, synced)
         late.positions.append(position)
         if held[:8] != digest:
             late.differing.append((position, held))
+
+    def _late_write(self, link: Link, request_id: int) -> _Late:
+        return self._late_writes.setdefault((id(link), request_id), (link, request_id, _Late()))[2]
+
+    def _late_read(self, link: Link, request_id: int, synced: bool) -> _Late:
+        return self._late_reads.setdefault((id(link), request_id, synced), (link, request_id, synced, _Late()))[3]
+
+    def _refuse_write(self, link: Link, request_id: int, position: int, error: Failure | None) -> None:
+        self._late_write(link, request_id).refused.append((position, _reason(error)))
+
+    def _refuse_read(self, link: Link, request_id: int, synced: bool, position: int, error: Failure) -> None:
+        self._late_read(link, request_id, synced).refused.append((position, _reason(error)))
 
     def gather_late(self) -> None:
         """Before the end of a turn: the answers for keys that were loaded in it, one message for each request."""
@@ -249,3 +267,9 @@ class Replica:
             for link, request_id, synced, late in self._late_reads.values():
                 self.found.append((link, Found(request_id, late.positions, late.differing, late.refused), synced))
             self._late_reads = {}
+
+
+def _reason(error: Failure | None) -> int:
+    if error is None:
+        return messages.NOT_WRITING
+    return messages.OVERLOADED if isinstance(error, Overloaded) else messages.DAMAGED

@@ -218,10 +218,7 @@ def supersedes(a: bytes, b: bytes) -> bool:
     if vector_b.pop(actor, 0) >= counter:
         return False
     vector_a: dict[bytes, int] = dict(seen)
-    for other, reached in vector_b.items():
-        if vector_a.get(other, 0) < reached:
-            return False
-    return True
+    return all(vector_a.get(other, 0) >= reached for other, reached in vector_b.items())
 
 
 def merge_states(a: Record, b: Record) -> Record:
