@@ -10,6 +10,7 @@ measured, so every GET finds its value.
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -91,6 +92,7 @@ class Run:
     p99_ms: float
     cpu_seconds_per_million: float
     rss_bytes: int
+    others_share: float  # of the machine, taken by processes that have no part in the run
     failures: int = 0
     first_failure: str = ""
 
@@ -112,6 +114,7 @@ def measure(workload: Workload, system: System, pair: int) -> Run:
     system.prepare()
     system.settle()
     before = system.cpu_seconds()
+    began, others_before = time.monotonic(), others_cpu_seconds(system)
     failures, first_failure = 0, ""
     if workload.tool == "generator":
         measured = generator.measure(
@@ -137,6 +140,7 @@ def measure(workload: Workload, system: System, pair: int) -> Run:
         )
     system.settle()
     spent = system.cpu_seconds() - before
+    others = (others_cpu_seconds(system) - others_before) / (time.monotonic() - began) / (os.cpu_count() or 1)
     return Run(
         workload=workload.key,
         system=system.key,
@@ -146,9 +150,15 @@ def measure(workload: Workload, system: System, pair: int) -> Run:
         p99_ms=figures.p99_ms,
         cpu_seconds_per_million=spent / workload.requests * 1e6,
         rss_bytes=system.rss_bytes(),
+        others_share=max(others, 0.0),
         failures=failures,
         first_failure=first_failure,
     )
+
+
+def others_cpu_seconds(system: System) -> float:
+    """What is neither the servers', nor ours, nor a load generator's that we have waited for."""
+    return servers.machine_cpu_seconds() - system.cpu_seconds() - sum(os.times()[:4])
 
 
 def run_group(group: Sequence[Workload], systems: Sequence[System], pairs: int, say: report.Say) -> list[Run]:

@@ -13,6 +13,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+OTHERS_SHARE_MAX = 0.05  # past this the figures tell about the neighbours
+
 Say = Callable[[str], None]
 _progress = Console(stderr=True, highlight=False)
 
@@ -159,6 +161,7 @@ def target_rows(report: Report) -> list[list[str]]:
 
 def notes(report: Report) -> list[str]:
     idle = ", ".join(f"{report.systems[key]} {share:.1%}" for key, share in report.idle_cpu_share.items())
+    shares = [float(run["others_share"]) for run in report.runs]
     failed = sorted({run["first_failure"] for run in report.runs if run["first_failure"]})
     return [
         machine_text(report.machine),
@@ -168,6 +171,8 @@ def notes(report: Report) -> list[str]:
         "and servers share the machine. Memory is the sum of the resident sets of the system's servers, CPU is theirs "
         "for a million operations, until they are quiet again.",
         f"CPU of one core while idle, all servers of the system: {idle}.",
+        f"CPU of the machine taken by processes that have no part in this: median {median(shares):.1%}, at most "
+        f"{max(shares):.1%}." + (" NOT A QUIET MACHINE: measure again." if median(shares) > OTHERS_SHARE_MAX else ""),
         *(f"First failure: {text}" for text in failed),
     ]
 

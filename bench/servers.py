@@ -73,6 +73,13 @@ def cpu_seconds(pids: Sequence[int]) -> float:
     return ticks / TICKS_PER_SECOND
 
 
+def machine_cpu_seconds() -> float:
+    """All processors, all processes, what a hypervisor took away included; neither idle nor waiting for a disk."""
+    total = Path("/proc/stat").read_text().partition("\n")[0]
+    user, nice, system, _, _, irq, softirq, steal = (int(n) for n in total.split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / TICKS_PER_SECOND
+
+
 def rss_bytes(pids: Sequence[int]) -> int:
     return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids) * PAGE_BYTES
 
