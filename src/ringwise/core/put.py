@@ -262,7 +262,7 @@ class PutPath:
             if up < need:
                 sink.failed(index, QuorumNotReached(needed=need, acknowledged=up))
                 return None
-        self._open[code] = group
+            self._open[code] = group  # what is found open is owned: `put` relies on it
         return group
 
     def _forward(self, key: bytes, slot: int, level: Level, write: Write, blind: bool, sink: Sink, index: int) -> None:
