@@ -7,10 +7,10 @@
 by the chunk in `append`. Everything slow runs in the worker, everything long in slices of `background`.
 
 Invariants
-* The commit log holds final states, so replay asks no engine. The chunks of one turn may hold the states of a key in
-  another order than they came to be, so replay merges where a state was not made from the one before. What the log
-  holds above the engine's position is in the memtable (or the frozen one) too, at every moment, so after a crash
-  nothing appended is missing (S2).
+* The commit log holds final states, so replay asks no engine. The chunks of one turn may hold a key's states in another
+  order than they came to be, so replay overwrites what a state was made from (its base) and merges with anything else.
+  What the log holds above the engine's position is in the memtable (or the frozen one) too, at every moment: after a
+  crash nothing appended is missing (S2).
 * `complete[slot]` is 1 while all that the engine holds of the slot is in memory; then a miss is an absence.
 * `find` says b"" only for what is known to be absent; what could not be read is None, before and after `load`.
 * At most one flush at a time. While the memtable is past twice its limit, the store is `overloaded`.
@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 from ringwise.core.keys import key_of
 from ringwise.core.messages import decode_chunk
+from ringwise.core.record import CHECKSUM_BYTES
 from ringwise.core.ring import SLOTS, slot_of
 from ringwise.core.versions import max_stamp, merge
 from ringwise.storage.cache import RecordCache
@@ -197,9 +198,7 @@ class Store:
         rows = zip(columns.slots, columns.rkeys, columns.bases, columns.records, strict=True)
         for slot, rkey, base, record in rows:
             held = tables[slot].get(rkey)
-            if held and held[:8] != base:
-                record = merge(held, record)
-            tables[slot][rkey] = record
+            tables[slot][rkey] = merge(held, record) if held and held[:CHECKSUM_BYTES] != base else record
             self.stamp = max(self.stamp, max_stamp(record))
         self._memtable_bytes += len(chunk) + ENTRY_BYTES * len(columns.slots)
 
