@@ -39,8 +39,11 @@ _ORDER_SLACK = 0.05  # first owners may be this far from even: reordering a list
 def plan(members: Sequence[Member], replicas: int, previous: Sequence[tuple[NodeId, ...]] | None) -> Owners:
     """Owners by slot, the preferred first; as many as `replicas`, or as there are members."""
     planner = _Planner(members, min(replicas, len(members)))
-    planner.keep(previous)
-    planner.walk()
+    if previous is None:
+        planner.walk(_rounded(members, planner.shares))
+    else:
+        planner.keep(previous)
+        planner.walk(_bounds(planner.shares, 0)[1])
     planner.even_out()
     planner.order()
     lists = {nodes: tuple(members[node].id for node in nodes) for nodes in map(tuple, planner.lists)}
@@ -107,10 +110,24 @@ def _numbered(labels: Sequence[Hashable]) -> list[int]:
 
 
 def _bounds(shares: Sequence[float], slack: float) -> Bounds:
-    """A share rounded down and up; with slack, that far around it, or one slot."""
-    low = [floor(share - (max(share * slack, 1) if slack else 0) + _ROUNDING) for share in shares]
-    high = [ceil(share + (max(share * slack, 1) if slack else 0) - _ROUNDING) for share in shares]
-    return [max(0, least) for least in low], high
+    """A share rounded down and up, after taking away and adding `slack` of it."""
+    low = [floor(share * (1 - slack) + _ROUNDING) for share in shares]
+    high = [ceil(share * (1 + slack) - _ROUNDING) for share in shares]
+    return low, high
+
+
+def _rounded(members: Sequence[Member], shares: Sequence[float]) -> list[int]:
+    """Shares as whole slots with the same sum. Members of one rack and host stand together while the running sum is
+    rounded, so racks and hosts are rounded too and none gets beyond its bound.
+    """
+    racks, hosts = _racks(members), _hosts(members)
+    whole = [0] * len(members)
+    total, given = 0.0, 0
+    for node in sorted(range(len(members)), key=lambda node: (racks[node], hosts[node], node)):
+        total += shares[node]
+        whole[node] = floor(total + 0.5) - given
+        given += whole[node]
+    return whole
 
 
 class _Planner:
@@ -123,6 +140,7 @@ class _Planner:
         self.rack_most, self.host_most = apart(members, copies)
         self.shares = fair_shares(members, copies)
         self.lists: list[list[int]] = [[_NOBODY] * copies for _ in range(SLOTS)]
+        self.kept: list[Sequence[int]] = [()] * SLOTS  # by slot: owners it has had before
         self.loads = [0] * len(members)
 
     def fits(self, nodes: Sequence[int], position: int, node: int) -> bool:
@@ -137,19 +155,20 @@ class _Planner:
                 in_host += self.hosts[other] == host
         return in_rack < self.rack_most and in_host < self.host_most
 
-    def keep(self, previous: Sequence[tuple[NodeId, ...]] | None) -> None:
+    def keep(self, previous: Sequence[tuple[NodeId, ...]]) -> None:
         """Owners stay where they are; gaps keep their place in the order."""
         number = {member.id: node for node, member in enumerate(self.members)}
-        for nodes, owners in zip(self.lists, previous or (), strict=False):
+        for slot, (nodes, owners) in enumerate(zip(self.lists, previous, strict=True)):
             for position, owner in enumerate(owners[: self.copies]):
                 node = number.get(owner, _NOBODY)
                 if node != _NOBODY and self.fits(nodes, position, node):
                     nodes[position] = node
                     self.loads[node] += 1
+            self.kept[slot] = tuple(nodes)
 
-    def walk(self) -> None:
+    def walk(self, most: Sequence[int]) -> None:
+        """Fill gaps with the first nodes clockwise that hold less than `most`."""
         ring = Ring([(member.name, member.weight) for member in self.members])
-        _, high = _bounds(self.shares, 0)
         loads = self.loads
         for slot, nodes in enumerate(self.lists):
             position = nodes.index(_NOBODY) if _NOBODY in nodes else self.copies
@@ -158,7 +177,7 @@ class _Planner:
                 if node in met:
                     continue
                 met.add(node)
-                if loads[node] < high[node] and self.fits(nodes, position, node):
+                if loads[node] < most[node] and self.fits(nodes, position, node):
                     nodes[position] = node
                     loads[node] += 1
                     if _NOBODY not in nodes:
@@ -177,14 +196,12 @@ class _Planner:
         def near(node: int) -> Iterator[int]:
             """All slots, those first that meet the node soonest on their walk clockwise."""
             member = self.members[node]
-            arcs = sorted({point >> SLOT_SHIFT for point in points_of(member.name, member.weight)})
-            seen = bytearray(SLOTS)
-            for distance in range(SLOTS):
-                for arc in arcs:
-                    slot = arc - distance
-                    if not seen[slot]:
-                        seen[slot] = 1
-                        yield slot % SLOTS
+            distances = [SLOTS] * SLOTS
+            for point in points_of(member.name, member.weight):
+                distances[point >> SLOT_SHIFT] = 0
+            for slot in [*range(SLOTS - 1, -1, -1)] * 2:  # twice: the distance runs on over the end of the circle
+                distances[slot - 1] = min(distances[slot - 1], distances[slot] + 1)
+            return iter(sorted(range(SLOTS), key=distances.__getitem__))
 
         def givers(node: int, slot: int) -> list[int]:
             nodes = self.lists[slot]
@@ -196,7 +213,14 @@ class _Planner:
             nodes = self.lists[slot]
             nodes[nodes.index(giver)] = taker
 
-        _Evening(self.loads, self.shares, _bounds(self.shares, 0), near, givers, hand_over).run()
+        def newcomers(node: int, slot: int) -> list[int]:
+            kept = self.kept[slot]
+            return [other for other in givers(node, slot) if other not in kept]
+
+        # Copies that have just found a place can find another one at no cost, so they go first.
+        bounds = _bounds(self.shares, 0)
+        _Evening(self.loads, self.shares, bounds, near, newcomers, hand_over).run()
+        _Evening(self.loads, self.shares, bounds, near, givers, hand_over).run()
 
     def order(self) -> None:
         """From the longest prefix to the first owner alone: each is evened out inside the one that contains it."""
