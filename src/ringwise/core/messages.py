@@ -52,7 +52,7 @@ class Write(msgspec.Struct, array_like=True, frozen=True, tag=2):
 class Written(msgspec.Struct, array_like=True, frozen=True, tag=3):
     """Positions of a Write that are merged and logged (and synced, where the sync mode says so).
 
-    higher: (position, the replica's greatest stamp for the key) where that exceeds the write's own (V5).
+    higher: (position, the replica's greatest stamp for the key) where a version other than the write's is the newest (V5).
     """
 
     id: int
