@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import cache
 
-from ringwise.core import versions
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure
 from ringwise.core.levels import Level
@@ -20,9 +20,10 @@ from ringwise.server.session import Session
 MEMBERS = [Member(f"n{i}", bytes([i]) * 6, "127.0.0.1", 9379 + i, 7379 + i, 8379 + i) for i in range(3)]
 
 
-def formed_topology(members: list[Member] = MEMBERS) -> Topology:
-    document = found(b"c" * 16, members[0])
-    for member in members[1:]:
+@cache
+def formed_topology() -> Topology:
+    document = found(b"c" * 16, MEMBERS[0])
+    for member in MEMBERS[1:]:
         document = join(document, member) or document
     topology = Topology()
     topology.install(form(document) or document)
@@ -133,7 +134,7 @@ class Connection:
             node,
             self._write,
             self._close,
-            later=self._later.append,
+            later=lambda callback: self._later.append(callback),
             pause_reading=lambda: self._read(False),
             resume_reading=lambda: self._read(True),
             clients=clients or Clients(port=7379, process_id=1, started_ms=node.now.wall_ms),
@@ -165,6 +166,14 @@ class Connection:
                 callback()
             self.node.end_turn()
         return self.take()
+
+    def finish(self) -> bytes:
+        """Answers all that waits, and what is begun thereupon; bytes out."""
+        output = self.settle()
+        while self.node.waiting:
+            self.node.release()
+            output += self.settle()
+        return output
 
     def take(self) -> bytes:
         output, self.output = self.output, b""

@@ -18,7 +18,7 @@ EXPIRY_OPTIONS = {b"EX": (1000, True), b"PX": (1, True), b"EXAT": (1000, False),
 
 def integer_of(text: bytes, trouble: str = NOT_AN_INTEGER) -> int:
     """A 64-bit number, spelled the one way that Redis takes."""
-    if not _INTEGER.fullmatch(text) or not -_INTEGER_MAX <= (number := int(text)) <= _INTEGER_MAX:
+    if not _INTEGER.fullmatch(text) or not -_INTEGER_MAX - 1 <= (number := int(text)) <= _INTEGER_MAX:
         raise CommandError(trouble)
     return number
 

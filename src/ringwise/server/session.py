@@ -170,6 +170,8 @@ class Session:
 
     def receive(self, data: bytes) -> None:
         """Bytes from the client."""
+        if self.closing:
+            return
         requests = self._parser.feed(data)
         if self._backlog or self._updating or self._paused or len(requests) > self._window - self._open:
             self._backlog.extend(requests)
@@ -183,19 +185,12 @@ class Session:
         """Writes the replies that are ready and have nothing unanswered before them."""
         self.is_dirty = False
         rows = self._rows
-        parts: list[bytes] = []
-        while rows:
-            replies = rows[0].replies
-            try:
-                parts.append(b"".join(replies))  # type: ignore[arg-type]
-            except TypeError:  # a slot is still empty
-                ready = replies.index(None)
-                parts.append(b"".join(replies[:ready]))  # type: ignore[arg-type]
-                replies[:ready] = [b""] * ready
-                break
-            rows.popleft()
+        if len(rows) == 1 and None not in rows[0].replies:
+            replies = rows.pop().replies
             self._open -= len(replies)
-        data = parts[0] if len(parts) == 1 else b"".join(parts)
+            data = replies[0] if len(replies) == 1 else b"".join(replies)  # type: ignore[arg-type]
+        else:
+            data = self._ready_prefix()
         if data:
             self._write(data)
         if self._backlog:
@@ -203,6 +198,21 @@ class Session:
             self._wake()
         elif self.closing and not rows:
             self._close()
+
+    def _ready_prefix(self) -> bytes:
+        rows = self._rows
+        parts: list[bytes] = []
+        while rows:
+            replies = rows[0].replies
+            if None in replies:
+                ready = replies.index(None)
+                parts.append(b"".join(replies[:ready]))  # type: ignore[arg-type]
+                replies[:ready] = [b""] * ready
+                break
+            parts.append(b"".join(replies))  # type: ignore[arg-type]
+            rows.popleft()
+            self._open -= len(replies)
+        return b"".join(parts)
 
     def pause_writing(self) -> None:
         self._paused = True

@@ -53,55 +53,60 @@ class RequestParser:
     is parsed any more.
     """
 
-    __slots__ = ("_bytes_max", "_pure", "_reader", "error")
+    __slots__ = ("_bytes_max", "_fresh", "_pure", "_reader", "error")
 
     def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
         self.error = ""
         self._pure = PureParser(limits)
         self._reader = hiredis.Reader()
+        self._fresh = True  # the next byte starts a new request
         # Up to here no limit but that of the elements is left to check: an argument has six bytes and more on the wire.
         self._bytes_max = min(limits.bulk_bytes_max, limits.request_bytes_max // (1 + _ARGUMENT_OVERHEAD_BYTES // 6))
 
     def feed(self, data: bytes) -> list[Request]:
-        pure = self._pure
-        if pure.idle:
+        if self._fresh:
             return self._fast(data)
         requests = self._slow(data, 1)
-        if requests and not pure.idle:
-            requests += self._fast(pure.take_rest())
+        if requests and not self._fresh:
+            self._fresh = True
+            requests += self._fast(self._pure.take_rest())
         return requests
 
     def _slow(self, data: bytes, most: int = -1) -> list[Request]:
-        requests = self._pure.feed(data, most)
-        self.error = self._pure.error
+        pure = self._pure
+        requests = pure.feed(data, most)
+        self.error = pure.error
+        self._fresh = pure.idle
         return requests
 
     def _fast(self, data: bytes) -> list[Request]:
         """All requests in `data`, which starts with a new one."""
         if (
             data[:1] != b"*"
+            or data.find(b"\r", 1, 8) < 0  # a first header of more than six digits
+            or (data.find(b"*", 1) >= 0 and _HUGE_ARRAY(data))
+            or (data.find(b">") >= 0 and _HUGE_OTHER(data))
+            or (data.find(b"~") >= 0 and _HUGE_OTHER(data))
             or len(data) > self._bytes_max
-            or _HUGE_ARRAY(data)
-            or ((b">" in data or b"~" in data) and _HUGE_OTHER(data))
         ):
             return self._slow(data)
         reader = self._reader
         gets = reader.gets
-        requests: list[Request] = []
         try:
             reader.feed(data)
+            requests: list[Request] = []
             request = gets()
             while request is not False:
                 requests.append(request)
                 request = gets()
-            one = len(requests) == 1
+            one = len(requests) == 1  # as usual, and without what the general case costs
             packed = _pack(tuple(requests[0])) if one else b"".join(map(_pack, map(tuple, requests)))
+            if packed == data:
+                return requests if all(requests) else list(filter(None, requests))
         except (hiredis.HiredisError, TypeError, ValueError, ArithmeticError):
-            self._reader = hiredis.Reader()
-            return self._slow(data)
-        if packed == data:
-            return requests if all(requests) else list(filter(None, requests))
-        self._reader = hiredis.Reader()  # the old one holds the part of a request
+            packed = b""
+            requests = []
+        self._reader = hiredis.Reader()  # the old one is broken, or holds a part of a request
         if not data.startswith(packed):
             return self._slow(data)
         return list(filter(None, requests)) + self._slow(data[len(packed) :])

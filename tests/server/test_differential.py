@@ -1,0 +1,183 @@
+"""The commands that Redis has too, against a real redis-server: the same random commands, the same reply bytes.
+
+The node is a fake one, so this is about words, arities, options and encodings. What differs on purpose is not generated, or
+is listed in `ON_PURPOSE`.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import hiredis
+import pytest
+from tests.server.fake import Connection, FakeNode, request
+
+COMMANDS = 4000
+KEYS = [b"a", b"b", b"c", b"{a}1", b"Key", b"\xff\x00"]
+VALUES = [b"", b"1", b"two words", b"\r\n", b"\xff\xfe\x00", b"x" * 5000]
+NUMBERS = [b"0", b"1", b"-1", b"100", b"+1", b"01", b"1.5", b"", b"x", b"9223372036854775807", b"9223372036854775808",
+           b"92233720368547758", b"-9223372036854775808", b" 1", b"100000"]  # fmt: skip
+OPTIONS = [b"EX", b"px", b"EXAT", b"PXAT", b"KEEPTTL", b"GET", b"get", b"ZZ"]
+FAR = b"99999999999"  # no test lives to see it, in seconds or milliseconds
+
+ON_PURPOSE = {
+    b"ERR DB index is out of range": b"ERR SELECT is not allowed in cluster mode: there is one database, number 0",
+    b"ERR AUTH <password> called without any password configured for the default user. "
+    b"Are you sure your configuration is correct?": b"ERR AUTH was sent, but this node has no users: connect without a password",
+}
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("redis-server is not installed")
+    folder = tmp_path_factory.mktemp("redis")
+    path = folder / "s"
+    arguments = [
+        program,
+        "--port",
+        "0",
+        "--unixsocket",
+        str(path),
+        "--save",
+        "",
+        "--databases",
+        "1",
+        "--dir",
+        str(folder),
+    ]
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL)
+    try:
+        while process.poll() is None and not path.exists():
+            time.sleep(0.01)
+        yield path
+    finally:
+        process.terminate()
+        process.wait()
+
+
+class RealRedis:
+    """One connection to a redis-server; replies as raw bytes."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(10)
+        self._socket.connect(str(path))
+
+    def send(self, data: bytes, replies: int) -> bytes:
+        self._socket.sendall(data)
+        reader = hiredis.Reader()
+        output = b""
+        while replies:
+            chunk = self._socket.recv(1 << 20)
+            assert chunk
+            output += chunk
+            reader.feed(chunk)
+            while reader.gets() is not False:
+                replies -= 1
+        return output
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def random_command(rng: random.Random) -> list[bytes]:
+    """Sensible more often than not."""
+    key, value = rng.choice(KEYS), rng.choice(VALUES)
+    number = rng.choice(NUMBERS) if rng.random() < 0.5 else FAR
+    kind = rng.randrange(16)
+    if kind < 3:
+        return [rng.choice([b"GET", b"get", b"gEt"]), key]
+    if kind < 6:
+        return [rng.choice([b"SET", b"set", b"Set"]), key, value]
+    if kind < 9:
+        command = [b"SET", key, value]
+        for _ in range(rng.randint(1, 3)):
+            option = rng.choice(OPTIONS)
+            command.append(option)
+            if option.upper() in (b"EX", b"PX", b"EXAT", b"PXAT") and rng.random() < 0.9:
+                command.append(number)
+        return command
+    if kind < 14:
+        name = rng.choice([b"MGET", b"EXISTS", b"DEL", b"MSET"])
+        many = [rng.choice(KEYS) for _ in range(rng.randint(1, 4))]
+        return [name, *([each for one in many for each in (one, rng.choice(VALUES))] if name == b"MSET" else many)]
+    return rng.choice(
+        [
+            [b"PING"], [b"PING", value], [b"PING", value, value], [b"ECHO", value], [b"ECHO"], [b"GET"], [b"SET", key],
+            [b"MSET", key], [b"MSET", key, value, key], [b"nonsense", b"a", b"x" * rng.randrange(300), b"b"], [b"NO\r\nPE"], [b"SELECT", number[:1]],
+            [b"SELECT", b"0"], [b"DEL"], [b"EXISTS"], [b"MGET"], [b"CLIENT"], [b"CLIENT", b"GETNAME"],
+            [b"CLIENT", b"GETNAME", key], [b"CLIENT", b"SETNAME", b"name"], [b"CLIENT", b"SETNAME", rng.choice(VALUES[:5])],
+            [b"CLIENT", b"NO-EVICT", value], [b"CLIENT", b"NO-EVICT", b"on"], [b"CLIENT", b"nonsense"], [b"QUIET", b"x" * 300],
+            [b"COMMAND", b"GETKEYS", b"MGET", b"a", b"b"], [b"COMMAND", b"GETKEYS", b"MSET", b"a", b"b"],
+            [b"COMMAND", b"GETKEYS", b"nope", b"a"], [b"COMMAND", b"GETKEYS", b"ECHO", b"a"],
+            [b"COMMAND", b"GETKEYS", b"GET", b"a", b"b"], [b"COMMAND", b"GETKEYS", b"DEL", b"a"],
+            [b"COMMAND", b"nonsense"], [b"HELLO", b"4"], [b"HELLO", number[:0] + b"x"], [b"HELLO", b"3", b"FOO"],
+            [b"AUTH", b"password"], [b"CONFIG", b"GET", b"maxmemory"], [b"CONFIG", b"GET"], [b"CLIENT", b"LIST", b"TYPE", b"x"],
+        ]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_the_same_replies_as_redis(redis: Path, protocol: int) -> None:
+    rng = random.Random(protocol)
+    node = FakeNode()
+    node.now.wall_ms = time.time_ns() // 1_000_000
+    ours, theirs = Connection(node), RealRedis(redis)
+    hello = request("HELLO", str(protocol))
+    ours.send(hello)
+    theirs.send(hello + request("FLUSHALL"), 2)
+    for _ in range(COMMANDS):
+        command = random_command(rng)
+        expected = theirs.send(request(*command), 1)
+        expected = b"-" + ON_PURPOSE.get(expected[1:-2], expected[1:-2]) + b"\r\n" if expected[:1] == b"-" else expected
+        assert ours.run(*command) == expected, command
+    theirs.close()
+
+
+def test_the_same_replies_as_redis_in_pipelines(redis: Path) -> None:
+    rng = random.Random(4)
+    node = FakeNode(delay=True)
+    node.now.wall_ms = time.time_ns() // 1_000_000
+    ours, theirs = Connection(node), RealRedis(redis)
+    theirs.send(request("FLUSHALL"), 1)
+    for _ in range(COMMANDS // 10):
+        commands = [random_command(rng) for _ in range(rng.randint(1, 20))]
+        data = b"".join(request(*command) for command in commands)
+        expected = theirs.send(data, len(commands))
+        for theirs_, ours_ in ON_PURPOSE.items():
+            expected = expected.replace(b"-" + theirs_ + b"\r\n", b"-" + ours_ + b"\r\n")
+        assert ours.send(data) + ours.finish() == expected, commands
+    theirs.close()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"*x\r\n", b"*1\r\n:1\r\n", b"*1\r\n$-1\r\n", b"*1\r\n$x\r\n", b"GET 'a\r\n", b"PING 'a'b\r\n",
+        b"*2147483648\r\n", b"*1\r\n$600000000\r\n", b"x" * 70000,
+    ],
+)  # fmt: skip
+def test_the_same_protocol_errors_as_redis(redis: Path, data: bytes) -> None:
+    ours, theirs = Connection(FakeNode()), RealRedis(redis)
+    assert ours.send(b"PING\r\n" + data) == b"+PONG\r\n" + theirs.send(b"PING\r\n" + data, 2).removeprefix(b"+PONG\r\n")
+    assert ours.is_closed
+    theirs.close()
+
+
+@pytest.mark.parametrize(
+    "line", [b"PING\r\n", b"\r\n\r\nSET k 'a b'\nGET k\n", b'SET k "\\x41\\n"\r\nget k\r\n', b"EXISTS  k\tk\r\n"]
+)
+def test_the_same_inline_commands_as_redis(redis: Path, line: bytes) -> None:
+    ours, theirs = Connection(FakeNode()), RealRedis(redis)
+    theirs.send(b"FLUSHALL\r\n", 1)
+    expected = theirs.send(line, len(line.strip().split(b"\n")))
+    assert ours.send(line) == expected
+    theirs.close()
