@@ -79,6 +79,13 @@ class _Answers:
         self._add(Outcome(index, b"", b"\x01" if unknown else b"", error.code, str(error)))
 
 
+def _nobody(second: bool) -> Failure:
+    """No owner coordinated it this time; but one that died may have, if this was the second time."""
+    if second:
+        return UnknownOutcome(needed=1, acknowledged=0, detail="its coordinator died, and no other could take it up")
+    return QuorumNotReached(needed=1, acknowledged=0)
+
+
 class ForwardPath:
     """Both sides of forwarding."""
 
@@ -102,11 +109,11 @@ class ForwardPath:
     def send(self, operation: Operation, slot: int, sink: Sink, index: int, excluded: NodeId | None = None) -> None:
         """Hands an operation to an owner of its slot that is up, but not to `excluded`."""
         owners = [owner for owner in self._peers.up(self._topology.owners[slot]) if owner != excluded]
+        second = excluded is not None
         if not owners:
-            sink.failed(index, QuorumNotReached(needed=1, acknowledged=0))
+            sink.failed(index, _nobody(second))
             return
         target = owners[0]
-        second = excluded is not None
         group = self._open.get((target, second))
         if group is None:
             group = self._open[target, second] = ForwardGroup(self, target, second)
@@ -128,7 +135,7 @@ class ForwardPath:
             if not self._peers.ask(group.target, group, frame):
                 self._groups.pop(group.id)
                 for sink, index in zip(group.sinks, group.indexes, strict=True):
-                    sink.failed(index, QuorumNotReached(needed=1, acknowledged=0))
+                    sink.failed(index, _nobody(group.second))
 
     def forwarded(self, link: Link, message: Forwarded) -> None:
         """Outcomes from the owner."""
@@ -138,7 +145,7 @@ class ForwardPath:
         if message.refused:
             self._finish(group)
             for position in sorted(group.left):
-                group.sinks[position].failed(group.indexes[position], QuorumNotReached(needed=1, acknowledged=0))
+                group.sinks[position].failed(group.indexes[position], _nobody(group.second))
             return
         for outcome in message.outcomes:
             position = outcome.position
@@ -147,7 +154,11 @@ class ForwardPath:
             group.left.discard(position)
             sink, index = group.sinks[position], group.indexes[position]
             if outcome.code:
-                sink.failed(index, Relayed(outcome.code, outcome.text, unknown=bool(outcome.after)))
+                unknown = bool(outcome.after)
+                if group.second and not unknown:
+                    sink.failed(index, _nobody(second=True))
+                else:
+                    sink.failed(index, Relayed(outcome.code, outcome.text, unknown=unknown))
             elif isinstance(group.operations[position], ForwardedWrite):
                 sink.stored(index, outcome.after)
             else:
