@@ -110,9 +110,16 @@ class Peers:
         return [owner for owner in owners if owner != self.me and self.is_up(owner)]
 
     def tick(self, now_ms: float, timeout_ms: float) -> None:
-        """Marks as late those whose oldest request is past the deadline, and no longer those that caught up."""
+        """Marks as late those whose oldest request is past the deadline, and no longer those that caught up.
+
+        What is twice as old has been given up by whoever asked, and is forgotten: a lost answer is no reason to hold a peer
+        for down as long as the link lasts. If it is still silent, the next request will tell.
+        """
         for peer, requests in self._outstanding.items():
             oldest = next(iter(requests.values()), None)
+            while oldest is not None and oldest.started_ms + 2 * timeout_ms < now_ms:
+                del requests[oldest.id]
+                oldest = next(iter(requests.values()), None)
             if oldest is not None and oldest.started_ms + timeout_ms < now_ms:
                 self.late.add(peer)
             else:
