@@ -5,8 +5,8 @@
     ghost      what was refused is nowhere: a refusal means certainly not applied
     siblings   what is shown are exactly the concurrent versions, against the model (V1)
     converged  after one read of each key at `all`, its owners hold the same bytes
-    shadowed   a SET is stamped above every write acknowledged before it began, where W + W > N (V5); of one session or
-               of two
+    shadowed   a SET is newer (V6: by stamp, then actor) than every write acknowledged before it began, where W + W > N
+               (V5); of one session or of two
     blind      a DEL or SET … GET has seen every write acknowledged before it began, where R + W > N (V5)
     stale      a read's context covers every write acknowledged before it began, where R + W > N
     value      a plain GET shows no value that was overwritten for good before it began, where W + W > N and R + W > N
@@ -146,10 +146,10 @@ def _shadowed(
     issues = issues_of(operation, versions)
     if not issues:
         return
-    stamp = max(issue.stamp for issue in issues)
+    newest = max((issue.stamp, issue.dot) for issue in issues)
     for write, written in earlier:
-        if write.w + operation.w > N and min(issue.stamp for issue in written) >= stamp:
-            yield Violation("shadowed", key, f"{operation} is stamped below {write}", (write.number, operation.number))
+        if write.w + operation.w > N and min((issue.stamp, issue.dot) for issue in written) >= newest:
+            yield Violation("shadowed", key, f"{operation} is shadowed by {write}", (write.number, operation.number))
 
 
 def _blind(

@@ -36,7 +36,9 @@ HEAL_MS = 6_000.0  # after mending: links are dialled again, deadlines pass
 READ_ATTEMPTS = 20
 READ_PAUSE_MS = 500.0
 ACKNOWLEDGED_SHARE_MIN = 0.5  # a history in which less was acknowledged shows too little to count
-LINES_OF_KEY = 40  # told of a key whose promise is broken
+LINES_AROUND = 10  # of the operations in question, told where a promise is broken
+LINES_MAX = 60
+LINES_LAST = 3
 
 
 @dataclass(frozen=True)
@@ -235,7 +237,7 @@ class Simulation:
     def report(self) -> Report:
         story: list[str] = []
         if self.violations and self.violations[0].key:
-            story = self._story(self.violations[0].key)
+            story = self._story(self.violations[0])
         operations = self.history.operations
         return Report(
             self.seed,
@@ -250,15 +252,19 @@ class Simulation:
             self.trace.digest(),
         )
 
-    def _story(self, key: bytes) -> list[str]:
-        """The last that happened to a key: operations, dots and faults in order of time."""
-        lines = [(operation.began_ms, str(operation)) for operation in self.history.of_key(key)]
-        lines += [(issue.at_ms, str(issue)) for issue in self.witness.key(key).issues.values()]
+    def _story(self, violation: Violation) -> list[str]:
+        """What happened to the key around the operations in question, and last: operations, dots and faults."""
+        operations = self.history.of_key(violation.key)
+        lines = [(operation.began_ms, str(operation)) for operation in operations]
+        lines += [(issue.at_ms, str(issue)) for issue in self.witness.key(violation.key).issues.values()]
+        lines += [(at_ms, f"{at_ms:9.1f} {what}") for at_ms, what in self.history.faults]
         lines.sort(key=lambda line: line[0])
-        lines = lines[-LINES_OF_KEY:]
-        since_ms = lines[0][0] if lines else 0.0
-        lines += [(at_ms, f"{at_ms:9.1f} {what}") for at_ms, what in self.history.faults if at_ms >= since_ms]
-        return [line for _, line in sorted(lines, key=lambda line: line[0])]
+        times = [operation.began_ms for operation in operations if operation.number in violation.operations]
+        centre = [index for index, (at_ms, _) in enumerate(lines) if at_ms in times] or [len(lines)]
+        near = range(min(centre) - LINES_AROUND, max(centre) + LINES_AROUND)
+        near = range(max(0, near.start), min(len(lines), near.stop, near.start + LINES_MAX))
+        told = [lines[index][1] for index in near]
+        return told if near.stop == len(lines) else [*told, "…", *(line for _, line in lines[-LINES_LAST:])]
 
 
 def run(seed: int, scenario: Scenario | None = None, tell: Callable[[str], None] | None = None) -> Report:
