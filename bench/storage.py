@@ -15,11 +15,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any
+
+from bench.threads import Worker
 
 from ringwise.core.keys import Bucket, storage_key
 from ringwise.core.messages import encode_chunk
@@ -32,33 +31,6 @@ from ringwise.storage.store import MEBIBYTE, Store, StoreConfig
 RECORDS = 1_000_000
 CHUNK = 50
 VALUE = b"x" * 100
-
-
-class Worker:
-    """Threads whose results the caller delivers by `pump`, as the loop would."""
-
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(4)
-        self._results: SimpleQueue[tuple[Callable[[Any], None], Any]] = SimpleQueue()
-        self.pending = 0
-
-    def submit(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
-        self.pending += 1
-
-        def run() -> None:
-            try:
-                result = work()
-            except Exception as error:
-                result = error
-            self._results.put((done, result))
-
-        self._pool.submit(run)
-
-    def pump(self, wait: bool = False) -> None:
-        while self.pending and (wait or not self._results.empty()):
-            done, result = self._results.get()
-            self.pending -= 1
-            done(result)
 
 
 def timed(name: str, count: int, work: Callable[[], object]) -> None:
@@ -131,7 +103,7 @@ def measure(directory: Path) -> None:
     flush(store, worker)
     cold(store, worker, rows)
     stalls(engine, rows)
-    worker.pump(wait=True)
+    worker.close()
     store.close()
     disk.close()
 
