@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tomllib
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -82,12 +83,16 @@ PORT = click.IntRange(1, 65535)
 @click.option(
     "--memtable-mb",
     type=click.IntRange(1, 4096),
-    default=64,
+    default=256,
     show_default=True,
     help="Writes held in memory before they are flushed.",
 )
 @click.option(
     "--cache-mb", type=click.IntRange(1, 1 << 20), default=256, show_default=True, help="Records kept in memory."
+)
+@click.option("--key-bytes-max", type=click.IntRange(1, 16384), default=256, show_default=True, help="Longest key.")
+@click.option(
+    "--value-bytes-max", type=click.IntRange(1, 64 << 20), default=1 << 20, show_default=True, help="Longest value."
 )
 @click.option("--stop-with-stdin", is_flag=True, hidden=True)
 def serve(
@@ -98,11 +103,13 @@ def serve(
     http_port: int,
     peer_port: int,
     join: tuple[str, int] | None,
-    sync: str,
+    sync: Literal["periodic", "batch", "off"],
     level: str,
     replicas: int,
     memtable_mb: int,
     cache_mb: int,
+    key_bytes_max: int,
+    value_bytes_max: int,
     stop_with_stdin: bool,
 ) -> None:
     """Run one node.
@@ -128,6 +135,8 @@ def serve(
         replicas=replicas,
         memtable_mb=memtable_mb,
         cache_mb=cache_mb,
+        key_bytes_max=key_bytes_max,
+        value_bytes_max=value_bytes_max,
         stop_with_stdin=stop_with_stdin,
     )
     sys.exit(run(settings))

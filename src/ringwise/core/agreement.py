@@ -31,7 +31,7 @@ from collections.abc import Callable
 import msgspec
 from xxhash import xxh3_64_digest
 
-from ringwise.core.topology import ChangeRefused, Document, Member, NodeId, Topology, TopologyTooNew, epoch_of, join
+from ringwise.core.topology import BucketRules, ChangeRefused, Document, Member, NodeId, Topology, TopologyTooNew, epoch_of, join
 from ringwise.core.topology import found as first_document
 
 FORMAT = 1
@@ -202,11 +202,11 @@ class Agreement:
         holding = sum(self._known.get(node, 0) >= document.epoch for node in document.voters if node != self.me)
         return holding + (self.me in document.voters) >= document.majority()
 
-    def found(self, member: Member, cluster: bytes) -> None:
-        """Make document 1: this node alone, which is its only voter."""
+    def found(self, member: Member, cluster: bytes, replicas: int = 3) -> None:
+        """Make document 1: this node alone, which is its only voter; `replicas` is N of the default bucket."""
         assert self.topology.document is None, "a node that has a document founds no other cluster"
         assert member.id == self.me
-        self._install(first_document(cluster, member))
+        self._install(first_document(cluster, member, [BucketRules(n=replicas)]))
 
     def propose(self, change: Change, done: Done, now_ms: float, deadline_ms: float | None = None) -> None:
         """Get `change` decided; `done` gets the document that contains it or, by the deadline, the failure."""
@@ -449,7 +449,10 @@ class Agreement:
 
     def _admit(self, sender: NodeId, member: Member, now_ms: float) -> None:
         """A non-member asks to be let in; its repeated questions are one proposal."""
-        if sender != member.id or sender in self._joining:
+        if sender != member.id:
+            self.outbox.append((sender, JoinRefused("a node can ask to join for itself only", False)))
+            return
+        if sender in self._joining:
             return
         self._joining.add(sender)
 

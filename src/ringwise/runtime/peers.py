@@ -17,7 +17,7 @@ import asyncio
 import random
 import socket
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 from ringwise.core.messages import Hello, Message, NodeId
 from ringwise.core.topology import Topology
@@ -95,7 +95,7 @@ class PeerLink(asyncio.Protocol):
     # What the event loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
         if transport.get_extra_info("sockname") == transport.get_extra_info("peername"):
             transport.abort()  # TCP's self-connect: nobody listens there, and the port was ours by chance
             self.closed.set()
@@ -269,7 +269,6 @@ class Peers:
         self._on_refused = refused  # tells whoever waits for the node named by --join
         self._dialers: dict[NodeId, Dialer] = {}
         self._seed: Dialer | None = None
-        self._epoch = 0
         self._stopping: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
@@ -282,11 +281,10 @@ class Peers:
         return self._seed
 
     def follow(self) -> None:
-        """Dial the members of the document in force, if that has changed. Called on every tick."""
+        """Dial the members of the document in force. Called when that has changed."""
         document = self.node.topology.document
-        if document is None or document.epoch == self._epoch:
+        if document is None:
             return
-        self._epoch = document.epoch
         wanted = {
             member.id: (member.host, member.peer_port) for member in document.members if member.id != self.node.id
         }

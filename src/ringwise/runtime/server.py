@@ -10,24 +10,19 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Protocol
+from typing import cast
 
 from ringwise.runtime import log
 from ringwise.runtime.turn import Turn
+from ringwise.server.call import Node
+from ringwise.server.clients import Clients
+from ringwise.server.session import Session
 
 # Past this many bytes of unread replies a connection is paused; a few of the largest values fit.
 WRITE_BUFFER_BYTES_MAX = 4 * 1024 * 1024
 # As Redis's maxclients.
 CONNECTIONS_MAX = 10_000
 _TOO_MANY = b"-ERR max number of clients reached\r\n"
-
-
-class Session(Protocol):
-    """What a connection needs of a session."""
-
-    def receive(self, data: bytes) -> None: ...
-    def closed(self) -> None: ...
-    def busy(self) -> bool: ...
 
 
 class Connection(asyncio.Protocol):
@@ -49,14 +44,22 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
-    def peername(self) -> str:
-        address = self._transport.get_extra_info("peername") if self._transport is not None else None
-        return "{}:{}".format(*address[:2]) if address else ""
+    def later(self, call: Callable[[], None]) -> None:
+        """Run a callback as an input of a coming turn."""
+        self._server.loop.call_soon(self._resumed, call)
+
+    def pause_reading(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._transport is not None and not self._transport.is_closing() and not self._server.stopping:
+            self._transport.resume_reading()
 
     # What the event loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
         self._transport = transport
         if len(self._server.connections) >= CONNECTIONS_MAX:
             transport.write(_TOO_MANY)
@@ -65,29 +68,36 @@ class Connection(asyncio.Protocol):
         sock: socket.socket = transport.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
-        self.session = self._server.make_session(self)
+        self._server.turn.enter()
+        self.session = Session(
+            self._server.node,
+            self.write,
+            self.close,
+            later=self.later,
+            pause_reading=self.pause_reading,
+            resume_reading=self.resume_reading,
+            clients=self._server.clients,
+            address=self._address(),
+        )
         self._server.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
         session = self.session
-        if session is None:
-            return
-        self._server.turn.enter()
-        try:
-            session.receive(data)
-        except Exception as error:
-            # One client's request must not stop the node for all the others.
-            log.error("request_failed", error, client=self.peername())
-            if self._transport is not None:
-                self._transport.abort()
+        if session is not None:
+            self._server.turn.enter()
+            try:
+                session.receive(data)
+            except Exception as error:
+                self._failed(error)
 
     def pause_writing(self) -> None:
-        if self._transport is not None:
-            self._transport.pause_reading()
+        if self.session is not None:
+            self.session.pause_writing()
 
     def resume_writing(self) -> None:
-        if self._transport is not None and not self._server.stopping:
-            self._transport.resume_reading()
+        session = self.session
+        if session is not None:
+            self._input(session.resume_writing)
 
     def connection_lost(self, _: Exception | None) -> None:
         self._transport = None
@@ -97,24 +107,47 @@ class Connection(asyncio.Protocol):
             self._server.turn.enter()
             session.closed()
 
-    def stop_reading(self) -> None:
+    def _resumed(self, call: Callable[[], None]) -> None:
+        if self.session is not None:
+            self._input(call)
+
+    def _input(self, call: Callable[[], None]) -> None:
+        self._server.turn.enter()
+        try:
+            call()
+        except Exception as error:
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        """One client's request must not stop the node for all the others."""
+        log.error("request_failed", error, client=self._address())
         if self._transport is not None:
-            self._transport.pause_reading()
+            self._transport.abort()
+
+    def _address(self) -> str:
+        address = self._transport.get_extra_info("peername") if self._transport is not None else None
+        return "{}:{}".format(*address[:2]) if address else ""
 
 
 class ClientServer:
     """Accepts clients, and lets go of them when the node stops."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, turn: Turn) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, turn: Turn, node: Node, clients: Clients) -> None:
+        self.loop = loop
         self.turn = turn
+        self.node = node
+        self.clients = clients
         self.connections: set[Connection] = set()
         self.stopping = False
-        self.make_session: Callable[[Connection], Session]
-        self._loop = loop
         self._server: asyncio.Server | None = None
 
     async def listen(self, host: str, port: int) -> None:
-        self._server = await self._loop.create_server(lambda: Connection(self), host, port, backlog=1024)
+        self._server = await self.loop.create_server(lambda: Connection(self), host, port, backlog=1024)
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Where it listens."""
+        return self._server.sockets[0].getsockname() if self._server is not None else None
 
     async def drain(self, timeout_s: float) -> None:
         """Take nothing new, and wait until what was taken is answered, or has had its time."""
@@ -122,9 +155,9 @@ class ClientServer:
         if self._server is not None:
             self._server.close()
         for connection in self.connections:
-            connection.stop_reading()
-        deadline = self._loop.time() + timeout_s
-        while self._loop.time() < deadline and any(
+            connection.pause_reading()
+        deadline = self.loop.time() + timeout_s
+        while self.loop.time() < deadline and any(
             connection.session is not None and connection.session.busy() for connection in self.connections
         ):
             await asyncio.sleep(0.01)

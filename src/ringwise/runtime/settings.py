@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 SYNC_MODES = ("periodic", "batch", "off")
+MEBIBYTE = 1024 * 1024
 
 CLIENT_PORT = 7379
 HTTP_PORT = 8379
@@ -25,9 +27,11 @@ class Settings:
     http_port: int = HTTP_PORT
     peer_port: int = PEER_PORT
     join: tuple[str, int] | None = None
-    sync: str = "periodic"
+    sync: Literal["periodic", "batch", "off"] = "periodic"
     level: str = "quorum"
     replicas: int = 3
-    memtable_mb: int = 64
+    memtable_mb: int = 256
     cache_mb: int = 256
+    key_bytes_max: int = 256
+    value_bytes_max: int = MEBIBYTE
     stop_with_stdin: bool = False  # end when stdin does: nodes of `ringwise dev` do not outlive it

@@ -39,18 +39,20 @@ SLICE_PAUSE_S = 0.002
 
 
 class Turn:
-    """Opens and ends turns on one event loop, and runs the timers."""
+    """Opens and ends turns on one event loop, and runs the timers. `after` is called when a turn has ended."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         node: Stepped,
         background: Background,
+        after: Callable[[], None],
         fail: Callable[[BaseException], None],
     ) -> None:
         self._loop = loop
         self._node = node
         self._background = background
+        self._after = after
         self._fail = fail
         self._open = False
         self._stopped = False
@@ -75,10 +77,16 @@ class Turn:
             if handle is not None:
                 handle.cancel()
 
+    async def ended(self) -> None:
+        """Return when no turn is open."""
+        while self._open:
+            await asyncio.sleep(0)
+
     def _end(self) -> None:
         self._open = False
         try:
             self._node.end_turn()
+            self._after()
         except BaseException as error:
             self._fail(error)
 

@@ -1,0 +1,315 @@
+"""One node in this process: what is built from what, the way into a cluster, and the way out.
+
+    directory (lock, identity) ─▶ store (replays its log) ─▶ topology ─▶ node ─▶ client port ─▶ peer port ─▶ ready
+                                                                            │
+    SIGTERM ─▶ no new requests, the taken ones answered ─▶ links closed ─▶ worker idle ─▶ log synced ─▶ clean mark
+
+* A directory that is in a cluster goes on there. An empty one founds a cluster of its own, or, with `--join`, asks to be
+  let into another and founds nothing, however long it is refused (T3).
+* `PING` and `INFO` answer as soon as the log is replayed, before there are peers or a topology.
+* The mark of a clean stop is written last, when all of the log is durable; any other end draws a new incarnation (V2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import random
+import resource
+import secrets
+import signal
+import socket
+import sys
+import time
+from functools import partial
+
+import uvloop
+
+from ringwise.core.agreement import Agreement, AgreementFailed, AgreementStateDamaged, Join
+from ringwise.core.clock import Clock
+from ringwise.core.config import NodeConfig
+from ringwise.core.errors import UnknownLevel
+from ringwise.core.levels import Level
+from ringwise.core.messages import Hello
+from ringwise.core.node import Node
+from ringwise.core.topology import (
+    ChangeRefused,
+    Document,
+    Member,
+    Topology,
+    TopologyDamaged,
+    TopologyTooNew,
+    join,
+)
+from ringwise.core.versions import DotSource
+from ringwise.runtime import log
+from ringwise.runtime.peers import Dialer, Peers
+from ringwise.runtime.server import ClientServer
+from ringwise.runtime.settings import MEBIBYTE, Settings, StartError
+from ringwise.runtime.turn import Turn
+from ringwise.runtime.worker import ThreadWorker
+from ringwise.server.clients import Clients
+from ringwise.storage.disk import OsDisk
+from ringwise.storage.errors import StorageError
+from ringwise.storage.identity import open_identity
+from ringwise.storage.lsm import LsmEngine
+from ringwise.storage.store import Store, StoreConfig
+
+TOPOLOGY_FILE = "topology"
+ENGINE_DIRECTORY = "engine"
+# How long a node asks to be let in: longer than a cluster takes to decide (10 s), short enough for who waits for it.
+JOIN_TIMEOUT_S = 15.0
+JOIN_PAUSE_S = 0.3
+# A node whose state cannot be trusted any more ends like this (EX_SOFTWARE), without touching its files again.
+EXIT_FAILED = 70
+
+
+def run(settings: Settings) -> int:
+    """Run the node until it is told to stop; the exit code. Raises StartError where it cannot start."""
+    log.set_up(settings.name)
+    _raise_file_limit()
+    try:
+        return uvloop.run(_main(settings))
+    except (StorageError, TopologyTooNew, TopologyDamaged, AgreementStateDamaged) as error:
+        raise StartError(str(error)) from error
+
+
+async def _main(settings: Settings) -> int:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if settings.stop_with_stdin:
+        loop.add_reader(sys.stdin.fileno(), _end_of_stdin, stop)
+    loop.set_exception_handler(_unexpected)
+    _check_ports(settings)
+    process = Process(loop, settings)
+    try:
+        await process.start(stop)
+        # What is alive now (modules, tables, the replayed log) lives as long as the process: the collector need not
+        # look at it again. A full collection over millions of records would hold the loop for a second, and the hot
+        # path makes no cycles that wait for one: so young objects are looked at rarely, and old ones hardly ever.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 50, 1_000)
+        await stop.wait()
+    finally:
+        code = await process.stop()
+    return code
+
+
+class Process:
+    """The node of this process and everything around it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, settings: Settings) -> None:
+        self.settings = settings
+        self._loop = loop
+        self._disk = disk = OsDisk(settings.data_dir)
+        self._identity = identity = open_identity(disk, settings.name, secrets.token_bytes)
+        self._worker = ThreadWorker(loop, _fail)
+        config = NodeConfig(
+            replicas=settings.replicas,
+            default_level=_level(settings.level),
+            key_bytes_max=settings.key_bytes_max,
+            value_bytes_max=settings.value_bytes_max,
+            memtable_bytes=settings.memtable_mb * MEBIBYTE,
+        )
+        self._store = store = Store(
+            disk,
+            LsmEngine(settings.data_dir / ENGINE_DIRECTORY),
+            self._worker,
+            StoreConfig(
+                sync_mode=settings.sync,
+                memtable_bytes=config.memtable_bytes,
+                cache_bytes=settings.cache_mb * MEBIBYTE,
+                cold_queue_max=config.cold_queue_max,
+            ),
+        )
+        complete = identity.begin(store.position, secrets.token_bytes)
+        log.info("recovered", entries=store.recovered.entries, torn_bytes=store.recovered.torn_bytes, clean=complete)
+        rng = random.Random(secrets.randbits(128))
+        saved = disk.read(TOPOLOGY_FILE) if TOPOLOGY_FILE in disk.names() else None
+        if saved is None and identity.cluster:
+            raise StartError(f"{settings.data_dir} belongs to a cluster, but its file {TOPOLOGY_FILE} is missing")
+        topology = Topology()
+        agreement = Agreement(identity.node, topology, rng, saved)
+        self._member = Member(
+            settings.name, identity.node, settings.host, settings.peer_port, settings.port, settings.http_port
+        )
+        self._node = Node(
+            self._member,
+            topology,
+            agreement,
+            store,
+            DotSource(identity.node, identity.incarnation, identity.next_epoch),
+            Clock(config.max_clock_offset_ms, store.stamp),
+            partial(disk.replace, TOPOLOGY_FILE),
+            config,
+            rng,
+        )
+        self._turn = Turn(loop, self._node, store, self._follow, _fail)
+        self._worker.attach(self._turn)
+        clients = Clients(settings.port, os.getpid(), time.time_ns() // 1_000_000)
+        self._server = ClientServer(loop, self._turn, self._node, clients)
+        self._peers = Peers(loop, self._node, self._turn, rng, self._refused)
+        self._epoch = 0
+        self._refusal = ""
+
+    async def start(self, stop: asyncio.Event) -> None:
+        """Open the ports, and become a member of a cluster; raises StartError."""
+        settings, node = self.settings, self._node
+        self._turn.enter()
+        self._turn.start()
+        await self._server.listen(settings.host, settings.port)
+        await self._peers.listen((settings.host, settings.peer_port))
+        seed = self._peers.dial_seed(settings.join) if settings.join is not None else None
+        if node.topology.document is not None:
+            self._update_address()
+        elif seed is None:
+            node.agreement.found(self._member, secrets.token_bytes(16), settings.replicas)
+            await self._turn.ended()
+        else:
+            await self._join(seed, stop)
+        if stop.is_set():
+            return
+        document = node.topology.document
+        assert document is not None
+        log.info(
+            "ready",
+            pid=os.getpid(),
+            port=settings.port,
+            peer_port=settings.peer_port,
+            cluster=document.cluster,
+            epoch=document.epoch,
+            data=settings.data_dir,
+        )
+
+    async def stop(self) -> int:
+        """The clean way out; the exit code."""
+        log.info("stopping")
+        await self._server.drain(self._node.config.request_timeout_ms / 1000 + 0.1)
+        self._server.close()
+        await self._peers.close()
+        self._turn.stop()
+        await self._turn.ended()
+        await self._worker.drain()
+        self._worker.close()
+        whole = not self._store.failed
+        end = self._store.close() if whole else 0
+        if whole:
+            self._identity.stopped(end, self._node.dots.next_epoch)
+        self._disk.close()
+        log.info("stopped", clean=whole)
+        return 0 if whole else 1
+
+    async def _join(self, seed: Dialer, stop: asyncio.Event) -> None:
+        """Ask to be let in until a document has this node as a member."""
+        agreement, address = self._node.agreement, "{}:{}".format(*seed.address)
+        deadline = self._loop.time() + JOIN_TIMEOUT_S
+        while not stop.is_set():
+            self._check_refusal()
+            document = self._node.topology.document
+            if document is not None and document.member(self._member.id) is not None:
+                return
+            refused = agreement.refused
+            if refused is not None and not refused.again:
+                raise StartError(f"the cluster at {address} refuses this node: {refused.reason}")
+            if self._loop.time() > deadline:
+                reason = refused.reason if refused is not None else seed.complaint or "it does not answer"
+                raise StartError(f"cannot join the cluster at {address} ({JOIN_TIMEOUT_S:.0f} s tried): {reason}")
+            peer = seed.connected_to()
+            if peer:
+                self._turn.enter()
+                agreement.outbox.append((peer, Join(self._member)))
+            await asyncio.sleep(JOIN_PAUSE_S if peer else 0.05)
+
+    def _check_refusal(self) -> None:
+        if self._refusal:
+            raise StartError(self._refusal)
+
+    def _refused(self, hello: Hello, reason: str) -> None:
+        """The node named by --join is not of our cluster."""
+        self._refusal = f"{self.settings.data_dir} cannot join {hello.host}:{hello.peer_port}: {reason}"
+
+    def _update_address(self) -> None:
+        """This node may have been given another address since it was last up: the others learn it by agreement."""
+        document = self._node.topology.document
+        assert document is not None
+        try:
+            if join(document, self._member) is None:
+                return
+        except ChangeRefused as refusal:
+            raise StartError(refusal.reason) from refusal
+        self._turn.enter()
+        self._node.agreement.propose(
+            lambda document: join(document, self._member), self._address_decided, time.monotonic() * 1000.0
+        )
+
+    def _address_decided(self, result: Document | AgreementFailed) -> None:
+        if isinstance(result, AgreementFailed):
+            log.warning("address_not_decided", reason=result.reason)
+        else:
+            log.info("address_decided", epoch=result.epoch)
+
+    def _follow(self) -> None:
+        """After each turn: what a new document means for the shell."""
+        topology = self._node.topology
+        document = topology.document
+        if document is None or topology.epoch == self._epoch:
+            return
+        self._epoch = topology.epoch
+        if not self._identity.cluster:
+            self._identity.joined(document.cluster)
+        log.info("topology", epoch=document.epoch, formed=document.formed, members=len(document.members))
+        self._peers.follow()
+
+
+def _level(text: str) -> str:
+    try:
+        return Level.parse(text.encode()).name
+    except UnknownLevel as error:
+        raise StartError(str(error)) from error
+
+
+def _check_ports(settings: Settings) -> None:
+    """Before anything is touched: can we listen there? Two nodes on one port are a mistake to be told at once."""
+    for option, port in (("port", settings.port), ("peer-port", settings.peer_port), ("http-port", settings.http_port)):
+        with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind((settings.host, port))
+                listener.listen(1)
+            except OSError as error:
+                raise StartError(
+                    f"cannot listen on {settings.host}:{port}: {error.strerror}; choose another --{option}"
+                ) from error
+
+
+def _raise_file_limit() -> None:
+    """As many connections and SSTables as the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _end_of_stdin(stop: asyncio.Event) -> None:
+    if not os.read(sys.stdin.fileno(), 4096):
+        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+        stop.set()
+
+
+def _unexpected(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    error = context.get("exception")
+    if isinstance(error, OSError):
+        log.warning("transport_failed", reason=error)
+    elif isinstance(error, BaseException):
+        _fail(error)
+    else:
+        loop.default_exception_handler(context)
+
+
+def _fail(error: BaseException) -> None:
+    """A mistake in the program where the node's state is at stake: stop at once, acknowledge nothing more."""
+    log.error("failed", error)
+    os._exit(EXIT_FAILED)
