@@ -138,18 +138,18 @@ def check(directory: Path, expected: dict[int, int]) -> None:
 def kill_one(directory: Path, rng: random.Random, expected: dict[int, int]) -> str:
     """One life of the child; what it said goes into `expected`. Returns the stage it was killed in."""
     arguments = ["--child", str(directory), str(rng.randrange(1 << 32)), str(max(expected.values(), default=0))]
-    child = subprocess.Popen([sys.executable, "-m", "bench.killloop", *arguments], stdout=subprocess.PIPE)
-    assert child.stdout is not None
     said = b"@start\n"
-    if rng.random() < 0.9:  # the others are killed while they start and replay
-        said += child.stdout.readline()
-        timer = threading.Timer(rng.uniform(0.0, 0.5), child.kill)
-    else:
-        timer = threading.Timer(rng.uniform(0.1, 0.4), child.kill)
-    timer.start()
-    said += child.stdout.read()
-    timer.cancel()
-    if child.wait() != -signal.SIGKILL:
+    with subprocess.Popen([sys.executable, "-m", "bench.killloop", *arguments], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        if rng.random() < 0.9:  # the others are killed while they start and replay
+            said += child.stdout.readline()
+            timer = threading.Timer(rng.uniform(0.0, 0.5), child.kill)
+        else:
+            timer = threading.Timer(rng.uniform(0.1, 0.4), child.kill)
+        timer.start()
+        said += child.stdout.read()
+        timer.cancel()
+    if child.returncode != -signal.SIGKILL:
         raise SystemExit(f"the child ended by itself, with {child.returncode}: {directory} is kept")
     last = "start"
     for line in said.decode().split("\n")[:-1]:  # what follows the last newline was cut off
