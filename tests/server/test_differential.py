@@ -108,13 +108,17 @@ def random_command(rng: random.Random) -> list[bytes]:
     if kind < 14:
         name = rng.choice([b"MGET", b"EXISTS", b"DEL", b"MSET"])
         many = [rng.choice(KEYS) for _ in range(rng.randint(1, 4))]
-        return [name, *([each for one in many for each in (one, rng.choice(VALUES))] if name == b"MSET" else many)]
+        if name == b"MSET":
+            many = [each for one in many for each in (one, rng.choice(VALUES))]
+        return [name, *many]
     return rng.choice(
         [
             [b"PING"], [b"PING", value], [b"PING", value, value], [b"ECHO", value], [b"ECHO"], [b"GET"], [b"SET", key],
-            [b"MSET", key], [b"MSET", key, value, key], [b"nonsense", b"a", b"x" * rng.randrange(300), b"b"], [b"NO\r\nPE"], [b"SELECT", number[:1]],
+            [b"MSET", key], [b"MSET", key, value, key], [b"nonsense", b"a", b"x" * rng.randrange(300), b"b"],
+            [b"NO\r\nPE"], [b"SELECT", number[:1]],
             [b"SELECT", b"0"], [b"DEL"], [b"EXISTS"], [b"MGET"], [b"CLIENT"], [b"CLIENT", b"GETNAME"],
-            [b"CLIENT", b"GETNAME", key], [b"CLIENT", b"SETNAME", b"name"], [b"CLIENT", b"SETNAME", rng.choice(VALUES[:5])],
+            [b"CLIENT", b"GETNAME", key],
+            [b"CLIENT", b"SETNAME", b"name"], [b"CLIENT", b"SETNAME", rng.choice(VALUES[:5])],
             [b"CLIENT", b"NO-EVICT", value], [b"CLIENT", b"NO-EVICT", b"on"], [b"CLIENT", b"nonsense"], [b"QUIET", b"x" * 300],
             [b"COMMAND", b"GETKEYS", b"MGET", b"a", b"b"], [b"COMMAND", b"GETKEYS", b"MSET", b"a", b"b"],
             [b"COMMAND", b"GETKEYS", b"nope", b"a"], [b"COMMAND", b"GETKEYS", b"ECHO", b"a"],

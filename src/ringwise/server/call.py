@@ -55,6 +55,11 @@ class Call:
         self.index = index
         self.updating: list[bytes] = []  # keys of a multi-phase operation, until it is answered (B2)
 
+    def begin_update(self, keys: list[bytes]) -> None:
+        """B2: later commands of this connection on these keys wait until this one is answered."""
+        self.updating = keys
+        self.session.begin_update(keys)
+
     def answer(self, value: Value) -> None:
         self.reply(encode(value, self.session.protocol))
 

@@ -11,12 +11,11 @@ from ringwise.server.call import Call
 class Gather:
     """The results of the operations of one command, by index, whatever the order in which they come."""
 
-    __slots__ = ("_done", "_left", "afters", "call", "failures", "records")
+    __slots__ = ("_done", "_left", "call", "failures", "records")
 
     def __init__(self, call: Call, count: int, done: Callable[[Gather], None]) -> None:
         self.call = call
         self.records: list[bytes] = [b""] * count  # what was found, stored, or there before an update
-        self.afters: list[bytes] = [b""] * count  # what an update left
         self.failures: list[Failure] = []
         self._left = count
         self._done = done
@@ -31,7 +30,6 @@ class Gather:
 
     def updated(self, index: int, before: bytes, after: bytes) -> None:
         self.records[index] = before
-        self.afters[index] = after
         self._count()
 
     def failed(self, index: int, error: Failure) -> None:

@@ -138,6 +138,7 @@ class Session:
         self._paused = False  # the client does not read
         self._held = False  # its socket is not read
         self._waking = False
+        self._gone = False
 
     def reset(self) -> None:
         """As a new connection: what HELLO, CLIENT SETNAME and RW.CONSISTENCY have set."""
@@ -183,12 +184,14 @@ class Session:
 
     def flush(self) -> None:
         """Writes the replies that are ready and have nothing unanswered before them."""
+        if self._gone:
+            return
         self.is_dirty = False
         rows = self._rows
         if len(rows) == 1 and None not in rows[0].replies:
             replies = rows.pop().replies
             self._open -= len(replies)
-            data = replies[0] if len(replies) == 1 else b"".join(replies)  # type: ignore[arg-type]
+            data = b"".join(replies)  # type: ignore[arg-type]
         else:
             data = self._ready_prefix()
         if data:
@@ -227,7 +230,7 @@ class Session:
         self.clients.leave(self)
         self._rows.clear()
         self._backlog.clear()
-        self.closing = True
+        self.closing = self._gone = True
         self.is_dirty = True  # never again in node.dirty
 
     # What commands call.

@@ -12,7 +12,6 @@ from ringwise.core.versions import Context, Write
 from ringwise.server.arguments import SYNTAX, check_key, check_value, expiry_of, integer_of
 from ringwise.server.call import Call, CommandError
 from ringwise.server.gather import Gather, refused
-from ringwise.server.strings import update
 from ringwise.wire.replies import Value
 
 CONTENT_TYPE_BYTES_MAX = 255  # longer media types are a mistake, and each version carries its own
@@ -106,19 +105,29 @@ def _outcome(key: bytes, record: bytes, wall_ms: int) -> dict[bytes | str, Value
 
 
 def rw_del(call: Call) -> None:
+    """Without a context, what a read at this level shows is what is deleted: older siblings that a plain GET hides, too."""
     key = call.arguments[1]
     check_key(call, key)
     if len(call.arguments) == 2:
-        call.session.wrote(key, call.level)
-        update(call, [key], "delete", (), Gather(call, 1, _deleted))
+        call.begin_update([key])
+        call.node.get(key, call.level, Gather(call, 1, _delete_seen), 0)
         return
     if len(call.arguments) != 4 or call.arguments[2].upper() != b"CONTEXT":
         raise CommandError(SYNTAX)
-    write = Write(value=b"", tombstone=True, context=Context.parse(call.arguments[3], key))
+    _delete(call, Context.parse(call.arguments[3], key))
+
+
+def _delete_seen(gather: Gather) -> None:
+    if refused(gather):
+        return
+    call, record = gather.call, gather.records[0]
+    if versions.siblings(record, call.node.now.wall_ms):
+        _delete(call, versions.context_of(record))
+    else:
+        _put(gather)
+
+
+def _delete(call: Call, context: Context) -> None:
+    key = call.arguments[1]
     call.session.wrote(key, call.level)
-    call.node.write(key, write, call.level, Gather(call, 1, _put), 0)
-
-
-def _deleted(gather: Gather) -> None:
-    if not refused(gather):
-        gather.call.answer(_outcome(gather.call.arguments[1], gather.afters[0], gather.call.node.now.wall_ms))
+    call.node.write(key, Write(value=b"", tombstone=True, context=context), call.level, Gather(call, 1, _put), 0)

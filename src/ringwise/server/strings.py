@@ -136,7 +136,6 @@ def delete(call: Call) -> None:
 
 def update(call: Call, keys: list[bytes], operation: str, arguments: tuple[bytes | int, ...], gather: Gather) -> None:
     """Runs a multi-phase operation on each key; later commands of this connection on these keys wait for it (B2)."""
-    call.updating = keys
-    call.session.begin_update(keys)
+    call.begin_update(keys)
     for index, key in enumerate(keys):
         call.node.update(key, operation, arguments, call.level, gather, index)

@@ -1,0 +1,89 @@
+"""The topology as Redis Cluster clients see it: every slot has an owner that is up, and the load spreads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import hiredis
+from tests.server.fake import MEMBERS, Connection, FakeNode
+
+from ringwise.core.ring import SLOTS, slot_of
+from ringwise.core.topology import Topology
+
+
+def run(node: FakeNode, *arguments: str, protocol: int = 2) -> Any:
+    client = Connection(node)
+    client.run("HELLO", str(protocol))
+    reader = hiredis.Reader()
+    reader.feed(client.run(*arguments))
+    return reader.gets()
+
+
+def ports_by_slot(node: FakeNode) -> list[list[int]]:
+    by_slot: list[list[int]] = []
+    for first, last, *owners in run(node, "CLUSTER", "SLOTS"):
+        assert first == len(by_slot)
+        by_slot += [[port for _, port, _, _ in owners]] * (last - first + 1)
+    return by_slot
+
+
+def test_slots_cover_all_and_follow_the_table() -> None:
+    node = FakeNode()
+    port_of = {member.id: member.port for member in MEMBERS}
+    assert ports_by_slot(node) == [[port_of[owner] for owner in owners] for owners in node.topology.owners]
+
+
+def test_first_owners_spread() -> None:
+    firsts = [ports[0] for ports in ports_by_slot(FakeNode())]
+    for member in MEMBERS:
+        assert abs(firsts.count(member.port) - SLOTS / 3) < SLOTS * 0.05
+
+
+def test_a_live_owner_is_listed_first() -> None:
+    node = FakeNode()
+    before = ports_by_slot(node)
+    dead = MEMBERS[1]
+    node.down.add(dead.id)
+    for was, now in zip(before, ports_by_slot(node), strict=True):
+        assert now == [port for port in was if port != dead.port] + [dead.port]
+
+
+def test_shards_say_the_same_as_slots() -> None:
+    node = FakeNode()
+    node.down.add(MEMBERS[2].id)
+    by_slot: list[list[int]] = [[]] * SLOTS
+    for shard in run(node, "CLUSTER", "SHARDS", protocol=3):
+        bounds = shard[b"slots"]
+        ports = [each[b"port"] for each in shard[b"nodes"]]
+        assert [each[b"role"] for each in shard[b"nodes"]] == [b"master", b"replica", b"replica"]
+        assert [each[b"health"] for each in shard[b"nodes"]] == [b"online", b"online", b"failed"]
+        for first, last in zip(bounds[::2], bounds[1::2], strict=True):
+            by_slot[first : last + 1] = [ports] * (last - first + 1)
+    assert by_slot == ports_by_slot(node)
+
+
+def test_nodes_lists_each_member_once_with_its_first_slots() -> None:
+    node = FakeNode(me=1)
+    node.down.add(MEMBERS[2].id)
+    lines = [line.split() for line in run(node, "CLUSTER", "NODES").decode().splitlines()]
+    assert [line[2] for line in lines] == ["master", "myself,master", "master,fail"]
+    assert [line[7] for line in lines] == ["connected", "connected", "disconnected"]
+    assert lines[1][0] == run(node, "CLUSTER", "MYID").decode()
+    assert lines[2][8:] == []
+    firsts = [ports[0] for ports in ports_by_slot(node)]
+    for line in lines:
+        port = int(line[1].split("@")[0].split(":")[1])
+        bounds = [[int(bound) for bound in each.split("-")] for each in line[8:]]
+        slots = [slot for each in bounds for slot in range(each[0], each[-1] + 1)]
+        assert slots == [slot for slot, first in enumerate(firsts) if first == port]
+
+
+def test_info_tells_whether_every_slot_can_be_served() -> None:
+    node = FakeNode()
+    assert b"cluster_state:ok" in run(node, "CLUSTER", "INFO")
+    assert b"cluster_state:fail" in run(FakeNode(topology=Topology()), "CLUSTER", "INFO")
+
+
+def test_keyslot_is_that_of_redis_cluster() -> None:
+    assert run(FakeNode(), "CLUSTER", "KEYSLOT", "foo") == 12182
+    assert run(FakeNode(), "CLUSTER", "KEYSLOT", "{foo}bar") == slot_of(b"foo")
