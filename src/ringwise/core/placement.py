@@ -19,7 +19,8 @@ A rack is a rack of one data centre, a host a host in one rack; members without 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from functools import lru_cache
 from math import ceil, floor
 from typing import TYPE_CHECKING
 
@@ -140,7 +141,7 @@ class _Planner:
         self.rack_most, self.host_most = apart(members, copies)
         self.shares = fair_shares(members, copies)
         self.lists: list[list[int]] = [[_NOBODY] * copies for _ in range(SLOTS)]
-        self.kept: list[Sequence[int]] = [()] * SLOTS  # by slot: owners it has had before
+        self.gaps: dict[int, list[int]] = {}  # slots that the previous table leaves incomplete: the positions to fill
         self.loads = [0] * len(members)
 
     def fits(self, nodes: Sequence[int], position: int, node: int) -> bool:
@@ -164,7 +165,8 @@ class _Planner:
                 if node != _NOBODY and self.fits(nodes, position, node):
                     nodes[position] = node
                     self.loads[node] += 1
-            self.kept[slot] = tuple(nodes)
+            if _NOBODY in nodes:
+                self.gaps[slot] = [position for position, node in enumerate(nodes) if node == _NOBODY]
 
     def walk(self, most: Sequence[int]) -> None:
         """Fill gaps with the first nodes clockwise that hold less than `most`."""
@@ -193,7 +195,8 @@ class _Planner:
                 loads[node] += 1
 
     def even_out(self) -> None:
-        def near(node: int) -> Iterator[int]:
+        @lru_cache(maxsize=16)  # chains in a small cluster ask for the same few again and again
+        def near(node: int) -> list[int]:
             """All slots, those first that meet the node soonest on their walk clockwise."""
             member = self.members[node]
             distances = [SLOTS] * SLOTS
@@ -201,7 +204,10 @@ class _Planner:
                 distances[point >> SLOT_SHIFT] = 0
             for slot in [*range(SLOTS - 1, -1, -1)] * 2:  # twice: the distance runs on over the end of the circle
                 distances[slot - 1] = min(distances[slot - 1], distances[slot] + 1)
-            return iter(sorted(range(SLOTS), key=distances.__getitem__))
+            return sorted(range(SLOTS), key=distances.__getitem__)
+
+        def near_gaps(node: int) -> list[int]:
+            return [slot for slot in near(node) if slot in self.gaps]
 
         def givers(node: int, slot: int) -> list[int]:
             nodes = self.lists[slot]
@@ -209,17 +215,17 @@ class _Planner:
                 return []
             return [other for position, other in enumerate(nodes) if self.fits(nodes, position, node)]
 
+        def newcomers(node: int, slot: int) -> list[int]:
+            nodes = self.lists[slot]
+            return [nodes[position] for position in self.gaps[slot] if self.fits(nodes, position, node)]
+
         def hand_over(slot: int, giver: int, taker: int) -> None:
             nodes = self.lists[slot]
             nodes[nodes.index(giver)] = taker
 
-        def newcomers(node: int, slot: int) -> list[int]:
-            kept = self.kept[slot]
-            return [other for other in givers(node, slot) if other not in kept]
-
         # Copies that have just found a place can find another one at no cost, so they go first.
         bounds = _bounds(self.shares, 0)
-        _Evening(self.loads, self.shares, bounds, near, newcomers, hand_over).run()
+        _Evening(self.loads, self.shares, bounds, near_gaps, newcomers, hand_over).run()
         _Evening(self.loads, self.shares, bounds, near, givers, hand_over).run()
 
     def order(self) -> None:
@@ -247,7 +253,7 @@ class _Planner:
                 nodes[here], nodes[there] = taker, giver
 
             bounds = _bounds(shares, _ORDER_SLACK)
-            _Evening(loads, shares, bounds, lambda node: iter(slots_of[node]), givers, hand_over).run()
+            _Evening(loads, shares, bounds, slots_of.__getitem__, givers, hand_over).run()
 
 
 class _Evening:
@@ -261,7 +267,7 @@ class _Evening:
         loads: list[int],
         shares: Sequence[float],
         bounds: Bounds,
-        near: Callable[[int], Iterator[int]],
+        near: Callable[[int], Sequence[int]],
         givers: Callable[[int, int], list[int]],
         hand_over: Callable[[int, int, int], None],
     ) -> None:
@@ -313,6 +319,8 @@ class _Evening:
                         self._hand_down(giver, parent)
                         return True
                     queue.append(giver)
+                if len(parent) == len(self.loads):
+                    break  # all are met: the rest of the slots can show nobody new
         return False
 
     def _hand_down(self, giver: int, parent: dict[int, tuple[int, int]]) -> None:

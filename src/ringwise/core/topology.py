@@ -123,7 +123,7 @@ class Document(msgspec.Struct, array_like=True, frozen=True):
         table = document.table
         if len(table.slots) != 2 * SLOTS or max(document.list_numbers()) >= len(table.lists):
             raise TopologyDamaged("the topology's table does not name a list for each slot")
-        if any(max(indexes(raw), default=0) >= len(document.members) for raw in table.lists):
+        if any(len(raw) % 2 or max(indexes(raw), default=0) >= len(document.members) for raw in table.lists):
             raise TopologyDamaged("the topology's table names owners that are no members")
         if sum(count for count, _ in table.changed) != SLOTS or min(count for count, _ in table.changed) < 0:
             raise TopologyDamaged("the topology's table does not name an epoch for each slot")
