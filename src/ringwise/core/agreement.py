@@ -31,8 +31,49 @@ from collections.abc import Callable
 import msgspec
 from xxhash import xxh3_64_digest
 
-from ringwise.core.topology import BucketRules, ChangeRefused, Document, Member, NodeId, Topology, TopologyTooNew, epoch_of, join
+from ringwise.core.ballot import (
+    Accept,
+    Accepted,
+    AgreementMessage,
+    Ballot,
+    Join,
+    JoinRefused,
+    Known,
+    Learn,
+    Prepare,
+    Promise,
+    Rejected,
+    Vote,
+)
+from ringwise.core.topology import (
+    BucketRules,
+    ChangeRefused,
+    Document,
+    Member,
+    NodeId,
+    Topology,
+    TopologyTooNew,
+    epoch_of,
+    join,
+)
 from ringwise.core.topology import found as first_document
+
+__all__ = [
+    "Accept",
+    "Accepted",
+    "Agreement",
+    "AgreementFailed",
+    "AgreementMessage",
+    "AgreementStateDamaged",
+    "Ballot",
+    "Join",
+    "JoinRefused",
+    "Known",
+    "Learn",
+    "Prepare",
+    "Promise",
+    "Rejected",
+]
 
 FORMAT = 1
 PROPOSALS_MAX = 64  # changes waiting for their turn; one is decided at a time, and operators are not that fast
@@ -40,7 +81,6 @@ DEADLINE_MS = 10_000
 RETRY_MS = 100  # first pause after a lost message or a lost race, doubled up to:
 RETRY_MS_MAX = 5_000
 
-Ballot = tuple[int, NodeId]  # round, proposer: no two proposers share one
 Change = Callable[[Document], Document | None]
 Done = Callable[["Document | AgreementFailed"], None]
 
@@ -57,59 +97,6 @@ class AgreementFailed(Exception):
 
 class AgreementStateDamaged(Exception):
     """The saved state cannot be trusted. A voter that forgot its promises must not vote; it can join anew, empty."""
-
-
-class Prepare(msgspec.Struct, array_like=True, frozen=True, tag=32):
-    epoch: int  # the sender's; the instance is the one that decides epoch + 1
-    ballot: Ballot
-
-
-class Promise(msgspec.Struct, array_like=True, frozen=True, tag=33):
-    epoch: int
-    ballot: Ballot
-    accepted: Ballot | None
-    document: bytes
-
-
-class Accept(msgspec.Struct, array_like=True, frozen=True, tag=34):
-    epoch: int
-    ballot: Ballot
-    document: bytes
-
-
-class Accepted(msgspec.Struct, array_like=True, frozen=True, tag=35):
-    epoch: int
-    ballot: Ballot
-
-
-class Rejected(msgspec.Struct, array_like=True, frozen=True, tag=36):
-    epoch: int
-    ballot: Ballot
-    promised: Ballot
-
-
-class Learn(msgspec.Struct, array_like=True, frozen=True, tag=37):
-    document: bytes  # tells its epoch itself
-
-
-class Known(msgspec.Struct, array_like=True, frozen=True, tag=38):
-    """ "I hold this epoch", and, if `ask`, "what do you hold?"."""
-
-    epoch: int
-    ask: bool
-
-
-class Join(msgspec.Struct, array_like=True, frozen=True, tag=39):
-    member: Member
-
-
-class JoinRefused(msgspec.Struct, array_like=True, frozen=True, tag=40):
-    reason: str
-    again: bool  # asking again may help
-
-
-AgreementMessage = Prepare | Promise | Accept | Accepted | Rejected | Learn | Known | Join | JoinRefused
-Vote = Promise | Accepted | Rejected
 
 
 class _Head(msgspec.Struct, array_like=True):
