@@ -6,7 +6,7 @@ from typing import Any
 
 import hiredis
 import pytest
-from tests.server.fake import MEMBERS, Connection, FakeNode
+from tests.server.fake import MEMBERS, Connection, FakeNode, request
 
 from ringwise.core.errors import QuorumNotReached, UnknownOutcome
 from ringwise.core.levels import ONE
@@ -172,6 +172,14 @@ class TestSeveralKeys:
 
 
 class TestWait:
+    def test_it_waits_for_the_writes_before_it(self) -> None:
+        node = FakeNode(delay=True)
+        client = Connection(node)
+        client.send(request("SET", "a", "1") + request("WAIT", "2", "0") + request("GET", "a"))
+        assert [operation for operation, _, _ in node.log] == ["write"]
+        assert client.finish() == b"+OK\r\n:2\r\n$1\r\n1\r\n"
+        assert [operation for operation, _, _ in node.log] == ["write", "get", "get"]
+
     def test_what_the_level_has_already_shown_costs_nothing(self) -> None:
         client = Client()
         client("SET k v")

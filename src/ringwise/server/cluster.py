@@ -7,12 +7,13 @@ redirected, and a client with an old map is slower, not wrong.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import groupby
 
 from ringwise.core.ring import SLOTS, slot_of
 from ringwise.core.topology import Member, NodeId
 from ringwise.server.call import Call, CommandError, Node
-from ringwise.wire.replies import Value
+from ringwise.wire.replies import Encoded, Value, encode
 
 Range = tuple[int, int, tuple[NodeId, ...]]
 
@@ -42,41 +43,66 @@ def member_name(member: NodeId) -> str:
     return member.hex().ljust(40, "0")
 
 
-def slots(call: Call) -> None:
+def kept(describe: Callable[[Call], Value]) -> Callable[[Call], None]:
+    """The reply as it was encoded for whoever asked first since the topology, or who is up, changed."""
+
+    def run(call: Call) -> None:
+        clients, topology = call.session.clients, call.node.topology
+        view = (topology.epoch, [is_up(call.node, member) for member in topology.members])
+        if clients.view != view:
+            clients.view = view
+            clients.topology_replies.clear()
+        asked = (describe.__name__, call.session.protocol)
+        reply = clients.topology_replies.get(asked)
+        if reply is None:
+            reply = clients.topology_replies[asked] = encode(describe(call), call.session.protocol)
+        call.reply(reply)
+
+    return run
+
+
+@kept
+def slots(call: Call) -> Value:
     node = call.node
     described: dict[NodeId, Value] = {
-        member.id: [member.host, member.port, member_name(member.id), []] for member in node.topology.members.values()
+        member.id: Encoded(encode([member.host, member.port, member_name(member.id), []], call.session.protocol))
+        for member in node.topology.members.values()
     }
-    call.answer([[first, last, *(described[owner] for owner in owners)] for first, last, owners in ranges(node)])
+    return [[first, last, *(described[owner] for owner in owners)] for first, last, owners in ranges(node)]
 
 
-def shards(call: Call) -> None:
+@kept
+def shards(call: Call) -> Value:
     node = call.node
+    described: dict[tuple[NodeId, bool], Value] = {
+        (member, first): Encoded(encode(_shard_node(node, member, first), call.session.protocol))
+        for member in node.topology.members
+        for first in (True, False)
+    }
     by_owners: dict[tuple[NodeId, ...], list[Value]] = {}
     for first, last, owners in ranges(node):
         by_owners.setdefault(owners, []).extend((first, last))
-    call.answer(
-        [
-            {"slots": bounds, "nodes": [_shard_node(node, owner, place) for place, owner in enumerate(owners)]}
-            for owners, bounds in by_owners.items()
-        ]
-    )
+    return [
+        {"slots": bounds, "nodes": [described[owner, owner == owners[0]] for owner in owners]}
+        for owners, bounds in by_owners.items()
+    ]
 
 
-def _shard_node(node: Node, owner: NodeId, place: int) -> Value:
+def _shard_node(node: Node, owner: NodeId, first: bool) -> Value:
     member = node.topology.members[owner]
     return {
         "id": member_name(owner),
         "port": member.port,
         "ip": member.host,
         "endpoint": member.host,
-        "role": "replica" if place else "master",
+        "role": "master" if first else "replica",
         "replication-offset": 0,
         "health": "online" if is_up(node, owner) else "failed",
     }
 
 
-def nodes(call: Call) -> None:
+@kept
+def nodes(call: Call) -> Value:
     """One line a member, each with the slots whose first owner it is."""
     node = call.node
     first_of: dict[NodeId, list[str]] = {member: [] for member in node.topology.members}
@@ -85,7 +111,7 @@ def nodes(call: Call) -> None:
         first, last = bounds[0][0], bounds[-1][1]
         first_of[owner].append(str(first) if first == last else f"{first}-{last}")
     lines = [_node_line(node, member, first_of[member.id]) for member in node.topology.members.values()]
-    call.answer("".join(f"{line}\n" for line in lines))
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _node_line(node: Node, member: Member, bounds: list[str]) -> str:
@@ -95,7 +121,8 @@ def _node_line(node: Node, member: Member, bounds: list[str]) -> str:
     return " ".join([member_name(member.id), address, flags, "- 0 0", str(node.topology.epoch), state, *bounds])
 
 
-def info(call: Call) -> None:
+@kept
+def info(call: Call) -> Value:
     node = call.node
     topology = node.topology
     reachable = (
@@ -115,7 +142,7 @@ def info(call: Call) -> None:
         "cluster_current_epoch": topology.epoch,
         "cluster_my_epoch": topology.epoch,
     }
-    call.answer("".join(f"{name}:{value}\r\n" for name, value in fields.items()))
+    return "".join(f"{name}:{value}\r\n" for name, value in fields.items())
 
 
 def keyslot(call: Call) -> None:

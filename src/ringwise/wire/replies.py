@@ -11,6 +11,7 @@
 | `dict`         | map                | flat array: key, value, key, value        |
 | `set`          | set, sorted        | array, sorted                             |
 | `Simple`       | simple string `+…` | the same                                  |
+| `Encoded`      | as it is           | as it is                                  |
 """
 
 from typing import TypeAlias
@@ -21,6 +22,12 @@ NULL = {2: b"$-1\r\n", 3: b"_\r\n"}
 
 _READY = 4096  # values up to this long find their header ready
 BULK_HEADERS = [b"$%d\r\n" % length for length in range(_READY)]
+
+
+class Encoded(bytes):
+    """Part of a reply that is encoded already, because it stands in it many times."""
+
+    __slots__ = ()
 
 
 class Simple(str):
@@ -59,7 +66,7 @@ def encode(value: Value, protocol: int) -> bytes:
 
 def _append(parts: list[bytes], value: Value, protocol: int) -> None:
     if isinstance(value, bytes):
-        parts.append(bulk(value))
+        parts.append(value if isinstance(value, Encoded) else bulk(value))
     elif isinstance(value, Simple):
         parts.append(b"+%b\r\n" % value.encode())
     elif isinstance(value, str):
