@@ -274,7 +274,8 @@ class GetPath:
         else:
             if missing is None:
                 missing = group.pending[peer] = set(range(len(group.slots)))
-            positions = fresh = [i for i in (message.positions or sorted(missing)) if i in missing]
+            # A Read that came twice may be answered with a position twice, which is still one owner's one answer.
+            positions = fresh = [i for i in dict.fromkeys(message.positions or sorted(missing)) if i in missing]
             missing.difference_update(fresh)
         for position, record in message.differing:
             if fresh is None or position in fresh:
@@ -291,12 +292,14 @@ class GetPath:
             self._peers.post(link, encode(Learn(document.encode())))
             self._peers.ask(link.peer, group, group.frame)
             return
-        group.pending.pop(link.peer, None)
+        missing = group.pending.pop(link.peer)
         self._peers.answered(link.peer, group.id)
+        fresh = [i for i in dict.fromkeys(message.positions) if missing is None or i in missing]
         for position, record in message.differing:
-            group.differing.setdefault(position, []).append(record)
-        if message.positions:
-            self._count(group, message.positions)
+            if position in fresh:
+                group.differing.setdefault(position, []).append(record)
+        if fresh:
+            self._count(group, fresh)
         self.ask_more(group)
 
     def _count(self, group: ReadGroup, positions: Sequence[int]) -> None:

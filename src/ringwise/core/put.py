@@ -342,7 +342,8 @@ class PutPath:
         missing = group.pending[peer]
         if missing is None:
             missing = group.pending[peer] = set(range(len(group.slots)))
-        fresh = [position for position in (positions or sorted(missing)) if position in missing]
+        # A frame that came twice may be answered with a position twice, which is still one owner's one answer.
+        fresh = [position for position in dict.fromkeys(positions or sorted(missing)) if position in missing]
         missing.difference_update(fresh)
         if not missing:
             del group.pending[peer]
