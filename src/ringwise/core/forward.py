@@ -27,6 +27,8 @@ from ringwise.wire.frame import encode
 
 Operation: TypeAlias = ForwardedWrite | ForwardedUpdate
 
+TAKEN_MAX = 4096  # Forwards of a link that are recognised when they come again: more than it carries in a deadline
+
 
 class ForwardGroup:
     """Operations of one turn on their way to the same owner."""
@@ -102,7 +104,7 @@ class ForwardPath:
         self._open: dict[tuple[NodeId, bool], ForwardGroup] = {}
         self._groups: dict[int, ForwardGroup] = {}
         self._levels: dict[bytes, Level] = {}
-        self._turn = 0
+        self._taken: dict[NodeId, tuple[Link, dict[int, None]]] = {}  # Forwards of each peer's link, oldest first
 
     # -- the taker's side
 
@@ -205,6 +207,8 @@ class ForwardPath:
         if message.epoch > self._topology.epoch:
             self._peers.post(link, encode(Forwarded(message.id, [], messages.BEHIND)))
             return
+        if not self._first(link, message.id):
+            return
         answers = _Answers(self, link, message.id)
         me = self._peers.me
         for position, operation in enumerate(message.operations):
@@ -223,6 +227,19 @@ class ForwardPath:
                 )
             else:
                 self._update.run(operation.key, operation.operation, operation.arguments, level, answers, position)
+
+    def _first(self, link: Link, request_id: int) -> bool:
+        """Whether this Forward is new: the same frame again must not be coordinated again (R1)."""
+        taken_link, taken = self._taken.get(link.peer, (None, {}))
+        if taken_link is not link:  # numbers are unique for a run of the sender, and frames do not outlive their link
+            taken = {}
+            self._taken[link.peer] = link, taken
+        if request_id in taken:
+            return False
+        taken[request_id] = None
+        if len(taken) > TAKEN_MAX:
+            del taken[next(iter(taken))]
+        return True
 
     def _level(self, name: bytes) -> Level:
         level = self._levels.get(name)
