@@ -26,6 +26,8 @@ from ringwise.runtime.settings import StartError
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
 POLL_S = 0.05
+# A second Ctrl-C means "at once", unless it is the same one twice, as from a process group and its leader.
+INSIST_AFTER_S = 1.0
 
 
 class NodeProcess:
@@ -81,15 +83,14 @@ class NodeProcess:
             self._process.kill()
 
     def ready(self, members: int) -> bool:
-        """It answers, and its ring has all members. Blocks: called in a thread."""
+        """It answers, and has links to all members. Blocks: called in a thread."""
         try:
-            call(HOST, self.plan.port, "PING")
-            info = call(HOST, self.plan.port, "CLUSTER", "INFO")
+            info = call(HOST, self.plan.port, "INFO", "ringwise")
         except (UnreachableError, NodeError):
             return False
         assert isinstance(info, bytes)
         fields = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
-        return fields.get("cluster_state") == "ok" and int(fields.get("cluster_known_nodes", "0")) >= members
+        return fields.get("node") == self.plan.name and int(fields["members_up"]) >= members
 
     def last_words(self) -> str:
         """Why it ended: its own error line, else the last line of its log."""
@@ -109,6 +110,7 @@ class Supervisor:
         self._nodes = {node.number: NodeProcess(node, self._arguments(node, options)) for node in plan.nodes()}
         self._watchers: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
+        self._stop_asked_s = 0.0
         self._lock: IO[bytes] | None = None
 
     async def run(self, welcome: Callable[[list[tuple[NodePlan, int]], float], str]) -> None:
@@ -137,10 +139,13 @@ class Supervisor:
             await asyncio.gather(*(node.stop() for node in self._nodes.values()))
 
     def _on_signal(self) -> None:
-        if self._stop.is_set():
-            for node in self._nodes.values():  # asked twice: now
+        now = time.monotonic()
+        if not self._stop.is_set():
+            self._stop.set()
+            self._stop_asked_s = now
+        elif now - self._stop_asked_s > INSIST_AFTER_S:
+            for node in self._nodes.values():
                 node.kill()
-        self._stop.set()
 
     def _arguments(self, node: NodePlan, options: list[str]) -> list[str]:
         join = self._plan.join_address(node)
@@ -187,7 +192,9 @@ class Supervisor:
             if time.monotonic() > deadline:
                 names = ", ".join(node.plan.name for node in waiting)
                 raise StartError(f"{names} not ready after {READY_TIMEOUT_S:.0f} s; see {waiting[0].plan.log}")
-            answers = await asyncio.gather(*(asyncio.to_thread(node.ready, self._plan.state.nodes) for node in waiting))
+            # To be up is to have links to all that run: others may have been killed, and stay so.
+            running = sum(node.pid is not None for node in self._nodes.values())
+            answers = await asyncio.gather(*(asyncio.to_thread(node.ready, running) for node in waiting))
             waiting = [node for node, ready in zip(waiting, answers, strict=True) if not ready]
             if waiting:
                 await asyncio.sleep(POLL_S)

@@ -83,14 +83,16 @@ class PeerLink(asyncio.Protocol):
     def flush(self) -> bool:
         """One write of all frames in the outbox; False = not sent, the link is broken or its buffer past the bound."""
         frames, self.outbox = self.outbox, []
-        if self._transport is None or self._full:
+        transport = self._transport
+        if transport is None or self._full or transport.is_closing():  # closing: connection_lost is still to come
             return False
         if frames:
-            self._transport.write(b"".join(frames))
+            transport.write(b"".join(frames))
         return True
 
     def ready(self) -> bool:
-        return self.hello is not None and self._transport is not None and not self._full
+        transport = self._transport
+        return self.hello is not None and transport is not None and not self._full and not transport.is_closing()
 
     # What the event loop calls.
 

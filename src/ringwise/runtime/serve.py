@@ -59,7 +59,7 @@ from ringwise.storage.store import Store, StoreConfig
 TOPOLOGY_FILE = "topology"
 ENGINE_DIRECTORY = "engine"
 # How long a node asks to be let in: longer than a cluster takes to decide (10 s), short enough for who waits for it.
-JOIN_TIMEOUT_S = 15.0
+JOIN_TIMEOUT_S = 12.0
 JOIN_PAUSE_S = 0.3
 # A node whose state cannot be trusted any more ends like this (EX_SOFTWARE), without touching its files again.
 EXIT_FAILED = 70
@@ -154,6 +154,7 @@ class Process:
         self._server = ClientServer(loop, self._turn, self._node, clients)
         self._peers = Peers(loop, self._node, self._turn, rng, self._refused)
         self._epoch = 0
+        self._dials = topology.document is None  # a member first looks whether --join names its own cluster
         self._refusal = ""
 
     async def start(self, stop: asyncio.Event) -> None:
@@ -165,7 +166,11 @@ class Process:
         await self._peers.listen((settings.host, settings.peer_port))
         seed = self._peers.dial_seed(settings.join) if settings.join is not None else None
         if node.topology.document is not None:
+            if seed is not None:
+                await self._try(seed, stop)
             self._update_address()
+            self._dials = True
+            self._peers.follow()
         elif seed is None:
             node.agreement.found(self._member, secrets.token_bytes(16), settings.replicas)
             await self._turn.ended()
@@ -224,6 +229,12 @@ class Process:
                 agreement.outbox.append((peer, Join(self._member)))
             await asyncio.sleep(JOIN_PAUSE_S if peer else 0.05)
 
+    async def _try(self, seed: Dialer, stop: asyncio.Event) -> None:
+        """A member already: it needs nobody's leave, but a mistaken --join should be told."""
+        while not (stop.is_set() or seed.connected_to() or seed.complaint):
+            await asyncio.sleep(0.01)
+        self._check_refusal()
+
     def _check_refusal(self) -> None:
         if self._refusal:
             raise StartError(self._refusal)
@@ -262,7 +273,8 @@ class Process:
         if not self._identity.cluster:
             self._identity.joined(document.cluster)
         log.info("topology", epoch=document.epoch, formed=document.formed, members=len(document.members))
-        self._peers.follow()
+        if self._dials:
+            self._peers.follow()
 
 
 def _level(text: str) -> str:

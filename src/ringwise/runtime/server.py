@@ -36,8 +36,9 @@ class Connection(asyncio.Protocol):
     # What the session uses.
 
     def write(self, data: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(data)
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            transport.write(data)
 
     def close(self) -> None:
         """Close once everything written has been sent."""
