@@ -11,6 +11,8 @@
     stale      a read's context covers every write acknowledged before it began, where R + W > N
     value      a plain GET shows no value that was overwritten for good before it began, where W + W > N and R + W > N
                (V6)
+    order      on one connection, a read sees the writes sent before it on that key though all are under way together (B1),
+               where R + W > N, every node is an owner, and links keep the order of their frames
     backwards  a read at `strong` covers what an earlier one at `strong` covered (R3)
     epoch      no two documents for one epoch (T3); noted while the history runs
 
@@ -60,6 +62,7 @@ def check(history: History, witness: Witness, endings: list[Ending]) -> list[Vio
         violations += check_ending(ending, by_key.get(ending.key, []), versions)
     for key, operations in by_key.items():
         violations += check_order(key, operations, witness.key(key))
+        violations += check_pipelines(key, operations, witness.key(key), history)
     return violations
 
 
@@ -121,6 +124,22 @@ def check_order(key: bytes, operations: list[Operation], versions: Key) -> Itera
                 strong.append((operation, covered))
         if operation.kind == "get" or (operation.kind == "update" and operation.found is not None):
             yield from _value(key, operation, earlier, operations, versions)
+
+
+def check_pipelines(key: bytes, operations: list[Operation], versions: Key, history: History) -> Iterator[Violation]:
+    """order: among operations of one client that were under way together."""
+    for reading in operations:
+        orderly = reading.began_ms >= history.pipelines_from_ms and history.orderly(reading.began_ms, reading.ended_ms)
+        if reading.kind != "inspect" or reading.outcome != "ok" or not orderly:
+            continue
+        covered = vector_of(reading)
+        for write in operations:
+            together = write.client == reading.client and write.began_ms == reading.began_ms
+            if together and write.writes and write.number < reading.number and write.outcome == "ok":
+                issues = issues_of(write, versions)
+                if reading.r + write.w > N and issues and not any(covers(covered, issue) for issue in issues):
+                    text = f"{reading} misses {write}, sent before it"
+                    yield Violation("order", key, text, (write.number, reading.number))
 
 
 def stale_reads(history: History, witness: Witness) -> list[Operation]:

@@ -9,6 +9,7 @@ outcome is one of
 """
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal
 
 Outcome = Literal["open", "ok", "refused", "unknown"]
@@ -68,7 +69,15 @@ class Operation:
 @dataclass(slots=True)
 class History:
     operations: list[Operation] = field(default_factory=list)
-    faults: list[tuple[float, str]] = field(default_factory=list)  # when the nemesis did what
+    faults: int = 0
+    steps: list[tuple[float, str]] = field(default_factory=list)  # when the nemesis did what, mending included
+    disorder: list[tuple[float, float]] = field(default_factory=list)  # when frames of one link could be reordered
+
+    pipelines_from_ms: float = inf  # from when on an order among operations under way together is promised
+
+    def orderly(self, from_ms: float, to_ms: float) -> bool:
+        """Whether the frames of each link kept their order all that time, as TCP keeps it."""
+        return not any(begin <= to_ms and from_ms <= end for begin, end in self.disorder)
 
     def of_key(self, key: bytes) -> list[Operation]:
         return [operation for operation in self.operations if operation.key == key]

@@ -21,6 +21,7 @@ from ringwise.sim.trace import Trace
 
 FAULTS_MIN = 5
 FAULTS_MAX = 11
+DISORDER_LASTS_MS = 2_000.0  # after the storm: frames sent in it are still under way
 SKEW_MS_MAX = 5_000  # far below the maximum clock offset: refusing a stamp is not what is tested here
 
 Fault = Iterator[tuple[str, float]]  # what was done, and how long until the next step
@@ -87,7 +88,7 @@ class Nemesis:
         weights = [weight for weight, _ in self._faults]
         for _ in range(self._rng.randint(FAULTS_MIN, FAULTS_MAX)):
             fault = self._rng.choices(self._faults, weights)[0][1]
-            self._scheduler.at(self._rng.uniform(from_ms, until_ms), self._step, fault())
+            self._scheduler.at(self._rng.uniform(from_ms, until_ms), self._begin, fault())
 
     def mend(self) -> None:
         """No more faults; what is broken is made whole."""
@@ -102,8 +103,12 @@ class Nemesis:
             machine.start()
 
     def note(self, what: str) -> None:
-        self._history.faults.append((self._scheduler.now_ms, what))
+        self._history.steps.append((self._scheduler.now_ms, what))
         self._trace.event("nemesis", what)
+
+    def _begin(self, fault: Fault) -> None:
+        self._history.faults += 1
+        self._step(fault)
 
     def _step(self, fault: Fault) -> None:
         if self._over:
@@ -217,7 +222,9 @@ class Nemesis:
 
     def _disorder(self) -> Fault:
         weather = Weather(1.0, self._rng.choice((2.0, 20.0, 100.0)), duplicate=0.2, reorder=0.3)
+        began_ms = self._scheduler.now_ms
         yield from self._storm(weather, f"frames are doubled and reordered, jitter {weather.jitter_ms:.0f} ms")
+        self._history.disorder.append((began_ms, self._scheduler.now_ms + DISORDER_LASTS_MS))
 
     def _storm(self, weather: Weather, what: str) -> Fault:
         self._storms += 1

@@ -18,6 +18,8 @@ from ringwise.sim.history import History, Operation
 from ringwise.sim.scheduler import Scheduler
 
 PATIENCE_MS = 6_000.0
+# Scales the pauses so that a history has its operations even where clients often wait for a node to come back.
+THINKING = 1.15
 FAR_S = b"864000"  # an expiry that no history reaches: what matters here is that such a version is of the general form
 
 # (r, w) at N = 3, by level as a client names it.
@@ -246,7 +248,7 @@ class Workload:
         self._resting: set[int] = set()  # clients that have a wake-up call already
         # Volleys of 1.6 commands on average, spread over the time, stampedes included.
         volleys = mix.operations / 1.6 / clients / (1 + mix.stampede * (clients - 1) / clients)
-        self._thinking_ms = (until_ms - scheduler.now_ms) / volleys * 0.85
+        self._thinking_ms = (until_ms - scheduler.now_ms) / volleys * THINKING
 
     @property
     def keys(self) -> list[bytes]:
