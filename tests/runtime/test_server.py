@@ -20,6 +20,9 @@ class FakeNode:
     def begin(self, wall_ms: int, now_ms: float) -> None: ...
     def end_turn(self) -> None: ...
     def tick(self) -> None: ...
+
+    pressure = 0.0
+
     def background(self, budget_ms: float) -> bool:
         return budget_ms < 0
 

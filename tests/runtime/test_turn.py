@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import uvloop
 
-from ringwise.runtime.turn import Turn
+from ringwise.runtime.turn import SLICE_MS_MAX, SLICE_MS_MIN, Turn, slice_ms
 from ringwise.runtime.worker import ThreadWorker
 
 
@@ -29,6 +29,8 @@ class FakeNode:
 
     def tick(self) -> None:
         self._note("tick")
+
+    pressure = 0.0
 
     def background(self, budget_ms: float) -> bool:
         assert budget_ms > 0
@@ -81,6 +83,13 @@ def test_ticks_and_slices_run_inside_turns_until_stopped() -> None:
         assert len(node.calls) == count
 
     uvloop.run(scenario())
+
+
+def test_a_slice_is_in_proportion_to_the_turns_around_it_and_to_what_is_behind() -> None:
+    assert slice_ms(0.1, 0.0) == SLICE_MS_MIN
+    assert slice_ms(6.0, 0.0) == 3.0
+    assert slice_ms(6.0, 1.5) == 9.0
+    assert slice_ms(60.0, 2.0) == SLICE_MS_MAX
 
 
 def test_an_error_at_the_end_of_a_turn_stops_the_process_and_not_only_the_turn() -> None:

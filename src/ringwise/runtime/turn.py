@@ -28,14 +28,31 @@ class Stepped(Protocol):
 class Background(Protocol):
     """Work in slices that yields to requests (S5), in practice the store's flushes."""
 
-    def background(self, budget_ms: float) -> bool: ...
+    @property
+    def pressure(self) -> float:
+        """How urgent it is: 0 not at all, 1 due, 2 requests are refused for it."""
+        ...
+
+    def background(self, budget_ms: float) -> bool:
+        """A slice; True where there is more to do."""
+        ...
 
 
 TICK_S = 0.010
-# A slice, and the pause after it while there is more: a flush then takes at most a third of the loop, which keeps up
-# with the fastest writers (a record costs about 3 µs to flush, 15 µs and more to write), and delays a request by one.
-SLICE_MS = 1.0
 SLICE_PAUSE_S = 0.002
+SLICE_MS_MIN = 1.0
+SLICE_MS_MAX = 10.0  # adds to the latency of what comes meanwhile, so only as long as the turns themselves are
+SHARE_MIN = 0.5
+
+
+def slice_ms(since_ms: float, pressure: float) -> float:
+    """How long the next slice may take, after so much time for requests.
+
+    A slice is in proportion to the turns around it, since a loaded loop comes to its timers once a turn, however long
+    that is. At rest the work gets a third of the loop; where writers are faster than it, its share grows with what is
+    left to do, up to two thirds, rather than have them refused.
+    """
+    return min(SLICE_MS_MAX, max(SLICE_MS_MIN, since_ms * max(SHARE_MIN, pressure)))
 
 
 class Turn:
@@ -58,6 +75,7 @@ class Turn:
         self._stopped = False
         self._tick_handle: asyncio.TimerHandle | None = None
         self._slice_handle: asyncio.TimerHandle | None = None
+        self._sliced_s = 0.0  # when the last slice ended
 
     def enter(self) -> None:
         """Open a turn unless one is open. Called before every input."""
@@ -105,7 +123,9 @@ class Turn:
         self._slice_handle = None
         try:
             self.enter()
-            more = self._background.background(SLICE_MS)
+            since_ms = (time.monotonic() - self._sliced_s) * 1000.0
+            more = self._background.background(slice_ms(since_ms, self._background.pressure))
+            self._sliced_s = time.monotonic()
         except BaseException as error:
             self._fail(error)
             return

@@ -136,6 +136,11 @@ class Store:
         return self._log.synced
 
     @property
+    def pressure(self) -> float:
+        """How far flushes are behind: at 1 the next one is due, past 2 writes must be refused."""
+        return self._memtable_bytes / self._memtable_bytes_max
+
+    @property
     def overloaded(self) -> bool:
         """Flushes are so far behind that writes must be refused."""
         return self._memtable_bytes > 2 * self._memtable_bytes_max
