@@ -17,6 +17,7 @@ class Ear:
         self.sides: list[Side] = []
         self.lost: list[Side] = []
         self.failed: list[str] = []
+        self.sends = 0
 
     def accepted(self, side: Side) -> None:
         self.sides.append(side)
@@ -34,6 +35,9 @@ class Ear:
 
     def broken(self, side: Side) -> None:
         self.lost.append(side)
+
+    def sent(self, side: Side) -> None:
+        self.sends += 1
 
 
 def pair(weather: Weather | None = None, bound: int = 1 << 20) -> tuple[Scheduler, Network, Ear, Ear]:
@@ -57,6 +61,7 @@ def test_frames_arrive_once_and_in_order() -> None:
         assert say(a.sides[0], number, number + 1)
     scheduler.run(200)
     assert b.heard == list(range(100))
+    assert a.sends == 50
     assert say(b.sides[0], 5)
     scheduler.run(300)
     assert a.heard == [5]

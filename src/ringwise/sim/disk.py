@@ -95,7 +95,7 @@ class TornDisk:
             unsynced = len(data.bytes) - data.synced
             if not unsynced:
                 continue
-            kept = rng.choice((0, unsynced, rng.randint(0, unsynced)))
+            kept = rng.choice((0, 0, unsynced, rng.randint(0, unsynced)))
             tail = unsynced - kept
             del data.bytes[data.synced + kept :]
             if tail and rng.random() < 0.3:

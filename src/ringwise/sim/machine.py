@@ -14,6 +14,7 @@ import random
 import traceback
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -147,6 +148,15 @@ class DeleteSink:
         self._sink.found(index, record)
 
 
+@dataclass(slots=True)
+class Moment:
+    """Something is to happen right behind the `left`-th reply to a client, or send to a peer, before all else."""
+
+    what: str  # "reply" or "send"
+    left: int
+    then: Callable[[], None]
+
+
 class ClientSide:
     """A client's connection to a process: bytes each way, in order, after a while."""
 
@@ -225,6 +235,7 @@ class ClientSide:
 
     def _write(self, data: bytes) -> None:
         self._deliver(self.client.received, self, data)
+        self.machine.passed("reply")
 
     def _close(self) -> None:
         self._ended("closed by the node")
@@ -270,6 +281,7 @@ class Machine:
         self.life = 0
         self.skew_ms = 0
         self.work_ms = work_ms
+        self.moment: Moment | None = None
         self.node: WitnessedNode | None = None
         self.clients: Clients | None = None
         self.client_sides: list[ClientSide] = []
@@ -328,6 +340,19 @@ class Machine:
             parked, self._parked = self._parked, []
             for call, arguments in parked:
                 self.input(call, *arguments)
+
+    def passed(self, what: str) -> None:
+        """A reply or frames for a peer have left."""
+        moment = self.moment
+        if moment is not None and moment.what == what:
+            moment.left -= 1
+            if not moment.left:
+                self.moment = None
+                self.world.scheduler.after(0.0, moment.then)
+
+    def sent(self, side: Side) -> None:
+        if side.dialled:
+            self.passed("send")
 
     # Inputs.
 

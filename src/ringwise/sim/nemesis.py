@@ -15,6 +15,7 @@ from typing import Protocol
 
 from ringwise.sim.disk import TornDisk
 from ringwise.sim.history import History
+from ringwise.sim.machine import Moment
 from ringwise.sim.network import Network, Weather
 from ringwise.sim.scheduler import Scheduler
 from ringwise.sim.trace import Trace
@@ -33,6 +34,7 @@ class Machine(Protocol):
     disk: TornDisk
     skew_ms: int
     work_ms: float  # how long a piece of disk work takes
+    moment: Moment | None
 
     def start(self) -> None: ...
     def stop(self) -> None: ...
@@ -69,6 +71,7 @@ class Nemesis:
             "crash": (4, self._crash),
             "crash while writing": (3, self._crash_while_writing),
             "crash all": (1.5, self._crash_all),
+            "crash in the act": (3, self._crash_in_the_act),
             "stop": (1, self._stop),
             "pause": (2, self._pause),
             "partition": (4, self._partition),
@@ -98,6 +101,7 @@ class Nemesis:
         for machine, work_ms in zip(self._machines, self._work_ms, strict=True):
             machine.disk.fail_syncs = machine.disk.fail_appends = False
             machine.disk.crash_at_append = 0
+            machine.moment = None
             machine.work_ms = work_ms
             machine.resume()
             machine.start()
@@ -135,6 +139,23 @@ class Nemesis:
         yield f"{machine.name} will be killed in the middle of a write", self._between(1_000, 5_000)
         machine.disk.crash_at_append = 0
         machine.start()
+
+    def _crash_in_the_act(self) -> Fault:
+        """Right behind a reply, of one or of all, or behind a send: what should have been done by then is done, or lost."""
+        machine = self._any()
+        power = self._power and self._rng.random() < 0.8
+        what, victims = self._rng.choice((("reply", self._machines), ("reply", [machine]), ("send", [machine])))
+
+        def crash() -> None:
+            for victim in victims:
+                victim.crash(power)
+            self.note(f"{' '.join(victim.name for victim in victims)} {'lose power' if power else 'are killed'}")
+
+        machine.moment = Moment(what, self._rng.randint(1, 5), crash)
+        yield f"{machine.name} is about to {what} for the last time", self._between(1_000, 5_000)
+        machine.moment = None
+        for victim in victims:
+            victim.start()
 
     def _crash_all(self) -> Fault:
         power = self._power and self._rng.random() < 0.7

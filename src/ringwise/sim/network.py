@@ -45,6 +45,7 @@ class Host(Protocol):
     def dial_failed(self, name: str) -> None: ...
     def received(self, side: "Side", messages: list[Message]) -> None: ...
     def broken(self, side: "Side") -> None: ...
+    def sent(self, side: "Side") -> None: ...
 
 
 class Side:
@@ -90,6 +91,7 @@ class Side:
         if not self.ready():
             return False
         self._network.send(self, frames)
+        self.host.sent(self)
         return True
 
     def greet(self, frame: bytes) -> None:

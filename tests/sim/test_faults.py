@@ -1,0 +1,221 @@
+"""Deliberate faults in quorum, version, batch, storage and agreement code: the simulator finds each within a few seeds.
+
+Each fault is a small, plausible mistake.  That the checks find it is what their silence about the real code is worth.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+
+from ringwise.core import versions
+from ringwise.core.forward import ForwardPath
+from ringwise.core.get import GetPath, ReadGroup
+from ringwise.core.levels import Level
+from ringwise.core.put import PutPath, WriteGroup
+from ringwise.core.versions import DotSource
+from ringwise.sim.simulator import Scenario, run
+from ringwise.sim.workload import Mix
+from ringwise.storage.commitlog import CommitLog
+from ringwise.storage.identity import Identity
+from ringwise.storage.store import Store
+
+Patch = pytest.MonkeyPatch
+
+KILLS = Scenario(faults=("crash", "crash all", "crash in the act", "crash while writing", "break", "partition"))
+POWER = Scenario(
+    power=True,
+    work_ms=100.0,
+    faults=("crash in the act",),
+    mix=Mix(kinds=(("set", 3), ("inspect", 1)), levels=(("one", 1), ("quorum", 1)), stampede=0.5),
+)
+FORWARDS = Scenario(
+    nodes=5,
+    faults=("crash in the act",),
+    mix=Mix(kinds=(("set", 3), ("inspect", 1)), levels=(("all", 1), ("quorum", 1))),
+)
+NETWORK = Scenario(faults=("partition", "one way", "break", "loss", "pause", "disorder"))
+COLD = Scenario(memtable_bytes=20_000, cache_bytes=1_000, segment_bytes=4_000, work_ms=10.0)
+
+
+# Quorums.
+
+
+def one_acknowledgement_too_few(patch: Patch) -> None:
+    needed = Level.needed_writes
+    patch.setattr(Level, "needed_writes", lambda self, n: max(1, needed(self, n) - 1))
+
+
+def newer_answer_ignored(patch: Patch) -> None:
+    """The coordinator reads its own record and takes the others' answers for agreement."""
+
+    def reconcile(self: GetPath, group: ReadGroup, i: int, others: list[bytes]) -> None:
+        group.sinks[i].found(group.indexes[i], group.records[i] or others[0])
+
+    patch.setattr(GetPath, "_reconcile", reconcile)
+
+
+def refusal_after_a_lost_coordinator(patch: Patch) -> None:
+    """A write is told as refused though the owner that died with it may have applied it."""
+    forwarded = ForwardPath.forwarded
+
+    def forget_first(self: ForwardPath, link: Any, message: Any) -> None:
+        group = self._peers.request(link.peer, message.id)
+        if group is not None:
+            group.second = False  # type: ignore[attr-defined]
+        forwarded(self, link, message)
+
+    patch.setattr(ForwardPath, "forwarded", forget_first)
+
+
+def differences_not_repaired(patch: Patch) -> None:
+    """R3: `strong` answers with what it merged, and nobody else is told."""
+
+    def reconcile(self: GetPath, group: ReadGroup, i: int, others: list[bytes]) -> None:
+        state = group.records[i]
+        for record in others:
+            state = versions.merge(state, record)
+        group.sinks[i].found(group.indexes[i], state)
+
+    patch.setattr(GetPath, "_reconcile", reconcile)
+
+
+# Versions.
+
+
+def unseen_siblings_dropped(patch: Patch) -> None:
+    write = DotSource.write
+    patch.setattr(
+        DotSource,
+        "write",
+        lambda self, old, what, stamp: write(self, old, msgspec.structs.replace(what, context=None), stamp),
+    )
+
+
+def merge_keeps_the_newest_only(patch: Patch) -> None:
+    patch.setattr(versions, "merge", lambda a, b: max(a, b, key=lambda record: (versions.max_stamp(record), record)))
+
+
+def not_issued_above_what_replicas_know(patch: Patch) -> None:
+    """V5 without its second issue: a SET is shadowed by one from a faster clock."""
+    count = PutPath._count
+
+    def deaf(self: PutPath, group: WriteGroup, positions: Sequence[int]) -> None:
+        group.higher = {}
+        count(self, group, positions)
+
+    patch.setattr(PutPath, "_count", deaf)
+
+
+def actor_kept_after_a_lost_tail(patch: Patch) -> None:
+    """V2: an unclean restart goes on under the old incarnation, though the log may have lost what it had issued."""
+    begin = Identity.begin
+
+    def keep(self: Identity, log_end: int, rng_bytes: Callable[[int], bytes]) -> bool:
+        before = self.incarnation
+        begin(self, log_end, rng_bytes)
+        if before:
+            self._content.incarnation = before.hex()
+        return True
+
+    patch.setattr(Identity, "begin", keep)
+
+
+# Batches.
+
+
+def acknowledged_before_it_is_logged(patch: Patch) -> None:
+    """What a turn wrote is appended in the next turn."""
+    append = Store.append
+
+    def late(self: Store, chunks: Sequence[bytes]) -> int:
+        held: list[bytes] = self.__dict__.setdefault("held", [])
+        now, held[:] = list(held), list(chunks)
+        return append(self, now)
+
+    patch.setattr(Store, "append", late)
+
+
+def acknowledged_before_it_is_synced(patch: Patch) -> None:
+    patch.setattr(Store, "synced", property(lambda self: self.position))
+
+
+def cold_key_taken_as_absent(patch: Patch) -> None:
+    """B4: a write does not wait for its old record."""
+    find = Store.find
+    patch.setattr(Store, "find", lambda self, slot, rkey: find(self, slot, rkey) or b"")
+
+
+# The log.
+
+
+def last_entry_not_replayed(patch: Patch) -> None:
+    init, replay = Store.__init__, Store._replay
+
+    def skip_last(self: Store, *arguments: Any) -> None:
+        waiting: list[bytes] = []
+
+        def delayed(chunk: bytes) -> None:
+            waiting.append(chunk)
+            if len(waiting) > 1:
+                replay(self, waiting.pop(0))
+
+        self._replay = delayed  # type: ignore[method-assign]
+        init(self, *arguments)
+
+    patch.setattr(Store, "__init__", skip_last)
+
+
+def log_cut_too_far(patch: Patch) -> None:
+    """Segments are removed that hold what was written since the flush began."""
+    cut = CommitLog.cut
+    patch.setattr(CommitLog, "cut", lambda self, _flushed: cut(self, self.position))
+
+
+def sync_claims_what_came_meanwhile(patch: Patch) -> None:
+    done = CommitLog._sync_done
+    patch.setattr(CommitLog, "_sync_done", lambda self, _position, *rest: done(self, self.position, *rest))
+
+
+def failed_sync_tried_again(patch: Patch) -> None:
+    """S3: the second sync succeeds, without the data that the first has lost."""
+    done = CommitLog._sync_done
+
+    def again(self: CommitLog, position: int, rotated: Any, result: BaseException | None) -> None:
+        done(self, position, rotated, None if isinstance(result, OSError) else result)
+
+    patch.setattr(CommitLog, "_sync_done", again)
+
+
+FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
+    (one_acknowledgement_too_few, NETWORK, {"stale", "lost", "shadowed", "blind"}, 4),
+    (newer_answer_ignored, NETWORK, {"stale"}, 4),
+    (refusal_after_a_lost_coordinator, FORWARDS, {"ghost"}, 12),
+    (differences_not_repaired, NETWORK, {"backwards", "converged"}, 4),
+    (unseen_siblings_dropped, NETWORK, {"siblings"}, 4),
+    (merge_keeps_the_newest_only, NETWORK, {"siblings", "lost"}, 4),
+    (not_issued_above_what_replicas_know, replace(NETWORK, faults=("skew", "partition")), {"shadowed"}, 4),
+    (actor_kept_after_a_lost_tail, POWER, {"dots"}, 8),
+    (acknowledged_before_it_is_logged, KILLS, {"lost", "stale"}, 4),
+    (acknowledged_before_it_is_synced, POWER, {"lost", "stale"}, 8),
+    (cold_key_taken_as_absent, COLD, {"siblings", "lost", "stale", "dots"}, 4),
+    (last_entry_not_replayed, KILLS, {"lost", "stale"}, 4),
+    (log_cut_too_far, replace(COLD, faults=("crash", "crash all")), {"lost", "stale"}, 4),
+    (sync_claims_what_came_meanwhile, POWER, {"lost", "stale"}, 12),
+    (failed_sync_tried_again, replace(POWER, faults=("bad disk", "crash all")), {"lost", "stale"}, 12),
+]
+
+
+@pytest.mark.parametrize(("fault", "scenario", "checks", "seeds"), FAULTS, ids=[fault.__name__ for fault, *_ in FAULTS])
+def test_a_deliberate_fault_is_caught(
+    fault: Callable[[Patch], None], scenario: Scenario, checks: set[str], seeds: int, monkeypatch: Patch
+) -> None:
+    fault(monkeypatch)
+    found: set[str] = set()
+    for seed in range(1, seeds + 1):
+        found |= {violation.partition(":")[0] for violation in run(seed, scenario).violations}
+        if found & checks:
+            return
+    pytest.fail(f"not caught in {seeds} seeds; other violations: {sorted(found) or 'none'}")
