@@ -86,10 +86,10 @@ class Nemesis:
             faults["bad disk"] = (1, self._bad_disk)
         self._faults = [(weight, fault) for name, (weight, fault) in faults.items() if not kinds or name in kinds]
 
-    def plan(self, from_ms: float, until_ms: float) -> None:
+    def plan(self, from_ms: float, until_ms: float, faults_max: int = FAULTS_MAX) -> None:
         """Draw the faults of a history."""
         weights = [weight for weight, _ in self._faults]
-        for _ in range(self._rng.randint(FAULTS_MIN, FAULTS_MAX)):
+        for _ in range(self._rng.randint(FAULTS_MIN, faults_max)):
             fault = self._rng.choices(self._faults, weights)[0][1]
             self._scheduler.at(self._rng.uniform(from_ms, until_ms), self._begin, fault())
 

@@ -32,6 +32,18 @@ from ringwise.storage.store import StoreConfig
 CLIENTS = 5
 DURATION_MS = 60_000.0
 FORM_MS_MAX = 20_000.0  # for a cluster to form while nothing is broken
+ROUGH_MS = 5_000.0
+ROUGH_FAULTS = (
+    "crash",
+    "crash all",
+    "crash while writing",
+    "crash in the act",
+    "break",
+    "loss",
+    "disorder",
+    "partition",
+)
+ROUGH_FAULTS_MAX = 6
 FORMED_MS = 2_000.0
 HEAL_MS = 6_000.0  # after mending: links are dialled again, deadlines pass
 READ_ATTEMPTS = 20
@@ -55,6 +67,7 @@ class Scenario:
     cache_bytes: int = 1 << 20
     segment_bytes: int = 1 << 20
     send_buffer_bytes_max: int = 1 << 20
+    rough_start: bool = False  # the cluster forms under faults
     mix: Mix = field(default_factory=Mix)
     faults: tuple[str, ...] = ()  # kinds of fault; none named: all
 
@@ -70,6 +83,7 @@ class Scenario:
             cache_bytes=rng.choice((1, 1_000, 5_000, 1 << 20)),
             segment_bytes=rng.choice((4_000, 40_000, 1 << 20)),
             send_buffer_bytes_max=rng.choice((4_000, 1 << 20)),
+            rough_start=rng.random() < 0.5,
         )
 
     @property
@@ -133,7 +147,10 @@ class Simulation:
             segment_bytes=scenario.segment_bytes,
         )
         names = [f"n{number}" for number in range(1, scenario.nodes + 1)]
-        self.machines = [Machine(self, rng, name, names[0], store, scenario.work_ms) for name in names]
+        self.machines = [
+            Machine(self, rng, name, rng.choice(names[: max(1, number)]), store, scenario.work_ms)
+            for number, name in enumerate(names)
+        ]
         self.history = History()
 
     # The world of the machines.
@@ -169,16 +186,7 @@ class Simulation:
             until_ms,
             self.history,
         )
-        nemesis = Nemesis(
-            self.scheduler,
-            self._rng,
-            self.machines,
-            self.network,
-            self.history,
-            self.scenario.power,
-            self.trace,
-            self.scenario.faults,
-        )
+        nemesis = self._nemesis(self.scenario.faults)
         nemesis.plan(began_ms + 1_000, until_ms - 2_000)
         if self.scenario.nodes == N:  # and the table is formed, which the first writes wait for
             self.history.pipelines_from_ms = began_ms + FORMED_MS
@@ -190,12 +198,30 @@ class Simulation:
         endings = self._read_all(workload)
         self.violations += check(self.history, self.witness, endings)
 
+    def _nemesis(self, kinds: tuple[str, ...]) -> Nemesis:
+        return Nemesis(
+            self.scheduler,
+            self._rng,
+            self.machines,
+            self.network,
+            self.history,
+            self.scenario.power,
+            self.trace,
+            kinds,
+        )
+
     def _form(self) -> None:
         for machine in self.machines:
             machine.start()
+        if self.scenario.rough_start:
+            nemesis = self._nemesis(ROUGH_FAULTS)
+            nemesis.plan(0.0, ROUGH_MS, ROUGH_FAULTS_MAX)
+            self.scheduler.run(ROUGH_MS)
+            nemesis.mend()
+            self.history.faults = 0  # what counts are those that operations met
         members = len(self.machines)
         while not all(machine.node and len(machine.node.topology.members) == members for machine in self.machines):
-            if self.scheduler.now_ms > FORM_MS_MAX:
+            if self.scheduler.now_ms > ROUGH_MS + FORM_MS_MAX:
                 raise AssertionError("the cluster does not form")
             self.scheduler.run(self.scheduler.now_ms + 50)
 
