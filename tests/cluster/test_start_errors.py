@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from .conftest import PATIENCE_S, RINGWISE, free_base, until
 
@@ -127,6 +128,25 @@ def test_joining_nobody_ends_after_a_while(tmp_path: Path) -> None:
     assert f"cannot join the cluster at 127.0.0.1:{base}" in line and "refused" in line
     # It is still nobody's: it founds nothing by itself, and may join later.
     assert json.loads((tmp_path / "data" / "n2" / "identity").read_text())["cluster"] == ""
+
+
+def test_the_first_write_waits_for_the_members_that_are_expected(tmp_path: Path) -> None:
+    """Or an eager client would form a cluster of one, which nobody could join any more (T3)."""
+    first = Served(tmp_path, free_base(), "--expect", "2")
+    try:
+        with redis.Redis(port=first.base) as client:
+            assert client.ping()
+            with pytest.raises(redis.RedisError, match="1 of 2 expected members"):
+                client.set("k", "v")
+            assert client.get("k") is None
+            second = Served(tmp_path, free_base(), "--name", "n2", "--join", f"127.0.0.1:{first.base + 2000}")
+            try:
+                until(lambda: client.info("ringwise")["members_up"] == 2, "both to be up")
+                assert client.set("k", "v")
+            finally:
+                second.stop()
+    finally:
+        first.stop()
 
 
 def test_a_level_or_port_that_makes_no_sense(tmp_path: Path) -> None:

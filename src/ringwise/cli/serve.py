@@ -9,7 +9,16 @@ from typing import Literal
 
 import click
 
-from ringwise.runtime.settings import CLIENT_PORT, HTTP_PORT, PEER_PORT, SYNC_MODES, Settings, StartError
+from ringwise.runtime.settings import (
+    CLIENT_PORT,
+    HTTP_PORT,
+    PEER_PORT,
+    SYNC_MODES,
+    Settings,
+    StartError,
+    default_cache_mb,
+    default_memtable_mb,
+)
 
 
 def _host_port(text: str) -> tuple[str, int]:
@@ -81,14 +90,25 @@ PORT = click.IntRange(1, 65535)
     help="Copies of each key, for a cluster that this node founds.",
 )
 @click.option(
+    "--expect",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help="The first write waits for so many members.",
+)
+@click.option(
     "--memtable-mb",
     type=click.IntRange(1, 4096),
-    default=256,
-    show_default=True,
+    default=default_memtable_mb,
+    show_default="a 64th of the machine's memory, at most 256",
     help="Writes held in memory before they are flushed.",
 )
 @click.option(
-    "--cache-mb", type=click.IntRange(1, 1 << 20), default=256, show_default=True, help="Records kept in memory."
+    "--cache-mb",
+    type=click.IntRange(1, 1 << 20),
+    default=default_cache_mb,
+    show_default="a 16th of the machine's memory",
+    help="Records kept in memory.",
 )
 @click.option("--key-bytes-max", type=click.IntRange(1, 16384), default=256, show_default=True, help="Longest key.")
 @click.option(
@@ -106,6 +126,7 @@ def serve(
     sync: Literal["periodic", "batch", "off"],
     level: str,
     replicas: int,
+    expect: int,
     memtable_mb: int,
     cache_mb: int,
     key_bytes_max: int,
@@ -133,6 +154,7 @@ def serve(
         sync=sync,
         level=level,
         replicas=replicas,
+        expect=expect,
         memtable_mb=memtable_mb,
         cache_mb=cache_mb,
         key_bytes_max=key_bytes_max,

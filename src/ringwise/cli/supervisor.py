@@ -153,6 +153,7 @@ class Supervisor:
             *("--name", node.name, "--data-dir", str(node.data_dir), "--host", HOST),
             *("--port", str(node.port), "--http-port", str(node.http_port), "--peer-port", str(node.peer_port)),
             *(("--join", join) if join is not None else ()),
+            *("--expect", str(self._plan.state.nodes)),
             *options,
             "--stop-with-stdin",
         ]

@@ -38,7 +38,7 @@ from ringwise.core.replica import Replica
 from ringwise.core.ring import slot_of
 from ringwise.core.sink import Sink
 from ringwise.core.store import LogFailed, Store
-from ringwise.core.topology import Document, Member, Topology, form
+from ringwise.core.topology import ChangeRefused, Document, Member, Topology, form
 from ringwise.core.update import UpdatePath
 from ringwise.core.versions import DotSource, Write
 from ringwise.wire.frame import encode
@@ -308,7 +308,13 @@ class Node:
         self._unformed.append((again, sink, index))
         if len(self._unformed) == 1:
             now_ms = self.now.now_ms
-            self.agreement.propose(form, self._formed, now_ms, now_ms + self.config.request_timeout_ms)
+            self.agreement.propose(self._form, self._formed, now_ms, now_ms + self.config.request_timeout_ms)
+
+    def _form(self, document: Document) -> Document | None:
+        members, expected = len(document.members), self.config.members_expected
+        if not document.formed and members < expected:
+            raise ChangeRefused(f"{members} of {expected} expected members are there")
+        return form(document)
 
     def _formed(self, result: Document | AgreementFailed) -> None:
         if isinstance(result, AgreementFailed):

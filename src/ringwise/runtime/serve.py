@@ -111,6 +111,7 @@ class Process:
         config = NodeConfig(
             replicas=settings.replicas,
             default_level=_level(settings.level),
+            members_expected=settings.expect,
             key_bytes_max=settings.key_bytes_max,
             value_bytes_max=settings.value_bytes_max,
             memtable_bytes=settings.memtable_mb * MEBIBYTE,

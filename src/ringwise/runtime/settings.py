@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -30,8 +31,24 @@ class Settings:
     sync: Literal["periodic", "batch", "off"] = "periodic"
     level: str = "quorum"
     replicas: int = 3
+    expect: int = 1
     memtable_mb: int = 256
     cache_mb: int = 256
     key_bytes_max: int = 256
     value_bytes_max: int = MEBIBYTE
     stop_with_stdin: bool = False  # end when stdin does: nodes of `ringwise dev` do not outlive it
+
+
+def machine_memory_mb() -> int:
+    """All of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // MEBIBYTE
+
+
+def default_memtable_mb() -> int:
+    """A 64th of the machine: fewer, larger SSTables, and yet a log that is replayed in seconds."""
+    return min(256, max(16, machine_memory_mb() // 64))
+
+
+def default_cache_mb() -> int:
+    """A 16th of the machine, so that three nodes of a trial cluster leave most of it to others."""
+    return max(64, machine_memory_mb() // 16)
