@@ -394,6 +394,22 @@ def test_t3_a_minority_of_the_voters_forms_nothing() -> None:
     assert not cluster.stores[0].records
 
 
+def test_b1_what_follows_a_write_that_waits_for_the_document_stays_behind_it() -> None:
+    cluster, heard = Cluster(formed=False), Heard()
+    a = cluster.nodes[0]
+    a.get(b"k", QUORUM, heard, 0)
+    a.put(b"k", b"1", QUORUM, heard, 1)
+    a.get(b"k", QUORUM, heard, 2)
+    a.update(b"k", "delete", (), QUORUM, heard, 3)
+    cluster.run()
+    cluster.pass_time(10)
+    assert value(heard, 0) is None
+    assert value(heard, 2) == b"1"
+    kind, states = heard.outcomes[3]
+    assert kind == "updated" and isinstance(states, tuple)
+    assert versions.value_of(states[0], 0) == b"1" and versions.value_of(states[1], 0) is None
+
+
 def test_more_operations_than_may_wait_are_refused_at_once() -> None:
     cluster, heard = Cluster(formed=False, config=NodeConfig(forming_queue_max=2)), Heard()
     for i in range(3):

@@ -104,7 +104,7 @@ class Node:
         store.on_synced = self._synced
 
         self.put = self._put.put
-        self.get = self._get.get
+        self.get = self._get.get if topology.formed else self._get_in_order
         self.is_up = self.peers.is_up
 
     # -- operations
@@ -119,12 +119,20 @@ class Node:
         """A read-modify-write named in `core.update.OPERATIONS`."""
         slot = slot_of(key)
         owners = self.topology.owners[slot]
-        if not self.topology.epoch or self.id in owners:
+        mine = not self.topology.epoch or self.id in owners
+        if mine and not self._unformed:
             self._update.run(key, operation, arguments, level, sink, index)
         elif not self.topology.formed:
             self._await_formed(lambda: self.update(key, operation, arguments, level, sink, index), sink, index)
         else:
             self._forward.send(ForwardedUpdate(key, level.name.encode(), operation, list(arguments)), slot, sink, index)
+
+    def _get_in_order(self, key: bytes, level: Level, sink: Sink, index: int) -> None:
+        """B1 while the table is not formed: a read stays behind the writes that wait for that."""
+        if self._unformed:
+            self._await_formed(lambda: self.get(key, level, sink, index), sink, index)
+        else:
+            self._get.get(key, level, sink, index)
 
     # -- turns
 
@@ -222,6 +230,7 @@ class Node:
         self._get.tick()
         self._forward.tick()
         self.agreement.tick(now_ms)
+        self._go_on_if_formed()
 
     # -- peers
 
@@ -281,6 +290,7 @@ class Node:
             case _:
                 self._back[link.peer] = link
                 self.agreement.receive(link.peer, message, self.now.now_ms)
+                self._go_on_if_formed()
 
     # -- topology
 
@@ -295,7 +305,11 @@ class Node:
             link = self.peers.links.get(node) or self._back.get(node)
             if link is not None and link.ready():
                 self.peers.post(link, encode(message))
-        if self._unformed and self.topology.formed:
+
+    def _go_on_if_formed(self) -> None:
+        """Lets go what waits, in order, before anything newer can overtake it."""
+        if self.topology.formed:
+            self.get = self._get.get
             waiting, self._unformed = self._unformed, []
             for again, _, _ in waiting:
                 again()
