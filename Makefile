@@ -58,7 +58,7 @@ sim: setup
 	$(BIN)/python -m ringwise.sim --seeds $(SEEDS)
 
 spread: setup
-	$(BIN)/python -m ringwise.sim.spread
+	$(BIN)/python bench/spread.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -142,6 +142,39 @@ def test_a_stopped_node_stays_down_and_comes_back_by_command(cluster: Cluster) -
         assert client.get("while-n3-is-away") == "1"
 
 
+def test_a_frozen_node_costs_the_clients_of_the_others_nothing(cluster: Cluster) -> None:
+    """Its links stand and nothing is answered: it counts as down once its oldest request is past the deadline."""
+    frozen = cluster.pid(2)
+    with load(cluster, a=1, b=3) as running, cluster.client(1) as client:
+        wait_for_writes(cluster, 1, 500)
+        os.kill(frozen, signal.SIGSTOP)
+        try:
+            until(lambda: client.info("ringwise")["members_up"] == 2, "n1 to see that n2 does not answer")
+            wait_for_writes(cluster, 1, 500)
+            wait_for_writes(cluster, 3, 500)
+        finally:
+            os.kill(frozen, signal.SIGCONT)
+        until(lambda: client.info("ringwise")["members_up"] == 3, "n1 to see that n2 is back")
+    assert running.errors("a", "b") == []
+    assert_nothing_missing(cluster, running.notes)
+
+
+def test_status_tells_who_is_down(cluster: Cluster) -> None:
+    port = str(cluster.port)
+    with cluster.client(1) as client:
+        client.set("key", "value")
+    healthy = cluster.command("status", "--port", port)
+    assert "formed, 3 copies" in healthy and "attention" not in healthy
+    assert [line.split()[:2] for line in healthy.splitlines()[2:]] == [["n1", "up"], ["n2", "up"], ["n3", "up"]]
+    cluster.kill(3)
+    with cluster.client(1) as client:
+        until(lambda: client.info("ringwise")["members_up"] == 2, "n1 to see that n3 is gone")
+    found = json.loads(cluster.command("status", "--port", port, "--json"))
+    assert [member["answers"] for member in found["members"]].count(False) == 1
+    assert len(found["attention"]) == 1 and f"127.0.0.1:{cluster.port + 2} does not answer" in found["attention"][0]
+    assert "is a node running there" in cluster.command("status", "--port", str(cluster.port + 2), code=1)
+
+
 def test_nodes_do_not_outlive_a_killed_supervisor(cluster: Cluster) -> None:
     pids = [cluster.pid(node) for node in (1, 2, 3)]
     with cluster.client(1) as client:

@@ -9,6 +9,7 @@ import click
 from ringwise import __version__
 from ringwise.cli.dev import dev
 from ringwise.cli.serve import serve
+from ringwise.cli.status import status
 from ringwise.runtime.settings import StartError
 
 
@@ -20,6 +21,7 @@ def cli() -> None:
 
 cli.add_command(serve)
 cli.add_command(dev)
+cli.add_command(status)
 
 
 def main() -> None:

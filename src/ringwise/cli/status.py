@@ -1,0 +1,135 @@
+"""`ringwise status`: the members as one node knows them, each asked for its own view, and what needs attention."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import click
+import msgspec
+
+from ringwise.cli.resp import NodeError, UnreachableError, call
+from ringwise.runtime.settings import CLIENT_PORT, StartError
+
+
+@dataclass
+class MemberStatus:
+    """A member, by its own account where it answers."""
+
+    id: str
+    address: str
+    peer_port: int
+    linked: bool  # to the node that was asked
+    answers: bool = False
+    name: str = ""
+    epoch: int = 0
+    members_up: int = 0
+    clients: int = 0
+    commands: int = 0
+    uptime_s: int = 0
+
+
+@dataclass
+class ClusterStatus:
+    cluster: str
+    epoch: int
+    formed: bool
+    replicas: int
+    members: list[MemberStatus]
+    attention: list[str]
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Any node.")
+@click.option("--port", type=click.IntRange(1, 65535), default=CLIENT_PORT, show_default=True, help="Its client port.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def status(host: str, port: int, as_json: bool) -> None:
+    """Show the members, their state, and what needs attention."""
+    try:
+        found = look(host, port)
+    except (UnreachableError, NodeError) as error:
+        raise StartError(f"{error}; is a node running there? (--host, --port)") from error
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(asdict(found)), indent=2))
+    else:
+        _print(found)
+
+
+def look(host: str, port: int) -> ClusterStatus:
+    """Ask one node for the members, and each member for itself."""
+    asked = _info(host, port)
+    settings = call(host, port, "CONFIG", "GET", "rw.replicas")
+    assert isinstance(settings, list) and isinstance(settings[1], bytes)
+    nodes = call(host, port, "CLUSTER", "NODES")
+    assert isinstance(nodes, bytes)
+    members = [_member(line) for line in nodes.decode().splitlines()]
+    found = ClusterStatus(
+        cluster=asked["cluster_id"],
+        epoch=int(asked["epoch"]),
+        formed=asked["formed"] == "1",
+        replicas=int(settings[1]),
+        members=sorted(members, key=lambda member: member.name or member.id),
+        attention=[],
+    )
+    found.attention = _attention(found)
+    return found
+
+
+def _info(host: str, port: int) -> dict[str, str]:
+    text = call(host, port, "INFO")
+    assert isinstance(text, bytes)
+    return dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
+
+
+def _member(line: str) -> MemberStatus:
+    """From a line of CLUSTER NODES: id, host:port@peer-port, …, link state, slots."""
+    fields = line.split(" ")
+    address, _, peer_port = fields[1].partition("@")
+    member = MemberStatus(fields[0].rstrip("0"), address, int(peer_port), fields[7] == "connected")
+    host, _, port = address.rpartition(":")
+    try:
+        info = _info(host, int(port))
+    except (UnreachableError, NodeError):
+        return member
+    member.answers = True
+    member.id, member.name, member.epoch = info["node_id"], info["node"], int(info["epoch"])
+    member.members_up, member.clients = int(info["members_up"]), int(info["connected_clients"])
+    member.commands, member.uptime_s = int(info["total_commands_processed"]), int(info["uptime_in_seconds"])
+    return member
+
+
+def _attention(found: ClusterStatus) -> list[str]:
+    lines = []
+    if not found.members:
+        lines.append("the node is in no cluster yet")
+    elif len(found.members) < found.replicas:
+        lines.append(f"under-replicated: {len(found.members)} of {found.replicas} copies, for want of members")
+    for member in found.members:
+        who = member.name or member.address
+        if not member.answers:
+            lines.append(f"{who} does not answer; its writes are missing until it is back")
+        elif not member.linked:
+            lines.append(f"{who} answers clients, but the node asked has no link to it")
+        elif member.epoch != found.epoch:
+            lines.append(f"{who} has epoch {member.epoch} of the topology, not {found.epoch}")
+    return lines
+
+
+def _print(found: ClusterStatus) -> None:
+    # Imported here: it takes longer to load than the other commands take to run.
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    state = "formed" if found.formed else "forming"
+    console.print(f"cluster {found.cluster}, epoch {found.epoch}, {state}, {found.replicas} copies of each key")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("member", "state", "redis", "peers", "epoch", "clients", "commands", "up"):
+        table.add_column(column, no_wrap=True)
+    for member in found.members:
+        state = "up" if member.answers and member.linked else "no link" if member.answers else "down"
+        own = (str(member.epoch), str(member.clients), str(member.commands), f"{member.uptime_s} s")
+        known = (member.name or member.id, state, member.address, str(member.peer_port))
+        table.add_row(*known, *(own if member.answers else ("",) * len(own)))
+    console.print(table)
+    for line in found.attention:
+        console.print(f"attention: {line}")
