@@ -46,6 +46,18 @@ class DictStore:
         self.damaged.discard(rkey)
         self.records[rkey] = record
 
+    def replace_many(
+        self, slots: Sequence[int], rkeys: Sequence[bytes], bases: Sequence[bytes], records: Sequence[bytes]
+    ) -> list[int]:
+        others = []
+        for i, (slot, rkey, base, record) in enumerate(zip(slots, rkeys, bases, records, strict=True)):
+            held = self.find(slot, rkey)
+            if held is None or (held and held[:8] != base):
+                others.append(i)
+            else:
+                self.put(slot, rkey, record)
+        return others
+
     def append(self, chunks: Sequence[bytes]) -> int:
         if self.fail_next_append:
             self.failed = True

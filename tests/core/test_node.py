@@ -424,9 +424,16 @@ def test_b3_a_frame_is_capped() -> None:
     cluster, heard = Cluster(config=NodeConfig(frame_bytes_max=10_000)), Heard()
     for i in range(100):
         cluster.nodes[0].put(b"k%d" % i, b"x" * 1000, QUORUM, heard, i)
-    assert max(map(len, cluster.links[cluster.nodes[0].id, cluster.nodes[1].id].outbox)) < 13_000
+    cluster.nodes[0].put(b"large", b"x" * 50_000, QUORUM, heard, 100)
+    cluster.nodes[0].put(b"k0", b"last", QUORUM, heard, 101)
+    cluster.step(cluster.nodes[0])
+    sizes = sorted(map(len, cluster.links[cluster.nodes[0].id, cluster.nodes[1].id].wire))
+    assert sizes[-2] < 15_000 and 50_000 < sizes[-1] < 51_000, "and a larger value travels alone"
     cluster.run()
-    assert all(kind == "stored" for kind, _ in heard.outcomes.values()) and len(heard.outcomes) == 100
+    assert all(kind == "stored" for kind, _ in heard.outcomes.values()) and len(heard.outcomes) == 102
+    cluster.nodes[1].get(b"k0", R3, heard, 200)
+    cluster.run()
+    assert value(heard, 200) == b"last"
 
 
 def test_doubled_frames_change_nothing() -> None:

@@ -8,6 +8,7 @@ is the same bytes in the commit log of every replica and in the frame to each of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -142,7 +143,9 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Chunk)
 
 
-def encode_chunk(slots: list[int], rkeys: list[bytes], bases: list[bytes], records: list[bytes]) -> bytes:
+def encode_chunk(
+    slots: Sequence[int], rkeys: Sequence[bytes], bases: Sequence[bytes], records: Sequence[bytes]
+) -> bytes:
     """A chunk from its columns; they have the same length."""
     return _encoder.encode((slots, rkeys, bases, records))
 

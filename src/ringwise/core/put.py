@@ -4,7 +4,7 @@
                                                                          └──────▶ one frame to each other owner ─▶ theirs
     W acknowledgements ─▶ every operation of the group is answered
 
-A group is closed ("sealed") at the end of the turn, when it reaches a frame's size (B3), and before a key that an open read is
+A group is closed ("sealed") at the end of the turn, in parts of a frame's size (B3), and before a key that an open read is
 about is written (B1: `GET k; SET k 2` answers the old value, on every replica).
 
 Invariants: a dot is issued once for each client operation (V2), and only here and by an owner; nothing is sent or counted as this
@@ -53,8 +53,8 @@ class WriteGroup:
         "pending",
         "records",
         "rkeys",
+        "rows",
         "sinks",
-        "size",
         "slots",
         "started_ms",
         "tally",
@@ -66,13 +66,13 @@ class WriteGroup:
         self.owners = owners
         self.owned = path.me in owners  # a non-owner may spread a repair, though it coordinates no write
         self.blind = blind  # plain SETs: V5 issues them once more where a replica knows a greater stamp
-        self.slots: list[int] = []
-        self.rkeys: list[bytes] = []
-        self.bases: list[bytes] = []
-        self.records: list[bytes] = []
-        self.sinks: list[Sink] = []
-        self.indexes: list[int] = []
-        self.size = 0
+        self.rows: list[tuple[int, bytes, bytes, bytes, Sink, int]] = []  # while open; then these columns:
+        self.slots: Sequence[int] = ()
+        self.rkeys: Sequence[bytes] = ()
+        self.bases: Sequence[bytes] = ()
+        self.records: Sequence[bytes] = ()
+        self.sinks: Sequence[Sink] = ()
+        self.indexes: Sequence[int] = ()
         self.tally = Tally(0, need)
         self.id = 0
         self.epoch = 0
@@ -109,12 +109,14 @@ class PutPath:
         self._cold = cold
         self._peers = peers
         self._topology = topology
+        self._owner_set = topology.owner_set  # changed in place
         self._store = store
         self._find = store.find
         self._store_put = store.put
         self._dots = dots
         self._clock = clock
         self._row_key = bucket.row_key
+        self._prefixes = [bucket.row_key(bytes(size))[: -size or None] for size in range(config.key_bytes_max + 1)]
         self._config = config
         self._chunks = chunks
         self.reading: set[bytes] = set()  # keys of open read groups (B1)
@@ -130,10 +132,10 @@ class PutPath:
     def put(self, key: bytes, value: bytes, level: Level, sink: Sink, index: int) -> None:
         """A plain SET: supersedes what this coordinator knows of the key (V5)."""
         slot = slot_of(key)
-        rkey = self._row_key(key)
+        rkey = self._prefixes[len(key)] + key
         if self.reading and rkey in self.reading:
             self.seal()
-        code = self._topology.owner_set[slot] << 20 | level.code << 1 | 1
+        code = self._owner_set[slot] << 20 | level.code << 1 | 1
         group = self._open.get(code)
         if group is None:
             again = partial(self.put, key, value, level, sink, index)
@@ -151,15 +153,7 @@ class PutPath:
         clock.last = stamp = clock.last + 1
         record = self._dots.put(held, value, stamp)
         self._store_put(slot, rkey, record)
-        group.slots.append(slot)
-        group.rkeys.append(rkey)
-        group.bases.append(held[:8])
-        group.records.append(record)
-        group.sinks.append(sink)
-        group.indexes.append(index)
-        group.size += len(record)
-        if group.size > self._config.frame_bytes_max:
-            self.seal()
+        group.rows.append((slot, rkey, held[:8], record, sink, index))
 
     def write(
         self, key: bytes, write: Write, level: Level, sink: Sink, index: int, *, stamp: int = 0, blind: bool = False
@@ -222,15 +216,7 @@ class PutPath:
     ) -> None:
         if group.owned:
             self._store_put(slot, rkey, record)
-        group.slots.append(slot)
-        group.rkeys.append(rkey)
-        group.bases.append(held[:8])
-        group.records.append(record)
-        group.sinks.append(sink)
-        group.indexes.append(index)
-        group.size += len(record)
-        if group.size > self._config.frame_bytes_max:
-            self.seal()
+        group.rows.append((slot, rkey, held[:8], record, sink, index))
 
     def _open_group(
         self, code: int, slot: int, level: Level, blind: bool, again: Callable[[], None], sink: Sink, index: int
@@ -278,11 +264,29 @@ class PutPath:
             return
         groups, self._open = self._open, {}
         for group in groups.values():
-            if group.slots:
-                self._send(group)
+            if group.rows:
+                for part in self._parts(group):
+                    self._send(part)
+
+    def _parts(self, group: WriteGroup) -> list[WriteGroup]:
+        """B3: a group larger than a frame goes in several, and a value larger than that travels alone."""
+        size_max = self._config.frame_bytes_max
+        if sum(len(row[3]) for row in group.rows) <= size_max:
+            return [group]
+        parts: list[WriteGroup] = []
+        size = size_max
+        for row in group.rows:
+            size += len(row[3])
+            if size > size_max:
+                size = len(row[3])
+                parts.append(WriteGroup(self, group.owners, group.tally.need, group.blind))
+            parts[-1].rows.append(row)
+        return parts
 
     def _send(self, group: WriteGroup) -> None:
-        group.tally = Tally(len(group.slots), group.tally.need)
+        columns = zip(*group.rows, strict=True)
+        group.slots, group.rkeys, group.bases, group.records, group.sinks, group.indexes = columns
+        group.tally = Tally(len(group.rows), group.tally.need)
         group.id = self._peers.next_id()
         group.epoch = self._topology.epoch
         group.started_ms = self._now.now_ms
@@ -341,7 +345,7 @@ class PutPath:
     def _count_part(self, peer: NodeId, group: WriteGroup, positions: Sequence[int]) -> None:
         missing = group.pending[peer]
         if missing is None:
-            missing = group.pending[peer] = set(range(len(group.slots)))
+            missing = group.pending[peer] = set(range(len(group.rows)))
         # A frame that came twice may be answered with a position twice, which is still one owner's one answer.
         fresh = [position for position in dict.fromkeys(positions or sorted(missing)) if position in missing]
         missing.difference_update(fresh)
@@ -364,7 +368,7 @@ class PutPath:
         if peer in group.pending:
             missing = group.pending[peer]
             if missing is None:
-                missing = group.pending[peer] = set(range(len(group.slots)))
+                missing = group.pending[peer] = set(range(len(group.rows)))
             missing.difference_update(position for position, _ in message.refused)
             if not missing:
                 del group.pending[peer]
@@ -384,6 +388,10 @@ class PutPath:
                     self._issue_again(group, i)
                 else:
                     sinks[i].stored(indexes[i], records[i])
+            return
+        if len(reached) == len(records):
+            for sink, index, record in zip(sinks, indexes, records, strict=True):
+                sink.stored(index, record)
             return
         for i in reached:
             sinks[i].stored(indexes[i], records[i])

@@ -78,26 +78,16 @@ class Replica:
         if refusal:
             self.written.append((link, Written(message.id, [], [], [(i, refusal) for i in range(len(columns.slots))])))
             return
-        find, put = self._store.find, self._store.put
-        slots, rkeys, bases, records = columns.slots, columns.rkeys, columns.bases, columns.records
-        odd: list[int] = []
-        if message.epoch < self._topology.changed_max:
-            changed = self._topology.changed
-            odd = [i for i, slot in enumerate(slots) if changed[slot] > message.epoch]
-        if not odd:
-            for position, (slot, rkey, base, record) in enumerate(zip(slots, rkeys, bases, records, strict=True)):
-                held = find(slot, rkey)
-                if held is None or (held and held[:8] != base):
-                    odd.append(position)
-                else:
-                    put(slot, rkey, record)
+        slots = columns.slots
+        if message.epoch >= self._topology.changed_max:
+            odd = self._store.replace_many(slots, columns.rkeys, columns.bases, columns.records)
             if not odd:
                 self._chunks.append(message.chunk)  # the same bytes: nothing is coded twice
                 self.written.append((link, Written(message.id, [], [], [])))
                 return
-            self._write_odd(link, message, columns, odd)
-            return
-        self._write_odd(link, message, columns, list(range(len(slots))))
+        else:
+            odd = list(range(len(slots)))
+        self._write_odd(link, message, columns, odd)
 
     def _write_odd(self, link: Link, message: Write, columns: messages.Chunk, odd: list[int]) -> None:
         """The positions that need more than a replacement; the others of the frame are in the memtable already."""

@@ -44,6 +44,15 @@ class Store(Protocol):
         """Into the memtable. The caller appends it to the log in the same turn."""
         ...
 
+    def replace_many(
+        self, slots: Sequence[int], rkeys: Sequence[bytes], bases: Sequence[bytes], records: Sequence[bytes]
+    ) -> list[int]:
+        """Puts each record whose base (a checksum) is that of the record held, or where none is held.
+
+        Returns the positions of the others: something else is held there, or only the disk can tell.
+        """
+        ...
+
     def append(self, chunks: Sequence[bytes]) -> int:
         """One append to the commit log; returns the position after it. Raises LogFailed, and then `failed` is set."""
         ...

@@ -65,6 +65,7 @@ class Store:
         self.sync_mode: str = config.sync_mode
         self.tables: list[dict[bytes, bytes]] = _empty_tables()
         empty = engine.empty()
+        self._has_older = not empty  # anything but the memtable: until the first flush of a new node there is nothing
         self.complete = bytearray([empty]) * SLOTS
         self._complete_count = SLOTS if empty else 0
         self._frozen: list[dict[bytes, bytes]] | None = None
@@ -92,12 +93,33 @@ class Store:
         """The record; b"" where there is none for certain; None where the disk must be asked (`load`)."""
         record = self.tables[slot].get(rkey)
         if record is None:
-            return self._find_older(slot, rkey)
+            return self._find_older(slot, rkey) if self._has_older else b""
         return record
 
     def put(self, slot: int, rkey: bytes, record: bytes) -> None:
         """Set the record; b"" removes it. The caller has it in a chunk of this turn's `append`."""
         self.tables[slot][rkey] = record
+
+    def replace_many(
+        self, slots: Sequence[int], rkeys: Sequence[bytes], bases: Sequence[bytes], records: Sequence[bytes]
+    ) -> list[int]:
+        """Put each record that was made from the one held, which its base tells, or where none is held; the positions
+        of the others. HOT: `find` and `put` for a frame of writes, in one loop."""
+        tables, has_older = self.tables, self._has_older
+        others: list[int] = []
+        for position, (slot, rkey, base, record) in enumerate(zip(slots, rkeys, bases, records, strict=True)):
+            table = tables[slot]
+            held = table.get(rkey)
+            if held is None and has_older:
+                held = self._find_older(slot, rkey)
+                if held is None:
+                    others.append(position)
+                    continue
+            if held and held[:CHECKSUM_BYTES] != base:
+                others.append(position)
+            else:
+                table[rkey] = record
+        return others
 
     def load(self, slot: int, rkey: bytes, then: Callable[[], None]) -> bool:
         """Ask the disk; False where too many wait already. `then` runs, in order for each key, when `find` answers;
@@ -211,6 +233,7 @@ class Store:
         """Begin a flush. What is put but not yet appended in this turn is flushed too, and replayed once more."""
         frozen, self.tables = self.tables, _empty_tables()
         self._frozen = frozen
+        self._has_older = True
         self._memtable_bytes = 0
         self._flush = Flush(frozen, self._log.position, self._engine, self._worker, self._cache, self._flush_ended)
 
