@@ -11,6 +11,9 @@ from ringwise.cli.resp import NodeError, UnreachableError, call
 from ringwise.runtime.settings import CLIENT_PORT, StartError
 
 
+NODE_ID_DIGITS = 12  # CLUSTER NODES fills them up to Redis's forty with zeros
+
+
 @dataclass
 class MemberStatus:
     """A member, by its own account where it answers."""
@@ -84,7 +87,7 @@ def _member(line: str) -> MemberStatus:
     """From a line of CLUSTER NODES: id, host:port@peer-port, …, link state, slots."""
     fields = line.split(" ")
     address, _, peer_port = fields[1].partition("@")
-    member = MemberStatus(fields[0].rstrip("0"), address, int(peer_port), fields[7] == "connected")
+    member = MemberStatus(fields[0][:NODE_ID_DIGITS], address, int(peer_port), fields[7] == "connected")
     host, _, port = address.rpartition(":")
     try:
         info = _info(host, int(port))
@@ -106,7 +109,7 @@ def _attention(found: ClusterStatus) -> list[str]:
     for member in found.members:
         who = member.name or member.address
         if not member.answers:
-            lines.append(f"{who} does not answer; its writes are missing until it is back")
+            lines.append(f"{who} does not answer")
         elif not member.linked:
             lines.append(f"{who} answers clients, but the node asked has no link to it")
         elif member.epoch != found.epoch:
@@ -132,4 +135,4 @@ def _print(found: ClusterStatus) -> None:
         table.add_row(*known, *(own if member.answers else ("",) * len(own)))
     console.print(table)
     for line in found.attention:
-        console.print(f"attention: {line}")
+        console.print(f"attention: {line}", soft_wrap=True)
