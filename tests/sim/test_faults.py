@@ -24,17 +24,12 @@ from ringwise.storage.store import Store
 
 Patch = pytest.MonkeyPatch
 
-KILLS = Scenario(faults=("crash", "crash all", "crash in the act", "crash while writing", "break", "partition"))
-POWER = Scenario(
-    power=True,
-    work_ms=100.0,
-    faults=("crash in the act",),
-    mix=Mix(kinds=(("set", 3), ("inspect", 1)), levels=(("one", 1), ("quorum", 1)), stampede=0.5),
-)
+KILLS = Scenario(faults=("crash", "crash all", "crash all after a reply", "crash while writing", "break", "partition"))
+WRITES = Mix(kinds=(("set", 3), ("inspect", 1)), levels=(("one", 1), ("quorum", 1)), stampede=0.5, keys=10)
+POWER = Scenario(power=True, work_ms=100.0, faults=("crash all after a reply",), mix=WRITES)
+LOST_TAILS = replace(POWER, faults=("crash after a send",), mix=replace(WRITES, kinds=(("set", 1),), keys=60))
 FORWARDS = Scenario(
-    nodes=5,
-    faults=("crash in the act",),
-    mix=Mix(kinds=(("set", 3), ("inspect", 1)), levels=(("all", 1), ("quorum", 1))),
+    nodes=5, faults=("crash after a send",), mix=replace(WRITES, levels=(("all", 1), ("quorum", 1)), keys=20)
 )
 NETWORK = Scenario(faults=("partition", "one way", "break", "loss", "pause", "disorder"))
 COLD = Scenario(memtable_bytes=20_000, cache_bytes=1_000, segment_bytes=4_000, work_ms=10.0)
@@ -45,13 +40,13 @@ COLD = Scenario(memtable_bytes=20_000, cache_bytes=1_000, segment_bytes=4_000, w
 
 def one_acknowledgement_too_few(patch: Patch) -> None:
     needed = Level.needed_writes
-    patch.setattr(Level, "needed_writes", lambda self, n: max(1, needed(self, n) - 1))
+    patch.setattr(Level, "needed_writes", lambda *at: max(1, needed(*at) - 1))
 
 
 def newer_answer_ignored(patch: Patch) -> None:
     """The coordinator reads its own record and takes the others' answers for agreement."""
 
-    def reconcile(self: GetPath, group: ReadGroup, i: int, others: list[bytes]) -> None:
+    def reconcile(_: GetPath, group: ReadGroup, i: int, others: list[bytes]) -> None:
         group.sinks[i].found(group.indexes[i], group.records[i] or others[0])
 
     patch.setattr(GetPath, "_reconcile", reconcile)
@@ -73,13 +68,31 @@ def refusal_after_a_lost_coordinator(patch: Patch) -> None:
 def differences_not_repaired(patch: Patch) -> None:
     """R3: `strong` answers with what it merged, and nobody else is told."""
 
-    def reconcile(self: GetPath, group: ReadGroup, i: int, others: list[bytes]) -> None:
+    def reconcile(_: GetPath, group: ReadGroup, i: int, others: list[bytes]) -> None:
         state = group.records[i]
         for record in others:
             state = versions.merge(state, record)
         group.sinks[i].found(group.indexes[i], state)
 
     patch.setattr(GetPath, "_reconcile", reconcile)
+
+
+def forward_coordinated_twice(patch: Patch) -> None:
+    """R1: the same frame again is the same operation again."""
+    patch.setattr(ForwardPath, "_first", lambda *_: True)
+
+
+def coordinated_by_no_owner(patch: Patch) -> None:
+    """V2: what is not owned is opened like the rest, so that the second SET of a turn is not forwarded."""
+    open_group = PutPath._open_group
+
+    def open_any(self: PutPath, code: int, *rest: Any) -> WriteGroup | None:
+        group = open_group(self, code, *rest)
+        if group is not None:
+            self._open[code] = group
+        return group
+
+    patch.setattr(PutPath, "_open_group", open_any)
 
 
 # Versions.
@@ -107,6 +120,21 @@ def not_issued_above_what_replicas_know(patch: Patch) -> None:
         count(self, group, positions)
 
     patch.setattr(PutPath, "_count", deaf)
+
+
+def tie_taken_for_older(patch: Patch) -> None:
+    """V5, V6: a version of the same stamp shadows a SET if its actor is the greater."""
+    merge_in = Replica._merge_in
+
+    def higher_only(
+        self: Replica, slot: int, rkey: bytes, held: bytes, new: bytes, position: int, higher: list[tuple[int, int]]
+    ) -> bytes:
+        told: list[tuple[int, int]] = []
+        state = merge_in(self, slot, rkey, held, new, position, told)
+        higher += [(position, stamp) for position, stamp in told if stamp > versions.max_stamp(new)]
+        return state
+
+    patch.setattr(Replica, "_merge_in", higher_only)
 
 
 def actor_kept_after_a_lost_tail(patch: Patch) -> None:
@@ -168,10 +196,15 @@ def last_entry_not_replayed(patch: Patch) -> None:
     patch.setattr(Store, "__init__", skip_last)
 
 
-def log_cut_too_far(patch: Patch) -> None:
-    """Segments are removed that hold what was written since the flush began."""
-    cut = CommitLog.cut
-    patch.setattr(CommitLog, "cut", lambda self, _flushed: cut(self, self.position))
+def log_cut_below_what_is_synced(patch: Patch) -> None:
+    """S2: the log goes as far as it is durable, though the engine does not hold it yet."""
+    done = CommitLog._sync_done
+
+    def cut_too(self: CommitLog, *result: Any) -> None:
+        done(self, *result)
+        self.cut(self.synced)
+
+    patch.setattr(CommitLog, "_sync_done", cut_too)
 
 
 def sync_claims_what_came_meanwhile(patch: Patch) -> None:
@@ -193,18 +226,21 @@ FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
     (one_acknowledgement_too_few, NETWORK, {"stale", "lost", "shadowed", "blind"}, 4),
     (newer_answer_ignored, NETWORK, {"stale"}, 4),
     (refusal_after_a_lost_coordinator, FORWARDS, {"ghost"}, 12),
-    (differences_not_repaired, NETWORK, {"backwards", "converged"}, 4),
+    (forward_coordinated_twice, replace(FORWARDS, faults=("disorder", "partition")), {"ghost"}, 8),
+    (coordinated_by_no_owner, replace(FORWARDS, faults=("break",)), {"dots"}, 4),
+    (tie_taken_for_older, replace(NETWORK, mix=replace(WRITES, keys=4)), {"shadowed"}, 8),
+    (differences_not_repaired, NETWORK, {"backwards", "converged"}, 8),
     (unseen_siblings_dropped, NETWORK, {"siblings"}, 4),
     (merge_keeps_the_newest_only, NETWORK, {"siblings", "lost"}, 4),
-    (not_issued_above_what_replicas_know, replace(NETWORK, faults=("skew", "partition")), {"shadowed"}, 4),
-    (actor_kept_after_a_lost_tail, POWER, {"dots"}, 8),
-    (acknowledged_before_it_is_logged, KILLS, {"lost", "stale"}, 4),
+    (not_issued_above_what_replicas_know, replace(NETWORK, faults=("skew", "partition")), {"shadowed"}, 16),
+    (actor_kept_after_a_lost_tail, LOST_TAILS, {"dots"}, 8),
+    (acknowledged_before_it_is_logged, KILLS, {"lost", "stale"}, 10),
     (acknowledged_before_it_is_synced, POWER, {"lost", "stale"}, 8),
     (cold_key_taken_as_absent, COLD, {"siblings", "lost", "stale", "dots"}, 4),
-    (last_entry_not_replayed, KILLS, {"lost", "stale"}, 4),
-    (log_cut_too_far, replace(COLD, faults=("crash", "crash all")), {"lost", "stale"}, 4),
-    (sync_claims_what_came_meanwhile, POWER, {"lost", "stale"}, 12),
-    (failed_sync_tried_again, replace(POWER, faults=("bad disk", "crash all")), {"lost", "stale"}, 12),
+    (last_entry_not_replayed, KILLS, {"lost", "stale"}, 10),
+    (log_cut_below_what_is_synced, replace(KILLS, segment_bytes=4_000), {"lost", "stale", "exception"}, 8),
+    (sync_claims_what_came_meanwhile, POWER, {"lost", "stale"}, 24),
+    (failed_sync_tried_again, replace(POWER, faults=("bad disk", "crash all")), {"lost", "stale"}, 16),
 ]
 
 

@@ -11,6 +11,7 @@ what was acknowledged there under `periodic`, is likewise left to `batch`.
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Protocol
 
 from ringwise.sim.disk import TornDisk
@@ -71,7 +72,9 @@ class Nemesis:
             "crash": (4, self._crash),
             "crash while writing": (3, self._crash_while_writing),
             "crash all": (1.5, self._crash_all),
-            "crash in the act": (3, self._crash_in_the_act),
+            "crash after a reply": (1, partial(self._crash_in_the_act, "reply")),
+            "crash after a send": (1, partial(self._crash_in_the_act, "send")),
+            "crash all after a reply": (1, partial(self._crash_in_the_act, "reply", of_all=True)),
             "stop": (1, self._stop),
             "pause": (2, self._pause),
             "partition": (4, self._partition),
@@ -140,22 +143,21 @@ class Nemesis:
         machine.disk.crash_at_append = 0
         machine.start()
 
-    def _crash_in_the_act(self) -> Fault:
-        """Right behind a reply, of one or of all, or behind a send: what should have been done by then is done, or lost."""
+    def _crash_in_the_act(self, what: str, of_all: bool = False) -> Fault:
+        """Right behind a reply to a client or a send to a peer: what should have been done by then is done, or lost."""
         machine = self._any()
         power = self._power and self._rng.random() < 0.8
-        what, victims = self._rng.choice((("reply", self._machines), ("reply", [machine]), ("send", [machine])))
+        victims = self._machines if of_all else [machine]
 
         def crash() -> None:
             for victim in victims:
                 victim.crash(power)
+                self._scheduler.after(self._between(20, 2_000), victim.start)
             self.note(f"{' '.join(victim.name for victim in victims)} {'lose power' if power else 'are killed'}")
 
         machine.moment = Moment(what, self._rng.randint(1, 5), crash)
         yield f"{machine.name} is about to {what} for the last time", self._between(1_000, 5_000)
         machine.moment = None
-        for victim in victims:
-            victim.start()
 
     def _crash_all(self) -> Fault:
         power = self._power and self._rng.random() < 0.7

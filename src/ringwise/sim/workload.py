@@ -20,6 +20,7 @@ from ringwise.sim.scheduler import Scheduler
 PATIENCE_MS = 6_000.0
 # Scales the pauses so that a history has its operations even where clients often wait for a node to come back.
 THINKING = 1.15
+WANDERS = 0.1  # share of the volleys before which a client moves to another node, so that none is left alone
 FAR_S = b"864000"  # an expiry that no history reaches: what matters here is that such a version is of the general form
 
 # (r, w) at N = 3, by level as a client names it.
@@ -119,6 +120,8 @@ class Client:
 
     def send(self, key: bytes | None = None) -> None:
         """A volley, of which the first command is on that key."""
+        if self._rng.random() < WANDERS:
+            self.leave()
         if self._connection is None and not self._reconnect():
             self._workload.rest(self)
             return
