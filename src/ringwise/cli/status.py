@@ -10,7 +10,6 @@ import msgspec
 from ringwise.cli.resp import NodeError, UnreachableError, call
 from ringwise.runtime.settings import CLIENT_PORT, StartError
 
-
 NODE_ID_DIGITS = 12  # CLUSTER NODES fills them up to Redis's forty with zeros
 
 
