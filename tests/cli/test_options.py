@@ -13,7 +13,7 @@ from ringwise.cli import cli
 from ringwise.cli.plan import Plan
 from ringwise.cli.resp import NodeError, UnreachableError, call
 from ringwise.runtime import serve as serve_module
-from ringwise.runtime.settings import Settings, StartError
+from ringwise.runtime.settings import Settings, StartError, machine_memory_mb
 
 
 @pytest.fixture
@@ -37,7 +37,10 @@ def serve(*arguments: str, code: int = 0) -> str:
 
 def test_serve_has_the_documented_defaults(served: list[Settings]) -> None:
     serve()
-    assert served == [Settings(data_dir=Path.cwd() / "data" / "n1", name="n1")]
+    (settings,) = served
+    assert settings.memtable_mb <= 256 and settings.memtable_mb + settings.cache_mb < machine_memory_mb() // 4
+    sizes = {"memtable_mb": settings.memtable_mb, "cache_mb": settings.cache_mb}
+    assert settings == Settings(data_dir=Path.cwd() / "data" / "n1", name="n1", **sizes)
 
 
 def test_the_command_line_wins_over_the_file(served: list[Settings], tmp_path: Path) -> None:
