@@ -194,3 +194,16 @@ def test_dots_issued_twice(story: Story) -> None:
     story.nodes["a"] = DotSource(b"a" * 6, b"inc1")  # an unclean restart that goes on under the old incarnation
     story.write("a", b"")
     assert "dots" in story.end(first, first, first)
+
+
+def test_twice(story: Story) -> None:
+    first = story.write("a", b"", "put", context=Context(stamp=1))
+    operation = story.history.operations[-1]
+    operation.context = b"some"
+    again = story.nodes["b"].write(b"", Write(operation.value, context=Context()), story.stamp)
+    story.witness.issued("b", b"b" * 6, b"", again, Context())
+    story.witness.stored("b", RKEY, again)
+    state = versions.merge(first, again)
+    assert story.end(state, state, state) == ["twice"]
+    operation.context = b""
+    assert story.end(state, state, state) == [], "blind, and forwarded once more"

@@ -31,6 +31,11 @@ LOST_TAILS = replace(POWER, faults=("crash after a send",), mix=replace(WRITES, 
 FORWARDS = Scenario(
     nodes=5, faults=("crash after a send",), mix=replace(WRITES, levels=(("all", 1), ("quorum", 1)), keys=20)
 )
+DISORDER = Scenario(
+    nodes=5,
+    faults=("disorder",),
+    mix=Mix(kinds=(("put", 1), ("inspect", 1))),
+)
 NETWORK = Scenario(faults=("partition", "one way", "break", "loss", "pause", "disorder"))
 COLD = Scenario(memtable_bytes=20_000, cache_bytes=1_000, segment_bytes=4_000, work_ms=10.0)
 
@@ -122,21 +127,6 @@ def not_issued_above_what_replicas_know(patch: Patch) -> None:
     patch.setattr(PutPath, "_count", deaf)
 
 
-def tie_taken_for_older(patch: Patch) -> None:
-    """V5, V6: a version of the same stamp shadows a SET if its actor is the greater."""
-    merge_in = Replica._merge_in
-
-    def higher_only(
-        self: Replica, slot: int, rkey: bytes, held: bytes, new: bytes, position: int, higher: list[tuple[int, int]]
-    ) -> bytes:
-        told: list[tuple[int, int]] = []
-        state = merge_in(self, slot, rkey, held, new, position, told)
-        higher += [(position, stamp) for position, stamp in told if stamp > versions.max_stamp(new)]
-        return state
-
-    patch.setattr(Replica, "_merge_in", higher_only)
-
-
 def actor_kept_after_a_lost_tail(patch: Patch) -> None:
     """V2: an unclean restart goes on under the old incarnation, though the log may have lost what it had issued."""
     begin = Identity.begin
@@ -226,9 +216,8 @@ FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
     (one_acknowledgement_too_few, NETWORK, {"stale", "lost", "shadowed", "blind"}, 4),
     (newer_answer_ignored, NETWORK, {"stale"}, 4),
     (refusal_after_a_lost_coordinator, FORWARDS, {"ghost"}, 12),
-    (forward_coordinated_twice, replace(FORWARDS, faults=("disorder", "partition")), {"ghost"}, 8),
+    (forward_coordinated_twice, DISORDER, {"twice", "ghost"}, 4),
     (coordinated_by_no_owner, replace(FORWARDS, faults=("break",)), {"dots"}, 4),
-    (tie_taken_for_older, replace(NETWORK, mix=replace(WRITES, keys=4)), {"shadowed"}, 8),
     (differences_not_repaired, NETWORK, {"backwards", "converged"}, 8),
     (unseen_siblings_dropped, NETWORK, {"siblings"}, 4),
     (merge_keeps_the_newest_only, NETWORK, {"siblings", "lost"}, 4),

@@ -22,21 +22,6 @@ def test_a_history_passes_and_counts(seed: int) -> None:
     assert report.counts
 
 
-# Each of these seeds once showed a mistake, under the conditions named.
-@pytest.mark.parametrize(
-    ("seed", "scenario"),
-    [
-        pytest.param(12, Scenario(nodes=5), id="a second SET of a turn coordinated by a node that is no owner"),
-        pytest.param(18, Scenario(nodes=4), id="a SET shadowed by one of the same stamp; a doubled Forward run twice"),
-        pytest.param(14, Scenario(nodes=5, rough_start=True), id="refused by a second owner after the first died"),
-        pytest.param(13, Scenario(work_ms=30.0, cache_bytes=1), id="an owner counted twice for a doubled Read"),
-    ],
-)
-def test_conditions_that_showed_a_mistake(seed: int, scenario: Scenario) -> None:
-    report = run(seed, scenario)
-    assert not report.violations, str(report)
-
-
 @pytest.mark.parametrize(
     "pair", [(r, w) for r in (1, 2, 3) for w in (1, 2, 3)], ids=lambda pair: "r{},w{}".format(*pair)
 )

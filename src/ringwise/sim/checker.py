@@ -3,6 +3,8 @@
     lost       an acknowledged write is covered by what `all` reads at the end, and shown unless something that had seen
                it is (V1)
     ghost      what was refused is nowhere: a refusal means certainly not applied
+    twice      an operation is coordinated once: two of its dots are one after the other (V5), unless it was blind and was
+               forwarded once more to another owner (R1)
     siblings   what is shown are exactly the concurrent versions, against the model (V1)
     converged  after one read of each key at `all`, its owners hold the same bytes
     shadowed   a SET is newer (V6: by stamp, then actor) than every write acknowledged before it began, where W + W > N
@@ -22,6 +24,7 @@ issued dots and the records left at the end.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations
 
 from ringwise.core import record
 from ringwise.core.versions import Context
@@ -87,6 +90,7 @@ def check_ending(ending: Ending, operations: list[Operation], versions: Key) -> 
             yield Violation("lost", key, f"acknowledged and gone: {operation}", (operation.number,))
         if operation.outcome == "refused" and applied:
             yield Violation("ghost", key, f"refused and yet applied: {operation}", (operation.number,))
+        yield from _twice(key, operation, issues)
     shown = sorted(set(reading.siblings))
     expected = sorted({issue.value for issue in versions.visible(covered) if not issue.tombstone})
     if shown != expected:
@@ -157,6 +161,15 @@ def stale_reads(history: History, witness: Witness) -> list[Operation]:
                         found.append(reading)
                         break
     return found
+
+
+def _twice(key: bytes, operation: Operation, issues: list[Issue]) -> Iterator[Violation]:
+    blind = operation.kind == "set" or (operation.kind == "put" and not operation.context)
+    for first, second in combinations(issues, 2):
+        apart = not first.saw(second.dot) and not second.saw(first.dot)
+        if apart and (first.node == second.node or not blind):
+            text = f"{show_dot(first.dot)} and {show_dot(second.dot)} were both issued for {operation}"
+            yield Violation("twice", key, text, (operation.number,))
 
 
 def _shadowed(

@@ -13,7 +13,7 @@ after its death.  A paused process (SIGSTOP) gets all of it at once when it goes
 import random
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -105,6 +105,15 @@ class WitnessedStore(Store):
     def put(self, slot: int, rkey: bytes, record: bytes) -> None:
         self.witness.stored(self.name, rkey, record)
         super().put(slot, rkey, record)
+
+    def replace_many(
+        self, slots: Sequence[int], rkeys: Sequence[bytes], bases: Sequence[bytes], records: Sequence[bytes]
+    ) -> list[int]:
+        others = super().replace_many(slots, rkeys, bases, records)
+        for position, rkey in enumerate(rkeys):
+            if position not in others:
+                self.witness.stored(self.name, rkey, records[position])
+        return others
 
 
 class WitnessedNode(Node):
