@@ -35,7 +35,7 @@ from ringwise.sim.disk import TornDisk
 from ringwise.sim.engine import Medium, ModelEngine
 from ringwise.sim.faults import Crash
 from ringwise.sim.history import Operation
-from ringwise.sim.model import Witness
+from ringwise.sim.model import Key, Witness
 from ringwise.sim.network import Network, Side
 from ringwise.sim.scheduler import Scheduler
 from ringwise.sim.trace import Trace
@@ -129,22 +129,25 @@ class WitnessedNode(Node):
             asked = next((each for each in serving.deletes if each.key == key), None)
             if asked is not None:
                 serving.deletes.remove(asked)
-                sink = DeleteSink(sink, asked)
+                sink = DeleteSink(sink, asked, self.machine.world.witness.key(key))
         super().update(key, operation, arguments, level, sink, index)
 
 
 class DeleteSink:
-    def __init__(self, sink: Sink, operation: Operation) -> None:
+    """Finds the tombstone of one DEL: the state may hold those of others too, but only its own has seen just what it read."""
+
+    def __init__(self, sink: Sink, operation: Operation, versions: Key) -> None:
         self._sink = sink
         self._operation = operation
+        self._versions = versions
 
     def updated(self, index: int, before: bytes, after: bytes) -> None:
         if after != before:
-            old = {(sibling.actor, sibling.counter) for sibling in record.decode(before).siblings} if before else set()
+            seen = dict(record.decode(before).context)
             for sibling in record.decode(after).siblings:
-                dot = sibling.actor, sibling.counter
-                if sibling.tombstone and dot not in old:
-                    self._operation.dot = dot
+                issue = self._versions.issues.get((sibling.actor, sibling.counter))
+                if sibling.tombstone and issue is not None and issue.seen == seen:
+                    self._operation.dot = issue.dot
         self._sink.updated(index, before, after)
 
     def failed(self, index: int, error: Failure) -> None:
