@@ -13,7 +13,7 @@ from ringwise.core.agreement import Agreement
 from ringwise.core.clock import Clock
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure
-from ringwise.core.messages import NodeId
+from ringwise.core.messages import Message, NodeId, decode
 from ringwise.core.node import Node
 from ringwise.core.store import LogFailed
 from ringwise.core.topology import Document, Member, Topology, form, found, join
@@ -163,7 +163,7 @@ class Cluster:
         self.by_id = {node.id: node for node in self.nodes}
         self.links: dict[tuple[NodeId, NodeId], MemoryLink] = {}
         self.back: dict[tuple[NodeId, NodeId], MemoryLink] = {}
-        self.readers: dict[int, FrameReader] = {}
+        self.readers: dict[int, FrameReader[Message]] = {}
         for a in self.nodes:
             for b in self.nodes:
                 if a is not b:
@@ -172,8 +172,8 @@ class Cluster:
     def connect(self, a: Node, b: Node) -> None:
         link = self.links[a.id, b.id] = MemoryLink(b.id)
         twin = self.back[a.id, b.id] = MemoryLink(a.id)
-        self.readers[id(link)] = FrameReader()
-        self.readers[id(twin)] = FrameReader()
+        self.readers[id(link)] = FrameReader(decode)
+        self.readers[id(twin)] = FrameReader(decode)
         a.link_up(link)
 
     def cut(self, a: Node, b: Node) -> None:

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 import uvloop
 
 from ringwise.core.agreement import Known
-from ringwise.core.messages import Hello, Message
+from ringwise.core.messages import Hello, Message, encode
 from ringwise.core.topology import Member, Topology, found, join
 from ringwise.runtime.peers import SEND_BUFFER_BYTES_MAX, Link, Peers
 from ringwise.runtime.turn import Turn
-from ringwise.wire.frame import encode
 
 CLUSTER = bytes(16)
 

@@ -2,11 +2,10 @@
 
 import random
 
-from ringwise.core.messages import Forwarded, Message
+from ringwise.core.messages import Forwarded, Message, encode
 from ringwise.sim.network import Network, Side, Weather
 from ringwise.sim.scheduler import Scheduler
 from ringwise.sim.trace import Trace
-from ringwise.wire.frame import encode
 
 
 class Ear:

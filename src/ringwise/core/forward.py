@@ -15,7 +15,7 @@ from ringwise.core import messages
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure, QuorumNotReached, Relayed, UnknownOutcome
 from ringwise.core.levels import Level
-from ringwise.core.messages import Forward, Forwarded, ForwardedUpdate, ForwardedWrite, NodeId, Outcome
+from ringwise.core.messages import Forward, Forwarded, ForwardedUpdate, ForwardedWrite, NodeId, Outcome, encode
 from ringwise.core.now import Now
 from ringwise.core.peers import Link, Peers
 from ringwise.core.put import PutPath
@@ -23,7 +23,6 @@ from ringwise.core.ring import slot_of
 from ringwise.core.sink import Sink
 from ringwise.core.topology import Topology
 from ringwise.core.update import UpdatePath
-from ringwise.wire.frame import encode
 
 Operation: TypeAlias = ForwardedWrite | ForwardedUpdate
 

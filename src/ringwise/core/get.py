@@ -20,7 +20,7 @@ from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure, NotReady, QuorumNotReached
 from ringwise.core.keys import Bucket
 from ringwise.core.levels import QUORUM, Level
-from ringwise.core.messages import Found, NodeId
+from ringwise.core.messages import Found, NodeId, encode
 from ringwise.core.now import Now
 from ringwise.core.peers import Link, Peers
 from ringwise.core.quorum import Tally
@@ -28,7 +28,6 @@ from ringwise.core.ring import slot_of
 from ringwise.core.sink import NOBODY, Nobody, Sink
 from ringwise.core.store import Store
 from ringwise.core.topology import Topology
-from ringwise.wire.frame import encode
 
 Spread = Callable[[int, bytes, bytes, int, Sink, int], None]
 

@@ -15,6 +15,7 @@ import msgspec
 
 from ringwise.core import agreement
 from ringwise.core.versions import Write as WriteSpec
+from ringwise.wire.frame import frame
 
 NodeId: TypeAlias = bytes
 PROTOCOL_VERSION = 1
@@ -130,6 +131,16 @@ class Forwarded(msgspec.Struct, array_like=True, frozen=True, tag=7):
 Message: TypeAlias = Hello | Write | Written | Read | Found | Forward | Forwarded | agreement.AgreementMessage
 
 
+_message_encoder = msgspec.msgpack.Encoder()
+_message_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+decode = _message_decoder.decode  # of a frame's body
+
+
+def encode(message: Message) -> bytes:
+    """A message as a frame."""
+    return frame(_message_encoder.encode(message))
+
+
 class Chunk(msgspec.Struct, array_like=True, frozen=True):
     """Writes of one turn and one owner set, as parallel lists: column by column they are coded without a Python loop."""
 
@@ -139,20 +150,20 @@ class Chunk(msgspec.Struct, array_like=True, frozen=True):
     records: list[bytes]
 
 
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Chunk)
+_chunk_encoder = msgspec.msgpack.Encoder()
+_chunk_decoder = msgspec.msgpack.Decoder(Chunk)
 
 
 def encode_chunk(
     slots: Sequence[int], rkeys: Sequence[bytes], bases: Sequence[bytes], records: Sequence[bytes]
 ) -> bytes:
     """A chunk from its columns; they have the same length."""
-    return _encoder.encode((slots, rkeys, bases, records))
+    return _chunk_encoder.encode((slots, rkeys, bases, records))
 
 
 def decode_chunk(chunk: bytes) -> Chunk:
     """The columns of a chunk; raises msgspec.DecodeError (ValidationError) where it is not one."""
-    columns = _decoder.decode(chunk)
+    columns = _chunk_decoder.decode(chunk)
     if not len(columns.slots) == len(columns.rkeys) == len(columns.bases) == len(columns.records):
         raise msgspec.ValidationError("columns of a chunk differ in length")
     return columns

@@ -30,7 +30,7 @@ from ringwise.core.forward import ForwardPath
 from ringwise.core.get import GetPath, ReadGroup
 from ringwise.core.keys import Bucket
 from ringwise.core.levels import Level
-from ringwise.core.messages import ForwardedUpdate, Found, Hello, Message, NodeId, Written
+from ringwise.core.messages import ForwardedUpdate, Found, Hello, Message, NodeId, Written, encode
 from ringwise.core.now import Now
 from ringwise.core.peers import Link, Peers
 from ringwise.core.put import PutPath, WriteGroup
@@ -41,7 +41,6 @@ from ringwise.core.store import LogFailed, Store
 from ringwise.core.topology import ChangeRefused, Document, Member, Topology, form
 from ringwise.core.update import UpdatePath
 from ringwise.core.versions import DotSource, Write
-from ringwise.wire.frame import encode
 
 
 class Flushable(Protocol):

@@ -24,7 +24,7 @@ from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure, NotReady, Overloaded, QuorumNotReached, UnknownOutcome, WritesStopped
 from ringwise.core.keys import Bucket
 from ringwise.core.levels import Level
-from ringwise.core.messages import NodeId, Written
+from ringwise.core.messages import NodeId, Written, encode
 from ringwise.core.now import Now
 from ringwise.core.peers import Link, Peers
 from ringwise.core.quorum import Tally
@@ -33,7 +33,6 @@ from ringwise.core.sink import Sink
 from ringwise.core.store import Store
 from ringwise.core.topology import Topology
 from ringwise.core.versions import DotSource, Write
-from ringwise.wire.frame import encode
 
 
 class WriteGroup:

@@ -19,11 +19,11 @@ import socket
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from ringwise.core.messages import Hello, Message, NodeId
+from ringwise.core.messages import Hello, Message, NodeId, decode, encode
 from ringwise.core.topology import Topology
 from ringwise.runtime import log
 from ringwise.runtime.turn import Turn
-from ringwise.wire.frame import FrameDamaged, FrameReader, encode
+from ringwise.wire.frame import FrameDamaged, FrameReader
 
 # A tenth of a second of a fast network: more would be sent after its requests have passed their deadline.
 SEND_BUFFER_BYTES_MAX = 8 * 1024 * 1024
@@ -73,7 +73,7 @@ class PeerLink(asyncio.Protocol):
         self.refusal = ""
         self._peers = peers
         self._dialer = dialled
-        self._frames = FrameReader()
+        self._frames = FrameReader(decode)
         self._transport: asyncio.Transport | None = None
         self._full = False
         self._deadline: asyncio.TimerHandle | None = None

@@ -17,7 +17,7 @@ import random
 from dataclasses import dataclass
 from typing import Protocol
 
-from ringwise.core.messages import Message
+from ringwise.core.messages import Message, decode
 from ringwise.sim.scheduler import Scheduler
 from ringwise.sim.trace import Trace
 from ringwise.wire.frame import FrameDamaged, FrameReader
@@ -78,7 +78,7 @@ class Side:
         self.under_way = 0  # bytes sent from here and not yet delivered
         self._held: list[bytes] = []  # sent into a blocked direction
         self._last_ms = 0.0
-        self._reader = FrameReader()
+        self._reader = FrameReader(decode)
 
     def ready(self) -> bool:
         return self.open and self.under_way < self._network.send_buffer_bytes_max
