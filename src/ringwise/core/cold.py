@@ -4,6 +4,9 @@ An operation that meets a cold key waits here until the store has loaded it, and
 cannot be read, or fails its checksum, is not an absent one: this node has lost it, so it is fetched from the other owners. Every
 write acknowledged by a majority is held by at least one of any N - majority + 1 others, so that many must answer; then the merged
 state takes the damaged one's place, in the log and in memory, and the operation runs. If they do not answer, the operation fails.
+
+What the others do not hold may still have been seen by a client: a write that only this node had. So a node that has lost a
+record issues its next dots under another incarnation (V2), and its next start is not proven complete.
 """
 
 from __future__ import annotations
@@ -55,6 +58,7 @@ class Cold:
         self._chunks = chunks
         self._healing: dict[bytes, _Healing] = {}
         self.fetch: Fetch  # set by the node: the path of a get
+        self.lost: Callable[[], None]  # set by the node: told of each loss, before anything is written after it
         self.damaged = 0  # records found damaged in this run
 
     def load(self, slot: int, rkey: bytes, again: Callable[[], None], refuse: Callable[[Failure], None]) -> None:
@@ -75,6 +79,7 @@ class Cold:
             healing.waiting.append(waiting)
             return
         self.damaged += 1
+        self.lost()
         healing = self._healing[rkey] = _Healing(self, slot, rkey)
         healing.waiting.append(waiting)
         self.fetch(slot, rkey, healing, 0)

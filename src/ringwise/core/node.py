@@ -100,6 +100,7 @@ class Node:
         self._put.elsewhere = self._forward.send
         self._put.unformed = self._await_formed
         cold.fetch = self._get.fetch
+        cold.lost = lambda: dots.renew(rng.randbytes(4))
         store.on_synced = self._synced
 
         self.put = self._put.put

@@ -24,7 +24,7 @@ from ringwise.core.clock import Clock
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure
 from ringwise.core.levels import Level
-from ringwise.core.messages import Hello, Message, NodeId
+from ringwise.core.messages import Hello, Message, NodeId, encode
 from ringwise.core.node import Node
 from ringwise.core.sink import Sink
 from ringwise.core.topology import Member, Topology
@@ -43,7 +43,6 @@ from ringwise.sim.worker import VirtualWorker
 from ringwise.sim.workload import Client
 from ringwise.storage.identity import Identity, open_identity
 from ringwise.storage.store import Store, StoreConfig
-from ringwise.wire.frame import encode
 
 TOPOLOGY_FILE = "topology"
 EPOCH_MS = 1_700_000_000_000  # what the wall clocks show when a history begins
@@ -465,7 +464,9 @@ class Machine:
         store = node.store
         assert isinstance(store, Store)
         if not store.failed:
-            identity.stopped(store.close(), node.dots.next_epoch)
+            end = store.close()
+            if not node.cold.damaged:
+                identity.stopped(end, node.dots.next_epoch)
         self._end("stopped", False)
 
     def _end(self, why: str, power: bool) -> None:
