@@ -73,6 +73,7 @@ class History:
     steps: list[tuple[float, str]] = field(default_factory=list)  # when the nemesis did what, mending included
     disorder: list[tuple[float, float]] = field(default_factory=list)  # when frames of one link could be reordered
 
+    damaged: set[bytes] = field(default_factory=set)  # keys of which an owner's record was damaged
     pipelines_from_ms: float = inf  # from when on an order among operations under way together is promised
 
     def orderly(self, from_ms: float, to_ms: float) -> bool:

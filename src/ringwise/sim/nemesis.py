@@ -14,7 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Protocol
 
+from ringwise.core.keys import key_of, split_storage_key
+from ringwise.core.record import intact
 from ringwise.sim.disk import TornDisk
+from ringwise.sim.engine import Medium
 from ringwise.sim.history import History
 from ringwise.sim.machine import Moment
 from ringwise.sim.network import Network, Weather
@@ -36,6 +39,7 @@ class Machine(Protocol):
     skew_ms: int
     work_ms: float  # how long a piece of disk work takes
     moment: Moment | None
+    medium: Medium
 
     def start(self) -> None: ...
     def stop(self) -> None: ...
@@ -66,6 +70,7 @@ class Nemesis:
         self._work_ms = [machine.work_ms for machine in machines]
         self._calm = network.weather
         self._over = False
+        self._rotting = machines[rng.randrange(len(machines))]
         self._partitions = 0
         self._storms = 0
         faults: dict[str, tuple[float, Callable[[], Fault]]] = {
@@ -84,6 +89,7 @@ class Nemesis:
             "disorder": (2, self._disorder),
             "slow disk": (2, self._slow_disk),
             "skew": (2, self._skew),
+            "damage": (1, self._damage),
         }
         if power:
             faults["bad disk"] = (1, self._bad_disk)
@@ -198,6 +204,16 @@ class Nemesis:
         machine.crash(power=False)
         yield f"{machine.name} is restarted on a mended disk", self._between(50, 1_000)
         machine.start()
+
+    def _damage(self) -> Fault:
+        """Records rot on one disk (S4): always the same one, since what all owners have lost nobody can bring back."""
+        medium = self._rotting.medium
+        keys = [key for key in medium.sorted_keys() if intact(medium.records[key])]
+        damaged = self._rng.sample(keys, min(len(keys), self._rng.randint(1, 5)))
+        for key in damaged:
+            medium.damage(key)
+            self._history.damaged.add(key_of(split_storage_key(key)[1]))
+        yield f"{len(damaged)} records of {self._rotting.name} rot", 0.0
 
     def _skew(self) -> Fault:
         machine = self._any()

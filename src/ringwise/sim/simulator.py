@@ -44,6 +44,7 @@ ROUGH_FAULTS = (
     "partition",
 )
 ROUGH_FAULTS_MAX = 6
+MAJORITY = N // 2 + 1
 FORMED_MS = 2_000.0
 HEAL_MS = 6_000.0  # after mending: links are dialled again, deadlines pass
 READ_ATTEMPTS = 20
@@ -152,6 +153,7 @@ class Simulation:
             for number, name in enumerate(names)
         ]
         self.history = History()
+        self._acknowledged = 0
 
     # The world of the machines.
 
@@ -196,6 +198,11 @@ class Simulation:
         self.scheduler.run(until_ms + HEAL_MS)
         self._close(workload)
         endings = self._read_all(workload)
+        self._acknowledged = sum(operation.outcome == "ok" for operation in self.history.operations)
+        for operation in self.history.operations:
+            # What only one owner had, and lost with its record, is lost: less than a majority promises no more (T4, S4).
+            if operation.key in self.history.damaged and operation.outcome == "ok" and operation.w < MAJORITY:
+                operation.outcome = "unknown"
         self.violations += check(self.history, self.witness, endings)
 
     def _nemesis(self, kinds: tuple[str, ...]) -> Nemesis:
@@ -275,7 +282,7 @@ class Simulation:
             self.seed,
             str(self.scenario),
             len(operations),
-            sum(operation.outcome == "ok" for operation in operations),
+            self._acknowledged,
             self.history.faults,
             sum(operation.kind == "inspect" and operation.outcome == "ok" for operation in operations),
             len(stale_reads(self.history, self.witness)),
