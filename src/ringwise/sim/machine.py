@@ -341,6 +341,10 @@ class Machine:
         elif power:
             self.disk.power_lost()
 
+    @property
+    def read_only(self) -> bool:
+        return self.node is not None and self.node.store.failed
+
     def pause(self) -> None:
         if self.up:
             self.paused = True

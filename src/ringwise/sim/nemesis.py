@@ -38,6 +38,7 @@ class Machine(Protocol):
     disk: TornDisk
     skew_ms: int
     work_ms: float  # how long a piece of disk work takes
+    read_only: bool
     moment: Moment | None
     medium: Medium
 
@@ -113,6 +114,8 @@ class Nemesis:
             machine.moment = None
             machine.work_ms = work_ms
             machine.resume()
+            if machine.read_only:  # its log failed, which only a restart ends (S3)
+                machine.crash(power=False)
             machine.start()
 
     def note(self, what: str) -> None:

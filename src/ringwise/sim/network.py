@@ -52,6 +52,7 @@ class Side:
     """One end of a connection: the Link of the host at this end."""
 
     __slots__ = (
+        "_greeted_ms",
         "_held",
         "_last_ms",
         "_network",
@@ -78,6 +79,7 @@ class Side:
         self.under_way = 0  # bytes sent from here and not yet delivered
         self._held: list[bytes] = []  # sent into a blocked direction
         self._last_ms = 0.0
+        self._greeted_ms = 0.0  # when the first frame from here is there, which nothing overtakes
         self._reader = FrameReader(decode)
 
     def ready(self) -> bool:
@@ -185,6 +187,7 @@ class Network:
             if side._held:
                 held, side._held = side._held, []
                 self._deliver_later(side, held)
+                side._greeted_ms = side._last_ms  # the first frame may be among them
 
     def _give_up(self, side: Side) -> None:
         """The keep-alive of a connection through a blocked direction has run out."""
@@ -211,6 +214,8 @@ class Network:
                 self._send_through_noise(side, frame, weather)
         else:
             self._deliver_later(side, frames)
+            if not noisy:
+                side._greeted_ms = side._last_ms
 
     def _send_through_noise(self, side: Side, frame: bytes, weather: Weather) -> None:
         random = self._rng.random
@@ -221,11 +226,14 @@ class Network:
         if random() < weather.duplicate:
             self.doubled += 1
             side.under_way += len(frame)
-            self._scheduler.after(self._delay() * 4, self._deliver, side, [frame])
+            self._scheduler.at(self._late_ms(side), self._deliver, side, [frame])
         if random() < weather.reorder:
-            self._scheduler.after(self._delay() * 4, self._deliver, side, [frame])
+            self._scheduler.at(self._late_ms(side), self._deliver, side, [frame])
         else:
             self._deliver_later(side, [frame])
+
+    def _late_ms(self, side: Side) -> float:
+        return max(side._greeted_ms, self._scheduler.now_ms + self._delay() * 4)
 
     def _deliver_later(self, side: Side, frames: list[bytes]) -> None:
         side._last_ms = when_ms = max(side._last_ms, self._scheduler.now_ms + self._delay())
