@@ -24,6 +24,7 @@ give exactly the bytes that decode, compute, encode would: `tests/core/test_vers
 call these functions through the module (`versions.merge`), so that tests can put deliberate faults in their place.
 """
 
+import struct
 from collections import Counter
 
 import msgspec
@@ -68,6 +69,9 @@ alarms: Counter[str] = Counter()
 
 _COUNTER_END = COUNTER_MAX.to_bytes(4, "big")
 _FIRST = b"\0\0\0\1"
+_pack_lone = struct.Struct(">BBQ16sI").pack  # a plain record's head, where the context is its own dot
+_pack_first = struct.Struct(">BBQ10s6sI").pack  # the same, for the first dot of a key epoch
+_unpack_lone = struct.Struct(">Q16sI").unpack_from
 
 
 class Write(msgspec.Struct, frozen=True):
@@ -99,14 +103,19 @@ class DotSource:
 
     def put(self, old: bytes, value: bytes, stamp: int) -> bytes:
         """The record of a plain value that supersedes everything in `old`. Hot: bench with `python -m timeit`."""
-        stamp8 = stamp.to_bytes(8, "big")
         if not old:
             epoch = self.next_epoch
             self.next_epoch = epoch + 1
-            body = b"\1\1%b%b%b\0\0\0\1%b" % (stamp8, self.prefix, epoch.to_bytes(6, "big"), value)
+            body = _pack_first(PLAIN, 1, stamp, self.prefix, epoch.to_bytes(6, "big"), 1) + value
             return xxh3_64_digest(body) + body
         if old[FORM_AT] != PLAIN:
             return self.write(old, Write(value), stamp)
+        if old[COUNT_AT] == 1 and old.startswith(self.prefix, DOT_AT):  # nobody else ever wrote it: the usual overwrite
+            was, actor, last = _unpack_lone(old, STAMP_AT)
+            if last < COUNTER_MAX:
+                body = _pack_lone(PLAIN, 1, stamp if stamp > was else was + 1, actor, last + 1) + value
+                return xxh3_64_digest(body) + body
+        stamp8 = stamp.to_bytes(8, "big")
         if stamp8 <= old[STAMP_AT:DOT_AT]:
             stamp8 = (int.from_bytes(old[STAMP_AT:DOT_AT], "big") + 1).to_bytes(8, "big")
         end = DOT_AT + old[COUNT_AT] * ENTRY_BYTES
