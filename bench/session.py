@@ -53,6 +53,8 @@ class IdleNode:
     ) -> None:
         raise NotImplementedError
 
+    def cut_turn(self) -> None: ...
+
     def is_up(self, node: bytes) -> bool:
         return node == self.id
 

@@ -81,6 +81,8 @@ class FakeNode:
 
         self._answer(second)
 
+    def cut_turn(self) -> None: ...
+
     def is_up(self, node: NodeId) -> bool:
         return node != self.id and node not in self.down
 

@@ -155,6 +155,12 @@ class Node:
         self._put.seal_writes()
         self._get.seal_reads()
 
+    def cut_turn(self) -> None:
+        """Logs and sends what a long turn has brought so far, so that the other owners work while it goes on."""
+        while self._settle():
+            pass
+        self.peers.flush()
+
     def end_turn(self) -> None:
         """Logs, sends and answers what the turn brought, in that order."""
         self._agree()

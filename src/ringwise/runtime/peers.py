@@ -14,6 +14,7 @@ A peer's send buffer is bounded (B3): past the bound a flush is refused, which c
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import socket
 from collections.abc import Callable
@@ -76,6 +77,7 @@ class PeerLink(asyncio.Protocol):
         self._frames = FrameReader(decode)
         self._transport: asyncio.Transport | None = None
         self._full = False
+        self._file = -1  # of the connected socket
         self._deadline: asyncio.TimerHandle | None = None
 
     # What the node uses.
@@ -104,7 +106,9 @@ class PeerLink(asyncio.Protocol):
             return
         self._transport = transport
         transport.set_write_buffer_limits(high=SEND_BUFFER_BYTES_MAX, low=SEND_BUFFER_BYTES_MAX // 2)
-        _tune(transport.get_extra_info("socket"))
+        sock = transport.get_extra_info("socket")
+        self._file = sock.fileno()
+        _tune(sock)
         self._peers.links.add(self)
         self._deadline = self._peers.loop.call_later(HELLO_TIMEOUT_S, self._close, "no Hello in time")
         transport.write(encode(self._peers.node.hello()))

@@ -34,6 +34,9 @@ READ_BYTES_MIN = 16 * 1024
 READ_BYTES_MAX = 256 * 1024
 # Connections accepted in one turn: a storm of them must not hold up those that are there.
 ACCEPTS_MAX = 64
+# Of a turn that brings more commands (pipelines), so many at a time are logged and sent on: the other owners then work while
+# this node does, where otherwise they and it would wait for one another.
+COMMANDS_MAX = 128
 # After accept fails for want of file descriptors, as trying again at once would spin.
 ACCEPT_PAUSE_S = 0.1
 BACKLOG = 1024
@@ -267,6 +270,8 @@ class ClientServer:
 
     def _ready(self) -> None:
         self.turn.enter()
+        clients = self.clients
+        cut_at = clients.commands_total + COMMANDS_MAX
         for key, events in self.selector.select(0):
             connection = key.data
             if connection is None:
@@ -274,6 +279,9 @@ class ClientServer:
                 continue
             if events & _READ:
                 connection.readable()
+                if clients.commands_total >= cut_at:
+                    self.node.cut_turn()
+                    cut_at = clients.commands_total + COMMANDS_MAX
             if events & _WRITE:
                 connection.writable()
 
