@@ -18,6 +18,7 @@ import os
 import random
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol, cast
 
 from ringwise.core.messages import Hello, Message, NodeId, decode, encode
@@ -89,7 +90,13 @@ class PeerLink(asyncio.Protocol):
         if transport is None or self._full or transport.is_closing():  # closing: connection_lost is still to come
             return False
         if frames:
-            transport.write(b"".join(frames))
+            data = b"".join(frames)
+            if not transport.get_write_buffer_size():
+                # Past the transport, which would wait for the end of the loop's iteration, and a turn may be cut before.
+                with suppress(OSError):  # it would block, or is broken: the transport finds out which
+                    data = data[os.write(self._file, data) :]
+            if data:
+                transport.write(data)
         return True
 
     def ready(self) -> bool:

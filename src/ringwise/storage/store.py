@@ -36,6 +36,7 @@ from ringwise.storage.reads import ColdReads
 
 MEBIBYTE = 1024 * 1024
 SYNC_EVERY_MS = 1000.0  # sync mode `periodic`, as Redis `everysec`
+REPLAY_FACTOR = 4  # of the memtable's size: the most that is logged before a flush
 ENTRY_BYTES = 200  # what CPython spends on an entry of the memtable beside the bytes of the chunk
 
 
@@ -74,7 +75,8 @@ class Store:
         self._worker = worker
         self._clock_ms = clock_ms or _monotonic_ms
         self._memtable_bytes_max = config.memtable_bytes
-        self._memtable_bytes = 0
+        self._memtable_bytes = 0  # as if every record appended since the last freeze were still there
+        self._memtable_records = 0
         self._flush: Flush | None = None
         self._sync_due_ms = 0.0
         self.stamp = engine.stamp  # the greatest stamp found at the start: the clock goes on above it
@@ -144,7 +146,9 @@ class Store:
     def append(self, chunks: Sequence[bytes]) -> int:
         """Log the chunks of a turn; the position behind them. Raises WritingEnded where they may not be in it."""
         for chunk in chunks:
-            self._memtable_bytes += len(chunk) + ENTRY_BYTES * _records_in(chunk)
+            count = _records_in(chunk)
+            self._memtable_records += count
+            self._memtable_bytes += len(chunk) + ENTRY_BYTES * count
         return self._log.append(chunks)
 
     @property
@@ -186,7 +190,7 @@ class Store:
             return False
         deadline_ms = self._clock_ms() + budget_ms
         if self._flush is None:
-            if self._memtable_bytes < self._memtable_bytes_max or self._engine.busy():
+            if self._memtable_bytes < self._memtable_bytes_max or self._engine.busy() or self._mostly_overwritten():
                 return False
             self._freeze()
         assert self._flush is not None
@@ -227,14 +231,27 @@ class Store:
             held = tables[slot].get(rkey)
             tables[slot][rkey] = merge(held, record) if held and held[:CHECKSUM_BYTES] != base else record
             self.stamp = max(self.stamp, max_stamp(record))
+        self._memtable_records += len(columns.slots)
         self._memtable_bytes += len(chunk) + ENTRY_BYTES * len(columns.slots)
+
+    def _mostly_overwritten(self) -> bool:
+        """Whether the memtable seemed full, and holds the same keys over and over: then it may go on for a while.
+
+        Not for ever, since what is logged above the engine's position is replayed at the next start.
+        """
+        held = sum(map(len, self.tables))
+        self._memtable_bytes = self._memtable_bytes * held // max(1, self._memtable_records)
+        self._memtable_records = held
+        if self._log.position - self._engine.position > REPLAY_FACTOR * self._memtable_bytes_max:
+            return False
+        return self._memtable_bytes < self._memtable_bytes_max * 3 // 4
 
     def _freeze(self) -> None:
         """Begin a flush. What is put but not yet appended in this turn is flushed too, and replayed once more."""
         frozen, self.tables = self.tables, _empty_tables()
         self._frozen = frozen
         self._has_older = True
-        self._memtable_bytes = 0
+        self._memtable_bytes = self._memtable_records = 0
         self._flush = Flush(frozen, self._log.position, self._engine, self._worker, self._cache, self._flush_ended)
 
     def _flush_ended(self, error: BaseException | None) -> None:
