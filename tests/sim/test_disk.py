@@ -4,8 +4,7 @@ import random
 
 import pytest
 
-from ringwise.sim.disk import TornDisk
-from ringwise.sim.faults import Crash
+from ringwise.sim.disk import Crash, TornDisk
 
 
 def written(seed: int, synced: bytes, unsynced: bytes) -> TornDisk:

@@ -16,7 +16,9 @@ never retries one.
 import random
 from collections.abc import Sequence
 
-from ringwise.sim.faults import Crash
+
+class Crash(BaseException):
+    """The process ends here. No `Exception`, so that no handler of the code under test can outlive its own death."""
 
 
 class _Data:

@@ -12,33 +12,25 @@ after its death.  A paused process (SIGSTOP) gets all of it at once when it goes
 
 import random
 import traceback
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from ringwise.core import record
 from ringwise.core.agreement import Agreement, Join
 from ringwise.core.clock import Clock
 from ringwise.core.config import NodeConfig
-from ringwise.core.errors import Failure
-from ringwise.core.levels import Level
-from ringwise.core.messages import Hello, Message, NodeId, encode
-from ringwise.core.node import Node
-from ringwise.core.sink import Sink
+from ringwise.core.messages import Hello, Message, encode
 from ringwise.core.topology import Member, Topology
-from ringwise.core.versions import DotSource, Write
 from ringwise.server.clients import Clients
-from ringwise.server.session import Session
-from ringwise.sim.disk import TornDisk
+from ringwise.sim.connection import ClientSide
+from ringwise.sim.disk import Crash, TornDisk
 from ringwise.sim.engine import Medium, ModelEngine
-from ringwise.sim.faults import Crash
-from ringwise.sim.history import Operation
-from ringwise.sim.model import Key, Witness
+from ringwise.sim.model import Witness
 from ringwise.sim.network import Network, Side
 from ringwise.sim.scheduler import Scheduler
 from ringwise.sim.trace import Trace
+from ringwise.sim.watched import WitnessedDots, WitnessedNode, WitnessedStore
 from ringwise.sim.worker import VirtualWorker
 from ringwise.sim.workload import Client
 from ringwise.storage.identity import Identity, open_identity
@@ -48,7 +40,6 @@ TOPOLOGY_FILE = "topology"
 EPOCH_MS = 1_700_000_000_000  # what the wall clocks show when a history begins
 TICK_MS = 20.0
 TURN_MS = 0.05  # inputs that come within it share a turn
-CLIENT_LATENCY_MS = 0.2
 HELLO_TIMEOUT_MS = 2_000.0
 DIAL_PAUSE_MS_MIN = 50.0
 DIAL_PAUSE_MS_MAX = 1_000.0
@@ -73,92 +64,6 @@ class World(Protocol):
     def topology_installed(self, machine: "Machine", topology: Topology) -> None: ...
 
 
-class WitnessedDots(DotSource):
-    """Issues dots, and tells the witness of each."""
-
-    __slots__ = ("_name", "_node_id", "_witness")
-
-    def __init__(self, witness: Witness, name: str, node_id: NodeId, incarnation: bytes, next_epoch: int) -> None:
-        super().__init__(node_id, incarnation, next_epoch)
-        self._witness = witness
-        self._name = name
-        self._node_id = node_id
-
-    def put(self, old: bytes, value: bytes, stamp: int) -> bytes:
-        new = super().put(old, value, stamp)
-        self._witness.issued(self._name, self._node_id, old, new, None)
-        return new
-
-    def write(self, old: bytes, write: Write, stamp: int) -> bytes:
-        new = super().write(old, write, stamp)
-        self._witness.issued(self._name, self._node_id, old, new, write.context)
-        return new
-
-
-class WitnessedStore(Store):
-    """Shows the witness every record that is put."""
-
-    witness: Witness
-    name: str
-
-    def put(self, slot: int, rkey: bytes, record: bytes) -> None:
-        self.witness.stored(self.name, rkey, record)
-        super().put(slot, rkey, record)
-
-    def replace_many(
-        self, slots: Sequence[int], rkeys: Sequence[bytes], bases: Sequence[bytes], records: Sequence[bytes]
-    ) -> list[int]:
-        others = super().replace_many(slots, rkeys, bases, records)
-        for position, rkey in enumerate(rkeys):
-            if position not in others:
-                self.witness.stored(self.name, rkey, records[position])
-        return others
-
-
-class WitnessedNode(Node):
-    """Notes which tombstone a DEL became, since its value does not tell."""
-
-    machine: "Machine"
-
-    def update(
-        self, key: bytes, operation: str, arguments: tuple[bytes | int, ...], level: Level, sink: Sink, index: int
-    ) -> None:
-        serving = self.machine.serving
-        if serving is not None and operation == "delete":
-            asked = next((each for each in serving.deletes if each.key == key), None)
-            if asked is not None:
-                serving.deletes.remove(asked)
-                sink = DeleteSink(sink, asked, self.machine.world.witness.key(key))
-        super().update(key, operation, arguments, level, sink, index)
-
-
-class DeleteSink:
-    """Finds the tombstone of one DEL: the state may hold those of others too, but only its own has seen just what it read."""
-
-    def __init__(self, sink: Sink, operation: Operation, versions: Key) -> None:
-        self._sink = sink
-        self._operation = operation
-        self._versions = versions
-
-    def updated(self, index: int, before: bytes, after: bytes) -> None:
-        if after != before:
-            seen = dict(record.decode(before).context)
-            for sibling in record.decode(after).siblings:
-                issue = self._versions.issues.get((sibling.actor, sibling.counter))
-                if sibling.tombstone and issue is not None and issue.seen == seen:
-                    self._operation.dot = issue.dot
-        self._sink.updated(index, before, after)
-
-    def failed(self, index: int, error: Failure) -> None:
-        self._sink.failed(index, error)
-
-    def stored(self, index: int, record: bytes) -> None:
-        self._sink.stored(index, record)
-
-    def found(self, index: int, record: bytes) -> None:
-        self._sink.found(index, record)
-
-
 @dataclass(slots=True)
 class Moment:
     """Something is to happen right behind the `left`-th reply to a client, or send to a peer, before all else."""
@@ -166,117 +71,6 @@ class Moment:
     what: str  # "reply" or "send"
     left: int
     then: Callable[[], None]
-
-
-class ClientSide:
-    """A client's connection to a process: bytes each way, in order, after a while."""
-
-    def __init__(self, machine: "Machine", client: Client) -> None:
-        self.machine = machine
-        self.client = client
-        self.open = True
-        self.deletes: deque[Operation] = deque()  # sent and not yet begun by the node
-        self._life = machine.life
-        self._held: list[bytes] | None = None  # what came while the session does not read
-        self._last_ms = 0.0
-        self._session: Session | None = None
-        machine.input(self._accept)
-
-    # The client's end.
-
-    def send(self, data: bytes) -> None:
-        self.deletes += [op for ops in self.client.open for op in ops if op.kind == "delete" and op not in self.deletes]
-        self.machine.world.scheduler.after(CLIENT_LATENCY_MS, self._arrive, data)
-
-    def close(self) -> None:
-        if self.open:
-            self.open = False
-            self.machine.world.scheduler.after(CLIENT_LATENCY_MS, self._hang_up)
-
-    # The process's end.
-
-    def _accept(self) -> None:
-        machine = self.machine
-        node = machine.node
-        assert node is not None and machine.clients is not None
-        self._session = Session(
-            node,
-            self._write,
-            self._close,
-            later=self._later,
-            pause_reading=self._pause,
-            resume_reading=self._resume,
-            clients=machine.clients,
-            address=f"client:{self.client.number}",
-        )
-        machine.client_sides.append(self)
-
-    def _arrive(self, data: bytes) -> None:
-        if self.machine.life == self._life:
-            self.machine.input(self._receive, data)
-
-    def _receive(self, data: bytes) -> None:
-        if self._held is not None:
-            self._held.append(data)
-        elif self._session is not None:
-            with_delete, self.machine.serving = self.machine.serving, self
-            try:
-                self._session.receive(data)
-            finally:
-                self.machine.serving = with_delete
-
-    def _later(self, call: Callable[[], None]) -> None:
-        self.machine.later(0.0, self.machine.guarded, self._resumed, call)
-
-    def _resumed(self, call: Callable[[], None]) -> None:
-        if self._session is not None:
-            self.machine.serving = self
-            try:
-                call()
-            finally:
-                self.machine.serving = None
-
-    def _pause(self) -> None:
-        self._held = [] if self._held is None else self._held
-
-    def _resume(self) -> None:
-        held, self._held = self._held, None
-        for data in held or ():
-            self.machine.later(0.0, self.machine.guarded, self._receive, data)
-
-    def _write(self, data: bytes) -> None:
-        self._deliver(self.client.received, self, data)
-        self.machine.passed("reply")
-
-    def _close(self) -> None:
-        self._ended("closed by the node")
-
-    def _hang_up(self) -> None:
-        if self.machine.life == self._life:
-            self.machine.input(self._closed)
-
-    def _closed(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            session.closed()
-            self.machine.client_sides.remove(self)
-
-    def ended(self, why: str) -> None:
-        """The process is gone; what it had written still arrives."""
-        self._ended(why)
-
-    def _ended(self, why: str) -> None:
-        self._deliver(self._tell, why)
-
-    def _tell(self, why: str) -> None:
-        if self.open:
-            self.open = False
-            self.client.disconnected(self, why)
-
-    def _deliver(self, call: Callable[..., None], *arguments: Any) -> None:
-        scheduler = self.machine.world.scheduler
-        self._last_ms = max(self._last_ms, scheduler.now_ms + CLIENT_LATENCY_MS)
-        scheduler.at(self._last_ms, call, *arguments)
 
 
 class Machine:
@@ -296,7 +90,6 @@ class Machine:
         self.node: WitnessedNode | None = None
         self.clients: Clients | None = None
         self.client_sides: list[ClientSide] = []
-        self.serving: ClientSide | None = None  # the connection whose commands the node is being given
         self._rng = rng
         self._seed = seed  # the machine to join; its own name: it founds the cluster
         self._store_config = store_config
@@ -309,7 +102,6 @@ class Machine:
         self.node = None
         self.clients = None
         self.client_sides = []
-        self.serving = None
         self.paused = False
         self._parked = []
         self._turn_open = False
@@ -443,7 +235,7 @@ class Machine:
         clock = Clock(config.max_clock_offset_ms, store.stamp)
         save = partial(disk.replace, TOPOLOGY_FILE)
         self.node = node = WitnessedNode(member, topology, agreement, store, dots, clock, save, config, rng)
-        node.machine = self
+        node.witness = world.witness
         self.clients = Clients()
         self.enter()
         if topology.document is None and self._seed == self.name:
