@@ -354,6 +354,32 @@ def test_a_node_that_owns_no_copy_forwards_and_reads() -> None:
     assert actors <= set(owners), "only owners issue dots (V2)"
 
 
+def test_b1_order_holds_at_a_node_that_owns_no_copy() -> None:
+    cluster, heard = Cluster(5), Heard()
+    key = b"k"
+    owners = cluster.nodes[0].topology.owners[slot_of(key)]
+    outsider = next(node for node in cluster.nodes if node.id not in owners)
+    for round_ in range(3):  # reads take turns among the owners
+        index = 10 * round_
+        outsider.put(key, b"%d" % index, QUORUM, heard, index)
+        outsider.get(key, QUORUM, heard, index + 1)
+        outsider.update(key, "delete", (), QUORUM, heard, index + 2)
+        outsider.get(key, ONE, heard, index + 3)
+        outsider.put(key, b"last", QUORUM, heard, index + 4)
+        outsider.get(key, STRONG, heard, index + 5)
+        cluster.run()
+        assert [value(heard, index + i) for i in (1, 5)] == [b"%d" % index, b"last"]
+        assert heard.outcomes[index + 2][0] == "updated" and heard.outcomes[index + 4][0] == "stored"
+    outsider.put(key, b"unheard", QUORUM, heard, 90)
+    outsider.get(key, QUORUM, heard, 91)
+    cluster.step(outsider)
+    for node in cluster.nodes:
+        if node is not outsider:
+            cluster.cut(node, outsider)
+    cluster.run()
+    assert isinstance(error(heard, 90), UnknownOutcome) and isinstance(error(heard, 91), QuorumNotReached)
+
+
 def test_r1_what_was_forwarded_to_a_node_that_dies_is_forwarded_once_more() -> None:
     cluster, heard = Cluster(5), Heard()
     key = b"k"

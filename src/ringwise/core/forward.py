@@ -9,6 +9,9 @@ that was in flight has an unknown outcome.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias
 
 from ringwise.core import messages
@@ -87,6 +90,32 @@ def _nobody(second: bool) -> Failure:
     return QuorumNotReached(needed=1, acknowledged=0)
 
 
+class _InOrder:
+    """Passes an outcome on, and then lets run what waits for it."""
+
+    __slots__ = ("_key", "_path", "_sink")
+
+    def __init__(self, path: ForwardPath, key: bytes, sink: Sink) -> None:
+        self._path = path
+        self._key = key
+        self._sink = sink
+
+    def stored(self, index: int, record: bytes) -> None:
+        self._sink.stored(index, record)
+        self._path.done(self._key)
+
+    def found(self, index: int, record: bytes) -> None:
+        raise AssertionError("reads are not forwarded")
+
+    def updated(self, index: int, before: bytes, after: bytes) -> None:
+        self._sink.updated(index, before, after)
+        self._path.done(self._key)
+
+    def failed(self, index: int, error: Failure) -> None:
+        self._sink.failed(index, error)
+        self._path.done(self._key)
+
+
 class ForwardPath:
     """Both sides of forwarding."""
 
@@ -103,12 +132,44 @@ class ForwardPath:
         self._open: dict[tuple[NodeId, bool], ForwardGroup] = {}
         self._groups: dict[int, ForwardGroup] = {}
         self._levels: dict[bytes, Level] = {}
+        self._unfinished: dict[bytes, int] = {}  # by key: operations forwarded and without an outcome
+        self._behind: dict[bytes, deque[Callable[[], None]]] = {}  # what runs after them
         self._taken: dict[NodeId, tuple[Link, dict[int, None]]] = {}  # Forwards of each peer's link, oldest first
 
     # -- the taker's side
 
-    def send(self, operation: Operation, slot: int, sink: Sink, index: int, excluded: NodeId | None = None) -> None:
-        """Hands an operation to an owner of its slot that is up, but not to `excluded`."""
+    def send(self, operation: Operation, slot: int, sink: Sink, index: int) -> None:
+        """Hands an operation to an owner of its slot that is up."""
+        key = operation.key
+        if key in self._behind:
+            self._behind[key].append(partial(self.send, operation, slot, sink, index))
+            return
+        self._unfinished[key] = self._unfinished.get(key, 0) + 1
+        self._hand_over(operation, slot, _InOrder(self, key, sink), index, None)
+
+    def wait(self, key: bytes, again: Callable[[], None]) -> bool:
+        """B1: a read of a key with unfinished forwards runs after them, since it takes another way; False where none is."""
+        if key not in self._unfinished:
+            return False
+        self._behind.setdefault(key, deque()).append(again)
+        return True
+
+    def done(self, key: bytes) -> None:
+        """One forwarded operation on the key has its outcome; after the last, what waited behind them runs, in order."""
+        left = self._unfinished[key] - 1
+        if left:
+            self._unfinished[key] = left
+            return
+        del self._unfinished[key]
+        behind = self._behind.pop(key, None)
+        while behind:
+            behind.popleft()()
+            if behind and key in self._unfinished:
+                behind.extend(self._behind.get(key, ()))
+                self._behind[key] = behind
+                return
+
+    def _hand_over(self, operation: Operation, slot: int, sink: Sink, index: int, excluded: NodeId | None) -> None:
         owners = [owner for owner in self._peers.up(self._topology.owners[slot]) if owner != excluded]
         second = excluded is not None
         if not owners:
@@ -181,7 +242,7 @@ class ForwardPath:
                 operation.blind if isinstance(operation, ForwardedWrite) else operation.operation == "delete"
             )
             if again:
-                self.send(operation, slot_of(operation.key), sink, index, excluded=peer)
+                self._hand_over(operation, slot_of(operation.key), sink, index, peer)
             else:
                 sink.failed(index, UnknownOutcome(needed=1, acknowledged=0, detail="its coordinator died"))
 

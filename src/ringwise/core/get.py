@@ -126,6 +126,7 @@ class GetPath:
         self._config = config
         self._reading = reading  # keys of open groups, shared with the put path (B1)
         self._spread = spread
+        self.behind_forwards: Callable[[bytes, Callable[[], None]], bool]  # set by the node: waits for them, if any
         self._open: dict[int, ReadGroup] = {}
         self._sealed: list[ReadGroup] = []  # since the last turn's end, waiting for our own answer to be durable
         self._groups: dict[int, ReadGroup] = {}  # unanswered, in order of age
@@ -152,6 +153,8 @@ class GetPath:
                 sink.found(index, held)
                 return
         else:
+            if self.behind_forwards(key, partial(self.get, key, level, sink, index)):
+                return
             held = b""
         self._reading.add(rkey)
         group.slots.append(slot)

@@ -98,6 +98,7 @@ class Node:
         self._forward = ForwardPath(self.peers, topology, self._put, self._update, config, self.now)
         self._put.seal = self.seal
         self._put.elsewhere = self._forward.send
+        self._get.behind_forwards = self._forward.wait
         self._put.unformed = self._await_formed
         cold.fetch = self._get.fetch
         cold.lost = lambda: dots.renew(rng.randbytes(4))

@@ -190,8 +190,7 @@ class Simulation:
         )
         nemesis = self._nemesis(self.scenario.faults)
         nemesis.plan(began_ms + 1_000, until_ms - 2_000)
-        if self.scenario.nodes == N:  # and the table is formed, which the first writes wait for
-            self.history.pipelines_from_ms = began_ms + FORMED_MS
+        self.history.pipelines_from_ms = began_ms + FORMED_MS  # the first writes wait for the table to be formed
         workload.start()
         self.scheduler.run(until_ms)
         nemesis.mend()
