@@ -165,6 +165,12 @@ class TestSeveralKeys:
         assert client("DEL a", "k" * 257).startswith("ERR the key has 257 bytes")
         assert client.node.log == []
 
+    def test_one_reply_has_a_limit_however_short_the_request(self) -> None:
+        client = Client()
+        client("SET k", b"v" * 1024 * 1024)
+        assert client("MGET", *["k"] * 64) == [b"v" * 1024 * 1024] * 64
+        assert client("MGET", *["k"] * 100_000).startswith("ERR the values have more than 67108864 bytes")
+
     def test_set_nx_says_why_not(self) -> None:
         client = Client()
         assert "needs a linearizable key" in client("SET k v NX EX 10")
@@ -214,6 +220,24 @@ class TestWait:
         assert client.connection.session.write_levels[-1] == ONE
         assert client("WAIT 1 0") == 0
         assert len(client.node.log) == 2 + 2
+
+    def test_of_more_writes_than_are_remembered_their_own_replies_count(self) -> None:
+        client = Client()
+        for number in range(67):
+            client(f"SET k{number} v")
+        for _ in range(2):
+            assert client("WAIT 2 0") == 1  # k0 is forgotten, and nobody knows who holds it
+        assert "wait" not in {level for _, _, level in client.node.log}
+        client("SET k v")
+        assert client("WAIT 2 0") == 2
+        assert client.node.log[-1] == ("get", b"k", "wait")
+
+    def test_as_many_writes_as_are_remembered_are_read(self) -> None:
+        client = Client()
+        for number in range(64):
+            client(f"SET k{number} v")
+        assert client("WAIT 2 0") == 2
+        assert [level for _, _, level in client.node.log].count("wait") == 64
 
     def test_without_a_write_all_that_are_up(self) -> None:
         client = Client()
@@ -275,6 +299,9 @@ class TestConnection:
             assert f"\r\n{line}\r\n" in info
         assert client("INFO replication cluster").decode().count("# ") == 2
         assert client("CONFIG GET save appendonly") == {b"save": b"", b"appendonly": b"yes"}
+        assert client("CONFIG GET appendfsync") == {b"appendfsync": b"everysec"}
+        client.connection.session.clients.sync = "batch"
+        assert client("CONFIG GET appendfsync") == {b"appendfsync": b"always"}
         assert client("CONFIG GET maxmemory*") == {b"maxmemory": b"0", b"maxmemory-policy": b"noeviction"}
 
     def test_before_there_is_a_document(self) -> None:

@@ -151,7 +151,7 @@ class Process:
         )
         self._turn = Turn(loop, self._node, store, self._follow, _fail)
         self._worker.attach(self._turn)
-        clients = Clients(settings.port, os.getpid(), time.time_ns() // 1_000_000)
+        clients = Clients(settings.port, os.getpid(), time.time_ns() // 1_000_000, settings.sync)
         self._server = ClientServer(loop, self._turn, self._node, clients)
         self._peers = Peers(loop, self._node, self._turn, rng, self._refused)
         self._epoch = 0

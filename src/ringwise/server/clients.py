@@ -16,6 +16,7 @@ class Clients:
     port: int = 0
     process_id: int = 0
     started_ms: int = 0  # wall clock
+    sync: str = "periodic"  # when the log reaches the disk, for CONFIG GET
     connections_total: int = 0
     commands_total: int = 0
     # CLUSTER SLOTS and its kin, encoded, while epoch and who is up stay the same: with 30 nodes one takes 20 ms and more, and

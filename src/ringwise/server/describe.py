@@ -69,13 +69,17 @@ def _docs(each: Command) -> Value:
     return docs
 
 
+# Redis's words for the sync modes (S3).
+APPENDFSYNC = {"periodic": "everysec", "batch": "always", "off": "no"}
+
+
 def config_get(call: Call) -> None:
     """The settings that clients and tools look at."""
     config = call.node.config
     known: dict[str, str] = {
         "save": "",
         "appendonly": "yes",
-        "appendfsync": "everysec",
+        "appendfsync": APPENDFSYNC[call.session.clients.sync],
         "maxmemory": "0",
         "maxmemory-policy": "noeviction",
         "databases": "1",
@@ -146,5 +150,6 @@ def _sections(call: Call) -> dict[str, dict[str, object]]:
             "members": len(topology.members),
             "members_up": sum(member.id == node.id or node.is_up(member.id) for member in members),
             "default_level": node.config.default_level,
+            **{f"member_{member.id.hex()}": member.name for member in members},
         },
     }

@@ -38,7 +38,7 @@ VALUE_SLACK_BYTES = (
 WINDOW_MIN = 32
 WINDOW_MAX = 1024
 FLUSH_BYTES_HIGH = 1024 * 1024
-# Keys whose writes WAIT can account for; a connection that writes more between two WAITs gets the lower bound.
+# Writes that WAIT can account for; a connection that has sent more between two WAITs gets the lower bound.
 WRITTEN_MAX = 64
 
 _HEADERS_READY = len(BULK_HEADERS)
@@ -118,7 +118,7 @@ class Session:
         self.last_command = b""
         self.is_dirty = False  # in node.dirty
         self.closing = False  # closes once everything is answered
-        self.written: deque[bytes] = deque(maxlen=WRITTEN_MAX)  # keys written since the last WAIT
+        self.written: deque[bytes] = deque(maxlen=WRITTEN_MAX + 2)  # keys written since the last WAIT (waiting.py)
         self.library: dict[str, str] = {}
         self.reset()
         config = node.config

@@ -14,12 +14,16 @@ from ringwise.server.arguments import EXPIRY_OPTIONS, SYNTAX, check_key, check_v
 from ringwise.server.call import Call, CommandError
 from ringwise.server.gather import Gather, refused
 from ringwise.server.table import wrong_arity
-from ringwise.wire.replies import OK
+from ringwise.wire.replies import OK, Value
 
 NEEDS_LINEARIZABLE = (
     "ERR SET with NX or XX needs a linearizable key, since concurrent writers must be told apart, "
     "and this version does not serve them yet; nothing was changed"
 )
+
+# A request of a few bytes may name one large value a million times. 64 MiB is what 64 of the largest values take, and far more
+# than anybody asks for in one go; the reply is built in memory, more than once.
+MGET_BYTES_MAX = 64 * 1024 * 1024
 
 
 def get(call: Call) -> None:
@@ -40,7 +44,16 @@ def mget(call: Call) -> None:
 def _values(gather: Gather) -> None:
     if not refused(gather):
         wall_ms = gather.call.node.now.wall_ms
-        gather.call.answer([versions.value_of(record, wall_ms) for record in gather.records])
+        values: list[Value] = []
+        room = MGET_BYTES_MAX
+        for record in gather.records:
+            value = versions.value_of(record, wall_ms)
+            room -= 0 if value is None else len(value)
+            if room < 0:
+                gather.call.refuse(f"ERR the values have more than {MGET_BYTES_MAX} bytes; ask for fewer keys at once")
+                return
+            values.append(value)
+        gather.call.answer(values)
 
 
 def exists(call: Call) -> None:

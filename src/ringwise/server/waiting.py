@@ -5,8 +5,9 @@ owners as were asked for, at a level that repairs before it answers; so once it 
 
     R = max(replicas + 1, N - W + 1)      the second, so that every acknowledged write is among what is read: R + W > N
 
-It counts the writes since the last WAIT, up to the last 64 keys, and the last write before. It ends at the node's own
-deadline, and says then what is certain.
+It counts the writes since the last WAIT, and the last one before. More than 64 are not remembered: of those it says what
+their own replies said, W - 1, and says so again until something is written anew. It ends at the node's own deadline, and
+says then what is certain.
 """
 
 from __future__ import annotations
@@ -26,15 +27,20 @@ def wait(call: Call) -> None:
     if integer_of(call.arguments[2], "ERR timeout is not an integer or out of range") < 0:
         raise CommandError("ERR timeout is negative")
     session, topology = call.session, call.node.topology
-    keys = list(dict.fromkeys(session.written))
-    if not keys:
+    written = session.written
+    keys = list(dict.fromkeys(filter(None, written)))
+    if not written:
         others = [member for member in topology.members if member != call.node.id and call.node.is_up(member)]
         call.answer(min(len(others), max(0, max(map(len, topology.owners)) - 1)))
         return
-    copies = min(len(topology.owners[slot_of(key)]) for key in keys)
+    copies = min(len(topology.owners[slot_of(key)]) for key in keys or [b""])
     w = max(1, min([level.needed_writes(copies) for level in session.write_levels], default=1))
     if asked < w or copies <= w:
         call.answer(min(w, copies) - 1)
+        return
+    if len(written) == written.maxlen and (written[0] or not keys):
+        written.extend([b""] * len(written))  # no key is empty: what is written from here on pushes these out
+        call.answer(w - 1)
         return
     _confirm(call, keys, max(min(asked + 1, copies), copies - w + 1), w, copies)
 
