@@ -75,6 +75,12 @@ def test_addresses_may_be_ipv6(served: list[Settings]) -> None:
     assert served[0].join == ("::1", 9379)
 
 
+@pytest.mark.parametrize("name", ["", "two words", "two\nlines", "n" * 65])
+def test_a_name_is_one_word(served: list[Settings], name: str) -> None:
+    assert "a name has 1 to 64 letters" in serve("--name", name, code=2)
+    assert not served
+
+
 def test_ports_names_and_directories_count_up(tmp_path: Path) -> None:
     plan = Plan.open(tmp_path, 3, None)
     assert [(node.name, node.port, node.http_port, node.peer_port) for node in plan.nodes()] == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -26,6 +27,12 @@ def _host_port(text: str) -> tuple[str, int]:
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise click.BadParameter(f"{text!r} is not HOST:PORT")
     return host.strip("[]"), int(port)
+
+
+def _member_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
+        raise click.BadParameter(f"{text!r}: a name has 1 to 64 letters, digits, dots, hyphens and underscores")
+    return text
 
 
 def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
@@ -65,7 +72,12 @@ PORT = click.IntRange(1, 65535)
     help="Where this node keeps everything.  [default: data/NAME]",
 )
 @click.option(
-    "--name", default="n1", show_default=True, help="Name of this member, kept when its directory is replaced."
+    "--name",
+    default="n1",
+    show_default=True,
+    type=_member_name,
+    metavar="NAME",
+    help="Name of this member, kept when its directory is replaced.",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on, and that others reach.")
 @click.option("--port", type=PORT, default=CLIENT_PORT, show_default=True, help="Redis protocol.")

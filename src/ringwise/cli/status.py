@@ -63,7 +63,7 @@ def look(host: str, port: int) -> ClusterStatus:
     assert isinstance(settings, list) and isinstance(settings[1], bytes)
     nodes = call(host, port, "CLUSTER", "NODES")
     assert isinstance(nodes, bytes)
-    members = [_member(line) for line in nodes.decode().splitlines()]
+    members = [_member(line, asked) for line in nodes.decode().splitlines()]
     found = ClusterStatus(
         cluster=asked["cluster_id"],
         epoch=int(asked["epoch"]),
@@ -82,11 +82,12 @@ def _info(host: str, port: int) -> dict[str, str]:
     return dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
 
 
-def _member(line: str) -> MemberStatus:
-    """From a line of CLUSTER NODES: id, host:port@peer-port, …, link state, slots."""
+def _member(line: str, asked: dict[str, str]) -> MemberStatus:
+    """From a line of CLUSTER NODES: id, host:port@peer-port, …, link state, slots; and the names that the node asked knows."""
     fields = line.split(" ")
     address, _, peer_port = fields[1].partition("@")
     member = MemberStatus(fields[0][:NODE_ID_DIGITS], address, int(peer_port), fields[7] == "connected")
+    member.name = asked.get(f"member_{member.id}", "")
     host, _, port = address.rpartition(":")
     try:
         info = _info(host, int(port))
