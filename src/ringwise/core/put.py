@@ -194,11 +194,7 @@ class PutPath:
         """Brings a merged state to the key's owners, this node among them where it is one: a repair, which issues no dot."""
         if self.reading and rkey in self.reading:
             self.seal()
-        code = self._topology.owner_set[slot] << 20 | 1 << 19 | need
-        group = self._open.get(code)
-        if group is None:
-            owners = self._topology.sets[self._topology.owner_set[slot]]
-            group = self._open[code] = WriteGroup(self, owners, need, False)
+        group = self._group_for(slot, need, False)
         held = self._find(slot, rkey) if group.owned else b""
         if held is None:
             self._load(slot, rkey, partial(self.spread, slot, rkey, state, need, sink, index), sink, index)
@@ -216,6 +212,15 @@ class PutPath:
         if group.owned:
             self._store_put(slot, rkey, record)
         group.rows.append((slot, rkey, held[:8], record, sink, index))
+
+    def _group_for(self, slot: int, need: int, blind: bool) -> WriteGroup:
+        """The open group of what is not a client's own operation: repairs, and SETs issued again (`blind`)."""
+        code = self._topology.owner_set[slot] << 20 | 1 << 19 | blind << 18 | need
+        group = self._open.get(code)
+        if group is None:
+            owners = self._topology.sets[self._topology.owner_set[slot]]
+            group = self._open[code] = WriteGroup(self, owners, need, blind)
+        return group
 
     def _open_group(
         self, code: int, slot: int, level: Level, blind: bool, again: Callable[[], None], sink: Sink, index: int
@@ -396,38 +401,49 @@ class PutPath:
             sinks[i].stored(indexes[i], records[i])
 
     def _issue_again(self, group: WriteGroup, i: int) -> None:
-        """V5: a replica knows a greater stamp, so this SET would be shadowed: a fresh dot above it that covers the first."""
+        """V5: a replica knows a greater stamp, so this SET would be shadowed: a fresh dot above it that covers the first.
+
+        What this node has put in its place meanwhile keeps its place: that goes above the greater stamp in its stead.
+        """
         slot, rkey, first = group.slots[i], group.rkeys[i], group.records[i]
         sink, index = group.sinks[i], group.indexes[i]
-        again = partial(self._issue_again, group, i)
         if self.reading and rkey in self.reading:
             self.seal()
+        held = self._find(slot, rkey)
+        if held is None:
+            again = partial(self._issue_again, group, i)
+            self._cold.load(slot, rkey, again, partial(self._fail_again, group, i))
+            return
+        version, context = versions.newest(first), versions.context_of(first)
+        assert version is not None
+        if not versions.alive(held, version):
+            version = versions.newest(held)
+            assert version is not None
+            if version.stamp >= group.higher[i]:
+                self._add(self._group_for(slot, group.tally.need, False), slot, rkey, held, held, sink, index)
+                return
+            context = versions.with_version(context, version, held)
         try:
             self._clock.observe(group.higher[i], self._now.wall_ms)
         except Failure as error:
-            sink.failed(index, error)
+            self._fail_again(group, i, error)
             return
-        held = self._find(slot, rkey)
-        if held is None:
-            self._load(slot, rkey, again, sink, index)
-            return
-        sibling = versions.newest(first)
-        assert sibling is not None
-        context = versions.context_of(first)
         write = Write(
-            value=sibling.value,
-            content_type=sibling.content_type,
-            flags=sibling.flags,
-            expiry_ms=sibling.expiry_ms,
+            value=version.value,
+            content_type=version.content_type,
+            flags=version.flags,
+            expiry_ms=version.expiry_ms,
+            tombstone=version.tombstone,
             context=context,
         )
         self._clock.last = stamp = self._clock.last + 1
-        code = self._topology.owner_set[slot] << 20 | 1 << 19 | 1 << 18 | group.tally.need
-        fresh = self._open.get(code)
-        if fresh is None:
-            owners = self._topology.sets[self._topology.owner_set[slot]]
-            fresh = self._open[code] = WriteGroup(self, owners, group.tally.need, True)
+        fresh = self._group_for(slot, group.tally.need, True)
         self._add(fresh, slot, rkey, held, self._dots.write(held, write, stamp), sink, index)
+
+    def _fail_again(self, group: WriteGroup, i: int, error: Failure) -> None:
+        """Whatever refuses the second dot, the first is on W owners already, if shadowed: nobody can say "not applied"."""
+        need = group.tally.need
+        group.sinks[i].failed(group.indexes[i], UnknownOutcome(needed=need, acknowledged=need, detail=str(error)))
 
     # -- what does not reach its level
 

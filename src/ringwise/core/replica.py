@@ -131,10 +131,9 @@ class Replica:
         if state != held:
             self._store.put(slot, rkey, state)
         if state != record:
-            # Equal stamps are decided by the actor (V6), so a tie can shadow the write just as well.
-            newest = versions.newest(state)
-            if newest is not None and newest != versions.newest(record):
-                higher.append((position, newest.stamp))
+            shadow = versions.shadow(state, record)
+            if shadow is not None:
+                higher.append((position, shadow.stamp))
         return state
 
     def _write_late(self, link: Link, request_id: int, position: int, slot: int, rkey: bytes, record: bytes) -> None:

@@ -54,14 +54,17 @@ __all__ = [
     "DotSource",
     "Write",
     "alarms",
+    "alive",
     "context_of",
     "covers",
     "live",
     "max_stamp",
     "merge",
     "newest",
+    "shadow",
     "siblings",
     "value_of",
+    "with_version",
 ]
 
 alarms: Counter[str] = Counter()
@@ -289,6 +292,25 @@ def newest(record: bytes) -> Sibling | None:
     return max(found, key=_age, default=None)
 
 
+def alive(record: bytes, version: Sibling) -> bool:
+    """Is this version still there?"""
+    dots = [(sibling.actor, sibling.counter) for sibling in records.unpack(record).siblings]
+    return (version.actor, version.counter) in dots
+
+
+def shadow(state: bytes, record: bytes) -> Sibling | None:
+    """The version that hides the newest of `record`, which has been merged into `state` (V5).
+
+    None where that is the newest still. None as well where one other version is left: that has seen it, so it came later.
+    Equal stamps are decided by the actor (V6), so a tie can shadow just as well.
+    """
+    found = records.unpack(state).siblings
+    if len(found) < 2:
+        return None
+    hiding = max(found, key=_age)
+    return None if hiding == newest(record) else hiding
+
+
 def siblings(record: bytes, wall_ms: int) -> list[Sibling]:
     """What `RW.GET` shows: all live versions, newest first; equal ones (value, type, flags, expiry) once (R1)."""
     shown: dict[tuple[bytes, str, int, int], Sibling] = {}
@@ -306,6 +328,18 @@ def context_of(record: bytes) -> Context:
     """What a client that reads this record has seen: to be handed back with its next put of the key."""
     state = records.unpack(record)
     return Context(state.context, state.cloud, max_stamp(record))
+
+
+def with_version(context: Context, version: Sibling, held: bytes) -> Context:
+    """A context that has seen this version too, and what its actor had issued before, unless `held` has that still."""
+    seen = Seen(context)
+    actor, counter = version.actor, version.counter
+    reached = seen.vector.get(actor, 0)
+    if any(other.actor == actor and reached < other.counter < counter for other in records.unpack(held).siblings):
+        seen.add_dot(actor, counter)
+    else:
+        seen.add(Seen(Context([(actor, counter)])))
+    return Context(*seen.lists(), max(context.stamp, version.stamp))
 
 
 def max_stamp(record: bytes) -> int:
