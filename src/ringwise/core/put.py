@@ -403,7 +403,7 @@ class PutPath:
     def _issue_again(self, group: WriteGroup, i: int) -> None:
         """V5: a replica knows a greater stamp, so this SET would be shadowed: a fresh dot above it that covers the first.
 
-        What this node has put in its place meanwhile keeps its place: that goes above the greater stamp in its stead.
+        What has replaced it meanwhile keeps its place: the owners get that, and if it was put here, above the greater stamp.
         """
         slot, rkey, first = group.slots[i], group.rkeys[i], group.records[i]
         sink, index = group.sinks[i], group.indexes[i]
@@ -417,9 +417,8 @@ class PutPath:
         version, context = versions.newest(first), versions.context_of(first)
         assert version is not None
         if not versions.alive(held, version):
-            version = versions.newest(held)
-            assert version is not None
-            if version.stamp >= group.higher[i]:
+            version = versions.successor(held, version)
+            if version is None or version.stamp >= group.higher[i]:
                 self._add(self._group_for(slot, group.tally.need, False), slot, rkey, held, held, sink, index)
                 return
             context = versions.with_version(context, version, held)

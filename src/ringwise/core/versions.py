@@ -63,6 +63,7 @@ __all__ = [
     "newest",
     "shadow",
     "siblings",
+    "successor",
     "value_of",
     "with_version",
 ]
@@ -296,6 +297,19 @@ def alive(record: bytes, version: Sibling) -> bool:
     """Is this version still there?"""
     dots = [(sibling.actor, sibling.counter) for sibling in records.unpack(record).siblings]
     return (version.actor, version.counter) in dots
+
+
+def successor(record: bytes, replaced: Sibling) -> Sibling | None:
+    """What its own coordinator has put in the place of a version that is not there any more, if that is there.
+
+    A plain put replaces everything, so what came beside it after that has a greater counter.
+    """
+    later = [
+        sibling
+        for sibling in records.unpack(record).siblings
+        if sibling.actor == replaced.actor and sibling.counter > replaced.counter
+    ]
+    return min(later, key=lambda sibling: sibling.counter, default=None)
 
 
 def shadow(state: bytes, record: bytes) -> Sibling | None:
