@@ -300,6 +300,7 @@ class TestConnection:
         assert client("INFO replication cluster").decode().count("# ") == 2
         assert client("CONFIG GET save appendonly") == {b"save": b"", b"appendonly": b"yes"}
         assert client("CONFIG GET appendfsync") == {b"appendfsync": b"everysec"}
+        assert "dot_collisions:" in client("INFO ringwise").decode()
         client.connection.session.clients.sync = "batch"
         assert client("CONFIG GET appendfsync") == {b"appendfsync": b"always"}
         assert client("CONFIG GET maxmemory*") == {b"maxmemory": b"0", b"maxmemory-policy": b"noeviction"}

@@ -28,6 +28,7 @@ class MemberStatus:
     clients: int = 0
     commands: int = 0
     uptime_s: int = 0
+    dot_collisions: int = 0
 
 
 @dataclass
@@ -97,6 +98,7 @@ def _member(line: str, asked: dict[str, str]) -> MemberStatus:
     member.id, member.name, member.epoch = info["node_id"], info["node"], int(info["epoch"])
     member.members_up, member.clients = int(info["members_up"]), int(info["connected_clients"])
     member.commands, member.uptime_s = int(info["total_commands_processed"]), int(info["uptime_in_seconds"])
+    member.dot_collisions = int(info.get("dot_collisions", "0"))
     return member
 
 
@@ -114,6 +116,11 @@ def _attention(found: ClusterStatus) -> list[str]:
             lines.append(f"{who} answers clients, but the node asked has no link to it")
         elif member.epoch != found.epoch:
             lines.append(f"{who} has epoch {member.epoch} of the topology, not {found.epoch}")
+        if member.dot_collisions:
+            lines.append(
+                f"{who} has met different values under one version {member.dot_collisions} times; both are kept: "
+                "was a directory brought back from a copy?"
+            )
     return lines
 
 

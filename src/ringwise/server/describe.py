@@ -5,6 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 from ringwise import __version__
+from ringwise.core.versions import alarms
 from ringwise.server.call import Call, CommandError
 from ringwise.server.connection import REDIS_VERSION
 from ringwise.server.table import Command
@@ -150,6 +151,7 @@ def _sections(call: Call) -> dict[str, dict[str, object]]:
             "members": len(topology.members),
             "members_up": sum(member.id == node.id or node.is_up(member.id) for member in members),
             "default_level": node.config.default_level,
+            "dot_collisions": alarms["dot_collision"],
             **{f"member_{member.id.hex()}": member.name for member in members},
         },
     }
