@@ -35,7 +35,7 @@ TAKEN_MAX = 4096  # Forwards of a link that are recognised when they come again:
 class ForwardGroup:
     """Operations of one turn on their way to the same owner."""
 
-    __slots__ = ("_path", "id", "indexes", "left", "operations", "second", "sinks", "started_ms", "target")
+    __slots__ = ("_path", "id", "indexes", "left", "operations", "second", "sinks", "size", "started_ms", "target")
 
     def __init__(self, path: ForwardPath, target: NodeId, second: bool) -> None:
         self._path = path
@@ -46,6 +46,7 @@ class ForwardGroup:
         self.operations: list[Operation] = []
         self.sinks: list[Sink] = []
         self.indexes: list[int] = []
+        self.size = 0
         self.left: set[int] = set()
 
     def lost(self, peer: NodeId) -> None:
@@ -90,6 +91,12 @@ def _nobody(second: bool) -> Failure:
     return QuorumNotReached(needed=1, acknowledged=0)
 
 
+def _size(operation: Operation) -> int:
+    if isinstance(operation, ForwardedWrite):
+        return len(operation.key) + len(operation.write.value)
+    return len(operation.key) + sum(len(argument) for argument in operation.arguments if isinstance(argument, bytes))
+
+
 class _InOrder:
     """Passes an outcome on, and then lets run what waits for it."""
 
@@ -130,6 +137,7 @@ class ForwardPath:
         self._config = config
         self.answering: list[_Answers] = []
         self._open: dict[tuple[NodeId, bool], ForwardGroup] = {}
+        self._full: list[ForwardGroup] = []  # of this turn, closed because they fill a frame
         self._groups: dict[int, ForwardGroup] = {}
         self._levels: dict[bytes, Level] = {}
         self._unfinished: dict[bytes, int] = {}  # by key: operations forwarded and without an outcome
@@ -177,8 +185,13 @@ class ForwardPath:
             return
         target = owners[0]
         group = self._open.get((target, second))
+        size = _size(operation)
+        if group is not None and group.size + size > self._config.frame_bytes_max:  # B3
+            self._full.append(group)
+            group = None
         if group is None:
             group = self._open[target, second] = ForwardGroup(self, target, second)
+        group.size += size
         group.operations.append(operation)
         group.sinks.append(sink)
         group.indexes.append(index)
@@ -187,8 +200,9 @@ class ForwardPath:
         """End of the turn: one frame for each owner."""
         if not self._open:
             return
-        groups, self._open = self._open, {}
-        for group in groups.values():
+        groups = [*self._full, *self._open.values()]
+        self._open, self._full = {}, []
+        for group in groups:
             group.id = self._peers.next_id()
             group.started_ms = self._now.now_ms
             group.left = set(range(len(group.operations)))
@@ -312,4 +326,13 @@ class ForwardPath:
         answering, self.answering = self.answering, []
         for answers in answering:
             outcomes, answers.outcomes = answers.outcomes, []
-            self._peers.post(answers.link, encode(Forwarded(answers.id, outcomes, 0)))
+            part: list[Outcome] = []
+            size = 0
+            for outcome in outcomes:
+                part.append(outcome)
+                size += len(outcome.before) + len(outcome.after)
+                if size > self._config.frame_bytes_max:  # B3
+                    self._peers.post(answers.link, encode(Forwarded(answers.id, part, 0)))
+                    part, size = [], 0
+            if part:
+                self._peers.post(answers.link, encode(Forwarded(answers.id, part, 0)))

@@ -206,24 +206,28 @@ class Replica:
             slot, rkey, digest = message.slots[position], message.rkeys[position], message.digests[position]
             then = partial(self._read_late, link, message.id, message.synced, position, slot, rkey, digest)
             self._cold.load(slot, rkey, then, partial(self._refuse_read, link, message.id, message.synced, position))
-        states = dict(differing)
+        whole = _Late()
+        whole.positions = [position for position in range(len(message.slots)) if position not in left_out]
+        whole.differing = [pair for pair in differing if pair[0] not in left_out]
+        whole.refused = refused
+        self._answer(link, message.id, message.synced, whole)
+
+    def _answer(self, link: Link, request_id: int, synced: bool, whole: _Late) -> None:
+        """B3: an answer in as many frames as it takes."""
+        states = dict(whole.differing)
         part = _Late()
-        part.refused = refused
+        part.refused = whole.refused
         size = 0
-        for position in range(len(message.slots)):
-            if position in left_out:
-                continue
+        for position in whole.positions:
             part.positions.append(position)
             if position in states:
                 part.differing.append((position, states[position]))
                 size += len(states[position])
-                if size > self._config.frame_bytes_max:  # B3: the rest in further frames
-                    self.found.append(
-                        (link, Found(message.id, part.positions, part.differing, part.refused), message.synced)
-                    )
+                if size > self._config.frame_bytes_max:
+                    self.found.append((link, Found(request_id, part.positions, part.differing, part.refused), synced))
                     part, size = _Late(), 0
         if part.positions or part.refused:
-            self.found.append((link, Found(message.id, part.positions, part.differing, part.refused), message.synced))
+            self.found.append((link, Found(request_id, part.positions, part.differing, part.refused), synced))
 
     def _read_late(
         self, link: Link, request_id: int, synced: bool, position: int, slot: int, rkey: bytes, digest: bytes
@@ -255,7 +259,7 @@ class Replica:
             self._late_writes = {}
         if self._late_reads:
             for link, request_id, synced, late in self._late_reads.values():
-                self.found.append((link, Found(request_id, late.positions, late.differing, late.refused), synced))
+                self._answer(link, request_id, synced, late)
             self._late_reads = {}
 
 
