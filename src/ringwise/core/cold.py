@@ -70,7 +70,12 @@ class Cold:
             else:
                 self._heal(slot, rkey, (again, refuse))
 
-        if not self._store.load(slot, rkey, loaded):
+        healing = self._healing.get(rkey)
+        if (
+            healing is not None and len(healing.waiting) < self._config.cold_queue_max
+        ):  # B1: behind those who wait for it
+            healing.waiting.append((again, refuse))
+        elif healing is not None or not self._store.load(slot, rkey, loaded):
             refuse(Overloaded("cold key", self._config.cold_queue_max))
 
     def _heal(self, slot: int, rkey: bytes, waiting: Waiting) -> None:

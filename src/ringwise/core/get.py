@@ -247,6 +247,11 @@ class GetPath:
         if not tally.open:
             self._groups.pop(group.id, None)
 
+    @property
+    def opened(self) -> bool:
+        """Whether a group is open."""
+        return bool(self._open)
+
     def take_sealed(self) -> list[ReadGroup]:
         """Groups whose own answer counts only once everything logged so far is synced (R3, sync mode `batch`)."""
         sealed, self._sealed = self._sealed, []
@@ -257,6 +262,12 @@ class GetPath:
         for group in groups:
             group.unsynced = False
             self._count(group, ())
+
+    def unsyncable(self, groups: list[ReadGroup]) -> None:
+        """The log has failed (S3): this node's own answer will never be durable, so others are asked instead."""
+        for group in groups:
+            group.unsynced = False
+            self.ask_more(group)
 
     # -- answers
 

@@ -186,7 +186,7 @@ class Node:
                 self.store.append(chunks)
         turn = _Turn(self._put.take_sealed(), self._get.take_sealed(), replica.written, [])
         if not (turn.writes or turn.reads or replica.written or replica.found or self._forward.answering):
-            return False
+            return self._put.opened or self._get.opened  # by what sealing has answered
         replica.written = []
         found, replica.found = replica.found, []
         for link, answer, synced in found:
@@ -195,8 +195,8 @@ class Node:
             else:
                 self.peers.post(link, encode(answer))
         if self.store.failed:
-            self._put.unloggable(turn.writes)
-            self._refuse(turn.written)
+            self._unsynced.append((self.store.position, turn))
+            self._give_up()
         elif self.store.sync_mode == "batch" and self.store.synced < self.store.position:
             self._unsynced.append((self.store.position, turn))
         else:
@@ -224,10 +224,17 @@ class Node:
         while self._unsynced and self._unsynced[0][0] <= position:
             self._release(self._unsynced.popleft()[1])
         if self.store.failed:
-            while self._unsynced:
-                turn = self._unsynced.popleft()[1]
-                self._put.unloggable(turn.writes)
-                self._refuse(turn.written)
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """S3: the log has failed. What waits for it is acknowledged by nobody here, and what must be durable is not shown."""
+        while self._unsynced:
+            turn = self._unsynced.popleft()[1]
+            self._put.unloggable(turn.writes)
+            self._refuse(turn.written)
+            self._get.unsyncable(turn.reads)
+            for link, found in turn.found:
+                self.peers.post(link, encode(Found(found.id, [], [], [(0, messages.NOT_WRITING)])))
 
     def tick(self) -> None:
         """Deadlines and retries; the shell calls it every ten milliseconds or so."""

@@ -310,6 +310,11 @@ class PutPath:
 
     # -- acknowledgements
 
+    @property
+    def opened(self) -> bool:
+        """Whether a group is open."""
+        return bool(self._open)
+
     def take_sealed(self) -> list[WriteGroup]:
         """The groups whose chunks the node is about to append; it calls `logged` with them once they are durable enough."""
         sealed, self._sealed = self._sealed, []
