@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
@@ -125,6 +126,20 @@ def test_a_client_that_does_not_read_is_not_read_from_and_goes_on_later() -> Non
             await reader.read(2**16)
         writer.transport.abort()
         await until(lambda: it.sessions[0].gone)
+
+    serving(scenario)
+
+
+def test_clients_whose_machine_has_died_are_not_kept_for_ever() -> None:
+    async def scenario(it: Served) -> None:
+        with socket.create_connection(("127.0.0.1", it.port)):
+            await until(lambda: len(it.server.connections) == 1)
+            (connection,) = it.server.connections
+            accepted = connection._socket
+            assert accepted is not None
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            if hasattr(socket, "TCP_KEEPIDLE"):
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == server_module.KEEPALIVE_S
 
     serving(scenario)
 

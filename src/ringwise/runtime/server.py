@@ -39,6 +39,8 @@ ACCEPTS_MAX = 64
 COMMANDS_MAX = 128
 # After accept fails for want of file descriptors, as trying again at once would spin.
 ACCEPT_PAUSE_S = 0.1
+# A client whose machine died never says so: it is asked after so long a silence, as Redis does, and not kept for ever.
+KEEPALIVE_S = 300
 BACKLOG = 1024
 
 _TOO_MANY = b"-ERR max number of clients reached\r\n"
@@ -255,6 +257,7 @@ class ClientServer:
             listener = socket.socket(family, kind)
             self._listeners.append(listener)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            _tune(listener)
             if family == socket.AF_INET6:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listener.setblocking(False)
@@ -298,7 +301,7 @@ class ClientServer:
                 return
             sock.setblocking(False)
             if len(self.connections) >= CONNECTIONS_MAX:
-                with sock:
+                with sock, suppress(OSError):  # it may be gone already
                     sock.send(_TOO_MANY)
                 continue
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -328,3 +331,12 @@ class ClientServer:
         """Close every connection; what was written before is still sent."""
         for connection in list(self.connections):
             connection.close()
+
+
+def _tune(listener: socket.socket) -> None:
+    """What accepted sockets inherit, so that it costs nothing for each of them."""
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_KEEPIDLE"):  # Linux
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_S // 3)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
