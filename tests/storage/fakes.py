@@ -52,6 +52,7 @@ class MemoryDisk:
     def __init__(self) -> None:
         self.files: dict[str, bytearray] = {}
         self.synced: dict[str, int] = {}
+        self.replaced: dict[str, int] = {}
         self.fail_sync = False
         self.fail_append_after: int | None = None  # bytes of the next append that still get in
 
@@ -76,6 +77,10 @@ class MemoryDisk:
     def replace(self, name: str, data: bytes) -> None:
         self.files[name] = bytearray(data)
         self.synced[name] = len(data)
+        self.replaced[name] = self.replaced.get(name, 0) + 1
+
+    def fingerprint(self, name: str) -> bytes:
+        return b"%d" % self.replaced[name]
 
     def unsynced(self) -> dict[str, int]:
         return {name: len(data) - self.synced[name] for name, data in self.files.items()}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+import shutil
+from pathlib import Path
 
 import pytest
 from tests.storage.fakes import MemoryDisk
 
+from ringwise.storage.disk import OsDisk
 from ringwise.storage.errors import ForeignDirectory, FormatTooNew
 from ringwise.storage.identity import Identity, open_identity
 
@@ -44,6 +47,38 @@ def test_v2_an_incarnation_goes_on_after_a_clean_stop_only() -> None:
     assert not run.begin(900, draw)
     assert run.incarnation != incarnation
     assert run.next_epoch == 1
+
+
+def test_v2_a_copy_of_a_cleanly_stopped_directory_goes_on_under_another_incarnation(tmp_path: Path) -> None:
+    disk = OsDisk(tmp_path / "n1")
+    run = open_identity(disk, "n1", draw)
+    run.begin(0, draw)
+    run.stopped(700, next_epoch=9)
+    disk.close()
+    shutil.copytree(tmp_path / "n1", tmp_path / "copy")  # with times, as cp -a
+
+    disk = OsDisk(tmp_path / "n1")
+    original = open_identity(disk, "n1", draw)
+    assert original.begin(700, draw) and original.next_epoch == 9
+    original.stopped(800, next_epoch=20)
+    disk.close()
+
+    shutil.rmtree(tmp_path / "n1")
+    shutil.copytree(tmp_path / "copy", tmp_path / "n1")
+    disk = OsDisk(tmp_path / "n1")
+    restored = open_identity(disk, "n1", draw)
+    assert not restored.begin(700, draw)
+    assert restored.incarnation != original.incarnation
+    disk.close()
+
+
+def test_v2_a_stop_that_was_cut_short_is_not_clean() -> None:
+    disk = MemoryDisk()
+    run = opened(disk)
+    run.begin(0, draw)
+    run.stopped(700, next_epoch=9)
+    disk.remove("original")
+    assert not opened(disk).begin(700, draw)
 
 
 @pytest.mark.parametrize("end", [699, 701])

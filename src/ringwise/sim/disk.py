@@ -37,6 +37,7 @@ class TornDisk:
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._files: dict[str, _Data] = {}
+        self._replaced: dict[str, int] = {}
         self._removed: dict[str, _Data] = {}  # since the directory was last synced
         self._life = 0  # a file opened by a process that died writes no more
         self.crash_at_append = 0  # 1: the next append is cut short and ends the process; 0: none planted
@@ -76,6 +77,10 @@ class TornDisk:
             raise OSError(28, "no space left on device", name)
         self._removed.clear()
         self._files[name] = _Data(data, len(data))
+        self._replaced[name] = self._replaced.get(name, 0) + 1
+
+    def fingerprint(self, name: str) -> bytes:
+        return b"%d" % self._replaced[name]
 
     # What the nemesis does to it.
 

@@ -8,6 +8,7 @@ operating system. The contract both keep:
   a second one "succeeds" without it (the 2018 PostgreSQL reports), so nobody retries it (S3).
 * The name of a file is durable when `open_append` returns, and so is the removal of files before it.
 * `replace` and `truncate` are durable when they return; `replace` is atomic.
+* `fingerprint` stays the same while a file is left alone, and is another for every copy of it.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Disk(Protocol):
     def remove(self, name: str) -> None: ...
     def truncate(self, name: str, size: int) -> None: ...
     def replace(self, name: str, data: bytes) -> None: ...
+    def fingerprint(self, name: str) -> bytes: ...
 
 
 class OsDisk:
@@ -98,6 +100,11 @@ class OsDisk:
             file.close()
         temporary.rename(self.path / name)
         os.fsync(self._directory)
+
+    def fingerprint(self, name: str) -> bytes:
+        """Inode and time of change: no tool can set the latter, so no copy, archive or `cp -a` has them."""
+        status = (self.path / name).stat()
+        return b"%d %d" % (status.st_ino, status.st_ctime_ns)
 
     def close(self) -> None:
         """Let go of the directory. The lock also ends with the process, however it ends."""

@@ -4,9 +4,11 @@ A node *is* its directory: six random bytes drawn when the directory was empty. 
 *incarnation*, four random bytes which are drawn anew at each start that is not *proven complete*, so that a write which
 a lost tail has forgotten can never be named again by another write.
 
-A start is proven complete when the mark of a clean stop is there and says where the commit log ended, and the log ends
-there. The mark is removed, durably, before the first write of the run: a crash, a failed sync, a directory brought back
-from a copy taken while running find none. Key epochs are counted on after a clean stop and from 1 under a new
+A start is proven complete when the mark of a clean stop is there and says where the commit log ended, the log ends there,
+and the file with the mark is the very one that the stop wrote, which its inode and time of change tell. The mark is
+removed, durably, before the first write of the run: a crash, a failed sync, a directory brought back from a copy, whether
+it was taken while running or after a clean stop, find none. (A snapshot of a whole file system is no copy in this sense:
+who goes back to one removes the file `original`.) Key epochs are counted on after a clean stop and from 1 under a new
 incarnation; so no durable lease of them is needed.
 """
 
@@ -24,6 +26,7 @@ NODE_BYTES = 6
 INCARNATION_BYTES = 4
 
 _FILE = "identity"
+_ORIGINAL = "original"  # the fingerprint of the identity file that a clean stop wrote
 
 
 class _Content(msgspec.Struct):
@@ -73,7 +76,7 @@ class Identity:
     def begin(self, log_end: int, rng_bytes: Callable[[int], bytes]) -> bool:
         """Start a run on a log that ends there. True: proven complete, the incarnation goes on."""
         content = self._content
-        complete = content.clean == log_end
+        complete = content.clean == log_end and self._is_original()
         if not complete:
             content.incarnation = rng_bytes(INCARNATION_BYTES).hex()
             content.next_epoch = 1
@@ -92,6 +95,12 @@ class Identity:
         self._content.clean = log_end
         self._content.next_epoch = next_epoch
         self._save()
+        self._disk.replace(_ORIGINAL, self._disk.fingerprint(_FILE))
+
+    def _is_original(self) -> bool:
+        """Whether this is the file that the clean stop wrote. A directory brought back from a copy has forgotten the dots
+        of the runs since, though its log is whole."""
+        return _ORIGINAL in self._disk.names() and self._disk.read(_ORIGINAL) == self._disk.fingerprint(_FILE)
 
     def _save(self) -> None:
         _save(self._disk, self._content)
