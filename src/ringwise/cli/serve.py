@@ -10,6 +10,7 @@ from typing import Literal
 
 import click
 
+from ringwise.core.topology import WEIGHT_MAX
 from ringwise.runtime.settings import (
     CLIENT_PORT,
     HTTP_PORT,
@@ -102,6 +103,16 @@ PORT = click.IntRange(1, 65535)
     help="Copies of each key, for a cluster that this node founds.",
 )
 @click.option(
+    "--weight",
+    type=click.FloatRange(0, WEIGHT_MAX, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Capacity of this node beside the others': its virtual nodes, and so its share of the keys.",
+)
+@click.option(
+    "--rack", default="", metavar="RACK", help="Copies of a key stay in different racks while there are enough."
+)
+@click.option(
     "--expect",
     type=click.IntRange(1, 1000),
     default=1,
@@ -138,6 +149,8 @@ def serve(
     sync: Literal["periodic", "batch", "off"],
     level: str,
     replicas: int,
+    weight: float,
+    rack: str,
     expect: int,
     memtable_mb: int,
     cache_mb: int,
@@ -166,6 +179,8 @@ def serve(
         sync=sync,
         level=level,
         replicas=replicas,
+        weight=weight,
+        rack=rack,
         expect=expect,
         memtable_mb=memtable_mb,
         cache_mb=cache_mb,

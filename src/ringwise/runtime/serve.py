@@ -29,7 +29,7 @@ import uvloop
 from ringwise.core.agreement import Agreement, AgreementFailed, AgreementStateDamaged, Join
 from ringwise.core.clock import Clock
 from ringwise.core.config import NodeConfig
-from ringwise.core.errors import UnknownLevel
+from ringwise.core.errors import ImpossibleLevel, UnknownLevel
 from ringwise.core.levels import Level
 from ringwise.core.messages import Hello
 from ringwise.core.node import Node
@@ -110,7 +110,7 @@ class Process:
         self._worker = ThreadWorker(loop, _fail)
         config = NodeConfig(
             replicas=settings.replicas,
-            default_level=_level(settings.level),
+            default_level=_level(settings.level, settings.replicas),
             members_expected=settings.expect,
             key_bytes_max=settings.key_bytes_max,
             value_bytes_max=settings.value_bytes_max,
@@ -136,7 +136,14 @@ class Process:
         topology = Topology()
         agreement = Agreement(identity.node, topology, rng, saved)
         self._member = Member(
-            settings.name, identity.node, settings.host, settings.peer_port, settings.port, settings.http_port
+            settings.name,
+            identity.node,
+            settings.host,
+            settings.peer_port,
+            settings.port,
+            settings.http_port,
+            settings.weight,
+            settings.rack,
         )
         self._node = Node(
             self._member,
@@ -278,11 +285,13 @@ class Process:
             self._peers.follow()
 
 
-def _level(text: str) -> str:
+def _level(text: str, replicas: int) -> str:
     try:
-        return Level.parse(text.encode()).name
-    except UnknownLevel as error:
+        level = Level.parse(text.encode())
+        level.check(replicas)
+    except (UnknownLevel, ImpossibleLevel) as error:
         raise StartError(str(error)) from error
+    return level.name
 
 
 def _check_ports(settings: Settings) -> None:

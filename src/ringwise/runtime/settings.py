@@ -31,6 +31,8 @@ class Settings:
     sync: Literal["periodic", "batch", "off"] = "periodic"
     level: str = "quorum"
     replicas: int = 3
+    weight: float = 1.0
+    rack: str = ""
     expect: int = 1
     memtable_mb: int = 256
     cache_mb: int = 256
