@@ -178,7 +178,9 @@ def _shadowed(
     issues = issues_of(operation, versions)
     if not issues:
         return
-    newest = max((issue.stamp, issue.dot) for issue in issues)
+    # What has replaced it, having seen it, stands in its place.
+    after = [issue for issue in versions.issues.values() if any(issue.saw(each.dot) for each in issues)]
+    newest = max((issue.stamp, issue.dot) for issue in [*issues, *after])
     for write, written in earlier:
         if write.w + operation.w > N and min((issue.stamp, issue.dot) for issue in written) >= newest:
             yield Violation("shadowed", key, f"{operation} is shadowed by {write}", (write.number, operation.number))
