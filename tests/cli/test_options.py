@@ -39,7 +39,7 @@ def serve(*arguments: str, code: int = 0) -> str:
 def test_serve_has_the_documented_defaults(served: list[Settings]) -> None:
     serve()
     (settings,) = served
-    assert settings.memtable_mb <= 256 and settings.memtable_mb + settings.cache_mb < machine_memory_mb() // 4
+    assert settings.memtable_mb <= 512 and settings.memtable_mb + settings.cache_mb < machine_memory_mb() // 4
     expected = Settings(data_dir=Path.cwd() / "data" / "n1", name="n1")
     assert replace(settings, memtable_mb=expected.memtable_mb, cache_mb=expected.cache_mb) == expected
 

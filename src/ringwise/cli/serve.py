@@ -123,7 +123,7 @@ PORT = click.IntRange(1, 65535)
     "--memtable-mb",
     type=click.IntRange(1, 4096),
     default=default_memtable_mb,
-    show_default="a 64th of the machine's memory, at most 256",
+    show_default="a 32nd of the machine's memory, at most 512",
     help="Writes held in memory before they are flushed.",
 )
 @click.option(

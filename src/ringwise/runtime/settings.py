@@ -47,8 +47,9 @@ def machine_memory_mb() -> int:
 
 
 def default_memtable_mb() -> int:
-    """A 64th of the machine: fewer, larger SSTables, and yet a log that is replayed in seconds."""
-    return min(256, max(16, machine_memory_mb() // 64))
+    """A 32nd of the machine: few, large SSTables, since a flush costs a record more than its put did; and yet a log that is
+    replayed in seconds."""
+    return min(512, max(16, machine_memory_mb() // 32))
 
 
 def default_cache_mb() -> int:

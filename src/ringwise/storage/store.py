@@ -36,7 +36,7 @@ from ringwise.storage.reads import ColdReads
 
 MEBIBYTE = 1024 * 1024
 SYNC_EVERY_MS = 1000.0  # sync mode `periodic`, as Redis `everysec`
-REPLAY_FACTOR = 4  # of the memtable's size: the most that is logged before a flush
+REPLAY_FACTOR = 3  # of the memtable's size: the most that is logged before a flush
 ENTRY_BYTES = 200  # what CPython spends on an entry of the memtable beside the bytes of the chunk
 
 
