@@ -24,6 +24,7 @@ from typing import Protocol, cast
 from ringwise.core.messages import Hello, Message, NodeId, decode, encode
 from ringwise.core.topology import Topology
 from ringwise.runtime import log
+from ringwise.runtime.loopback import local_name, unpaced_on_loopback
 from ringwise.runtime.turn import Turn
 from ringwise.wire.frame import FrameDamaged, FrameReader
 
@@ -200,7 +201,7 @@ class PeerLink(asyncio.Protocol):
         if self.hello is not None:
             return self.hello.name
         address = self._transport.get_extra_info("peername") if self._transport is not None else None
-        return "{}:{}".format(*address[:2]) if address else "unknown"
+        return "{}:{}".format(*address[:2]) if isinstance(address, tuple) else "unknown"
 
 
 class Dialer:
@@ -244,7 +245,7 @@ class Dialer:
         while True:
             try:
                 async with asyncio.timeout(DIAL_TIMEOUT_S):
-                    _, self._link = await self._peers.loop.create_connection(self._make_link, *self.address)
+                    self._link = await self._connect()
                 await self._link.closed.wait()
                 if self._link.hello is None:
                     self.complain(self._link.refusal or "closed before its Hello")
@@ -258,6 +259,13 @@ class Dialer:
                     await self._wake.wait()
             except TimeoutError:
                 pass
+
+    async def _connect(self) -> PeerLink:
+        loop, name = self._peers.loop, local_name(*self.address)
+        if name is not None:
+            with suppress(OSError):  # not on this machine, or not there: TCP tells
+                return (await loop.create_unix_connection(self._make_link, name))[1]
+        return (await loop.create_connection(self._make_link, *self.address))[1]
 
     def _make_link(self) -> PeerLink:
         return PeerLink(self._peers, self)
@@ -283,10 +291,13 @@ class Peers:
         self._dialers: dict[NodeId, Dialer] = {}
         self._seed: Dialer | None = None
         self._stopping: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.AbstractServer] = []
 
     async def listen(self, address: Address) -> None:
-        self._server = await self.loop.create_server(lambda: PeerLink(self, None), *address, backlog=128)
+        self._servers.append(await self.loop.create_server(lambda: PeerLink(self, None), *address, backlog=128))
+        name = local_name(*address)
+        if name is not None:
+            self._servers.append(await self.loop.create_unix_server(lambda: PeerLink(self, None), name, backlog=128))
 
     def dial_seed(self, address: Address) -> Dialer:
         """Dial a node of which only the address is known, until the document names the members."""
@@ -326,8 +337,8 @@ class Peers:
         self._on_refused(hello, reason)
 
     def stop_listening(self) -> None:
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
 
     async def close(self) -> None:
         """Close everything; the node hears of every link that goes down."""
@@ -345,6 +356,9 @@ class Peers:
 
 
 def _tune(sock: socket.socket) -> None:
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return  # a Unix socket: its other end cannot vanish silently
+    unpaced_on_loopback(sock)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux

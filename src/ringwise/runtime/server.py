@@ -20,6 +20,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from ringwise.runtime import log
+from ringwise.runtime.loopback import unpaced_on_loopback
 from ringwise.runtime.turn import Turn
 from ringwise.server.call import Node
 from ringwise.server.clients import Clients
@@ -305,6 +306,7 @@ class ClientServer:
                     sock.send(_TOO_MANY)
                 continue
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            unpaced_on_loopback(sock)
             self.connections.add(Connection(self, sock, "{}:{}".format(*address[:2])))
 
     def _accept_again(self, listener: socket.socket) -> None:
