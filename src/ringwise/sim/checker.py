@@ -178,8 +178,12 @@ def _shadowed(
     issues = issues_of(operation, versions)
     if not issues:
         return
-    # What has replaced it, having seen it, stands in its place.
-    after = [issue for issue in versions.issues.values() if any(issue.saw(each.dot) for each in issues)]
+    # What had replaced it, having seen it, before it was answered stands in its place.
+    after = [
+        issue
+        for issue in versions.issues.values()
+        if issue.at_ms <= operation.ended_ms and any(issue.saw(each.dot) for each in issues)
+    ]
     newest = max((issue.stamp, issue.dot) for issue in [*issues, *after])
     for write, written in earlier:
         if write.w + operation.w > N and min((issue.stamp, issue.dot) for issue in written) >= newest:
