@@ -89,7 +89,8 @@ def test_a_node_killed_under_load_costs_the_clients_of_the_others_nothing(cluste
     """Any node: also the first, which founded the cluster and which the others joined."""
     one, other = (node for node in (1, 2, 3) if node != victim)
     with load(cluster, a=one, b=one, c=other, d=other, victim=victim) as running:
-        wait_for_writes(cluster, one)
+        for node in (one, other, victim):
+            wait_for_writes(cluster, node)
         cluster.kill(victim)
         wait_for_writes(cluster, one)
         wait_for_writes(cluster, other)
