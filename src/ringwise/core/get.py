@@ -23,7 +23,7 @@ from ringwise.core.levels import QUORUM, Level
 from ringwise.core.messages import Found, NodeId, encode
 from ringwise.core.now import Now
 from ringwise.core.peers import Link, Peers
-from ringwise.core.quorum import Tally
+from ringwise.core.quorum import Tally, take_part
 from ringwise.core.ring import slot_of
 from ringwise.core.sink import NOBODY, Nobody, Sink
 from ringwise.core.store import Store
@@ -277,27 +277,26 @@ class GetPath:
         group = self._peers.request(peer, message.id)
         if not isinstance(group, ReadGroup) or peer not in group.pending:
             return
-        missing = group.pending[peer]
         if message.refused:
             self._refused(link, group, message)
-            return
-        if not message.positions and missing is None:
-            positions: Sequence[int] = ()
-            fresh: Sequence[int] | None = None
-        else:
-            if missing is None:
-                missing = group.pending[peer] = set(range(len(group.slots)))
-            # A Read that came twice may be answered with a position twice, which is still one owner's one answer.
-            positions = fresh = [i for i in dict.fromkeys(message.positions or sorted(missing)) if i in missing]
-            missing.difference_update(fresh)
-        for position, record in message.differing:
-            if fresh is None or position in fresh:
-                group.differing.setdefault(position, []).append(record)
-        if not missing:
+        elif not message.positions and group.pending[peer] is None:
             del group.pending[peer]
             self._peers.answered(peer, group.id)
-        if fresh is None or fresh:
-            self._count(group, positions)
+            for position, record in message.differing:
+                group.differing.setdefault(position, []).append(record)
+            self._count(group, ())
+        else:
+            self._count_part(peer, group, message)
+
+    def _count_part(self, peer: NodeId, group: ReadGroup, message: Found) -> None:
+        fresh = take_part(group.pending, peer, message.positions, len(group.slots))
+        if peer not in group.pending:
+            self._peers.answered(peer, group.id)
+        for position, record in message.differing:
+            if position in fresh:
+                group.differing.setdefault(position, []).append(record)
+        if fresh:
+            self._count(group, fresh)
 
     def _refused(self, link: Link, group: ReadGroup, message: Found) -> None:
         document = self._topology.document

@@ -27,7 +27,7 @@ from ringwise.core.levels import Level
 from ringwise.core.messages import NodeId, Written, encode
 from ringwise.core.now import Now
 from ringwise.core.peers import Link, Peers
-from ringwise.core.quorum import Tally
+from ringwise.core.quorum import Tally, take_part
 from ringwise.core.ring import slot_of
 from ringwise.core.sink import Sink
 from ringwise.core.store import Store
@@ -352,14 +352,8 @@ class PutPath:
             self._count_part(peer, group, message.positions)
 
     def _count_part(self, peer: NodeId, group: WriteGroup, positions: Sequence[int]) -> None:
-        missing = group.pending[peer]
-        if missing is None:
-            missing = group.pending[peer] = set(range(len(group.rows)))
-        # A frame that came twice may be answered with a position twice, which is still one owner's one answer.
-        fresh = [position for position in dict.fromkeys(positions or sorted(missing)) if position in missing]
-        missing.difference_update(fresh)
-        if not missing:
-            del group.pending[peer]
+        fresh = take_part(group.pending, peer, positions, len(group.rows))
+        if peer not in group.pending:
             self._peers.answered(peer, group.id)
         if fresh:
             self._count(group, fresh)

@@ -77,3 +77,19 @@ class Tally:
         if self._parts is None:
             return list(range(self.count))
         return [position for position in range(self.count) if not self._reached[position]]
+
+
+def take_part(pending: dict[bytes, set[int] | None], owner: bytes, positions: Sequence[int], count: int) -> list[int]:
+    """Of an owner's answer in part (empty: for all that is left), the positions it has not answered for before.
+
+    `pending` holds what each owner still owes, None for everything; who owes nothing more is taken out. A frame that came
+    twice may be answered with a position twice, which is still one owner's one answer.
+    """
+    missing = pending[owner]
+    if missing is None:
+        missing = pending[owner] = set(range(count))
+    fresh = [position for position in dict.fromkeys(positions or sorted(missing)) if position in missing]
+    missing.difference_update(fresh)
+    if not missing:
+        del pending[owner]
+    return fresh
