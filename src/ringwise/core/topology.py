@@ -27,7 +27,6 @@ NodeId = bytes  # six random bytes: the identity of a data directory (T3)
 
 FORMAT = 1
 NODE_ID_BYTES = 6
-CLUSTER_ID_BYTES = 16
 MEMBERS_MAX = 1024  # a document of 1,000 members is about 250 KB: what a frame and a state file are built for
 VOTERS_MAX = 7  # three may be away; more voters would only make every change slower
 WEIGHT_MAX = 100.0  # 25,600 virtual nodes

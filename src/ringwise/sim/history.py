@@ -82,9 +82,3 @@ class History:
 
     def of_key(self, key: bytes) -> list[Operation]:
         return [operation for operation in self.operations if operation.key == key]
-
-    @property
-    def acknowledged_share(self) -> float:
-        if not self.operations:
-            return 0.0
-        return sum(operation.outcome == "ok" for operation in self.operations) / len(self.operations)
