@@ -25,7 +25,9 @@ Request = list[bytes]
 
 _pack: Callable[[tuple[bytes, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]  # its stub takes one
 
-_LENGTHS = [b"$%d" % length for length in range(16 * 1024)]
+_length_of = [b"$%d" % length for length in range(16 * 1024)].__getitem__
+_WIDTHS = {b"*%d" % count: 1 + 2 * count for count in range(1, 10)}  # lines of a request, by its header
+_PARTS_MAX = 8 * 1024  # a value full of CRLFs is not worth more; nor could more be the requests of one window
 _HEADER_BYTES_MAX = 32  # a type byte and a 64-bit number in decimal fit; a longer header is garbage
 _ARGUMENT_OVERHEAD_BYTES = 48  # what an argument costs in memory beside its bytes
 _NUMBER = re.compile(rb"-?[1-9][0-9]{0,18}|0")
@@ -69,7 +71,10 @@ class RequestParser:
     def feed(self, data: bytes) -> list[Request]:
         if self._fresh:
             request = _lone(data)
-            return [request] if request is not None else self._fast(data)
+            if request is not None:
+                return [request]
+            requests = _alike(data) if len(data) <= self._bytes_max else None
+            return requests if requests is not None else self._fast(data)
         requests = self._slow(data, 1)
         if requests and not self._fresh:
             self._fresh = True
@@ -127,19 +132,40 @@ def _lone(data: bytes) -> Request | None:
     count = len(parts)
     try:
         if count == 6:
-            if parts[0] == b"*2" and parts[1] == _LENGTHS[len(parts[2])] and parts[3] == _LENGTHS[len(parts[4])]:
+            if parts[0] == b"*2" and parts[1] == _length_of(len(parts[2])) and parts[3] == _length_of(len(parts[4])):
                 return None if parts[5] else [parts[2], parts[4]]
         elif (
             count == 8
             and parts[0] == b"*3"
-            and parts[1] == _LENGTHS[len(parts[2])]
-            and parts[3] == _LENGTHS[len(parts[4])]
-            and parts[5] == _LENGTHS[len(parts[6])]
+            and parts[1] == _length_of(len(parts[2]))
+            and parts[3] == _length_of(len(parts[4]))
+            and parts[5] == _length_of(len(parts[6]))
         ):
             return None if parts[7] else [parts[2], parts[4], parts[6]]
     except IndexError:  # an argument longer than the table
         pass
     return None
+
+
+def _alike(data: bytes) -> list[Request] | None:
+    """All requests in `data`, if each has as many short arguments as the first: a pipeline that repeats a command.
+
+    As `_lone`, for whole columns of requests at a time.
+    """
+    parts = data.split(b"\r\n", _PARTS_MAX)
+    width = _WIDTHS.get(parts[0], 0)
+    if not width or parts.pop() or len(parts) % width or parts[::width].count(parts[0]) * width != len(parts):
+        return None
+    columns: list[list[bytes]] = []
+    try:
+        for at in range(2, width, 2):
+            column = parts[at::width]
+            if list(map(_length_of, map(len, column))) != parts[at - 1 :: width]:
+                return None
+            columns.append(column)
+    except IndexError:
+        return None
+    return list(map(list, zip(*columns, strict=True)))
 
 
 class PureParser:
