@@ -80,7 +80,7 @@ class Node:
         self.clock = clock
         self.dots = dots
         self.dirty: list[Flushable] = []
-        self.now = Now()
+        self.now = Now(config.max_clock_offset_ms // 2)
         self._save_topology = save_topology  # durable when it returns
         self._chunks: list[bytes] = []
         self._back: dict[NodeId, Link] = {}  # links on which others last spoke of agreement: a joiner can be answered
@@ -144,10 +144,10 @@ class Node:
 
     def begin(self, wall_ms: int, now_ms: float) -> None:
         """Starts a turn."""
-        self.now.wall_ms = wall_ms
-        self.now.now_ms = now_ms
+        now = self.now
+        now.begin(wall_ms, now_ms)
         clock = self.clock
-        stamp = wall_ms << 16
+        stamp = now.wall_ms << 16
         if stamp > clock.last:
             clock.last = stamp
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 
 from ringwise.core import messages, versions
-from ringwise.core.clock import Clock
+from ringwise.core.clock import Clock, wall_of
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure, Overloaded, StampTooFar
@@ -160,7 +160,9 @@ class Replica:
         try:
             self._clock.observe(message.stamp, self._now.wall_ms)
         except StampTooFar:
-            return messages.FAR_STAMP
+            if not self._now.confirm(wall_of(message.stamp), self._clock.max_offset_ms):
+                return messages.FAR_STAMP
+            self._clock.observe(message.stamp, self._now.wall_ms)
         return 0
 
     # -- reads

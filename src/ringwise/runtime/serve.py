@@ -162,6 +162,7 @@ class Process:
         self._server = ClientServer(loop, self._turn, self._node, clients)
         self._peers = Peers(loop, self._node, self._turn, rng, self._refused)
         self._epoch = 0
+        self._jumped = False  # the clock, and the log says so
         self._dials = topology.document is None  # a member first looks whether --join names its own cluster
         self._refusal = ""
 
@@ -262,7 +263,7 @@ class Process:
             raise StartError(refusal.reason) from refusal
         self._turn.enter()
         self._node.agreement.propose(
-            lambda document: join(document, self._member), self._address_decided, time.monotonic() * 1000.0
+            lambda document: join(document, self._member), self._address_decided, self._node.now.now_ms
         )
 
     def _address_decided(self, result: Document | AgreementFailed) -> None:
@@ -272,7 +273,16 @@ class Process:
             log.info("address_decided", epoch=result.epoch)
 
     def _follow(self) -> None:
-        """After each turn: what a new document means for the shell."""
+        """After each turn: what a new document means for the shell, and what the operator should know."""
+        if self._node.now.jumped != self._jumped:
+            self._jumped = self._node.now.jumped
+            if self._jumped:
+                ahead_ms = self._node.now.machine_ms - self._node.now.wall_ms
+                log.warning(
+                    "clock_jumped", ahead_ms=ahead_ms, action="not believed; set it right, or restart this node"
+                )
+            else:
+                log.info("clock_believed")
         topology = self._node.topology
         document = topology.document
         if document is None or topology.epoch == self._epoch:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 
@@ -37,6 +38,13 @@ class Background(Protocol):
         """A slice; True where there is more to do."""
         ...
 
+
+def _elapsed_ms() -> float:
+    """Monotonic time; on Linux also while the machine slept, so that waking up is no jump of the wall clock."""
+    return _clock() * 1000.0
+
+
+_clock = partial(time.clock_gettime, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
 
 TICK_S = 0.010
 SLICE_PAUSE_S = 0.002
@@ -81,7 +89,7 @@ class Turn:
         """Open a turn unless one is open. Called before every input."""
         if not self._open:
             self._open = True
-            self._node.begin(time.time_ns() // 1_000_000, time.monotonic() * 1000.0)
+            self._node.begin(time.time_ns() // 1_000_000, _elapsed_ms())
             self._loop.call_soon(self._end)
 
     def start(self) -> None:
