@@ -44,6 +44,7 @@ from ringwise.core.topology import (
 )
 from ringwise.core.versions import DotSource
 from ringwise.runtime import log
+from ringwise.runtime.hugepages import HugePages
 from ringwise.runtime.peers import Dialer, Peers
 from ringwise.runtime.server import ClientServer
 from ringwise.runtime.settings import MEBIBYTE, Settings, StartError
@@ -161,6 +162,7 @@ class Process:
         clients = Clients(settings.port, os.getpid(), time.time_ns() // 1_000_000, settings.sync)
         self._server = ClientServer(loop, self._turn, self._node, clients)
         self._peers = Peers(loop, self._node, self._turn, rng, self._refused)
+        self._huge_pages = HugePages()
         self._epoch = 0
         self._jumped = False  # the clock, and the log says so
         self._dials = topology.document is None  # a member first looks whether --join names its own cluster
@@ -171,6 +173,7 @@ class Process:
         settings, node = self.settings, self._node
         self._turn.enter()
         self._turn.start()
+        self._huge_pages.start()
         await self._server.listen(settings.host, settings.port)
         await self._peers.listen((settings.host, settings.peer_port))
         seed = self._peers.dial_seed(settings.join) if settings.join is not None else None
@@ -205,6 +208,7 @@ class Process:
         await self._server.drain(self._node.config.request_timeout_ms / 1000 + 0.1)
         self._server.close()
         await self._peers.close()
+        self._huge_pages.stop()
         self._turn.stop()
         await self._turn.ended()
         await self._worker.drain()
