@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 
 from ringwise.core.agreement import Agreement
 from ringwise.core.clock import Clock
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure
+from ringwise.core.keys import key_of, position_of
 from ringwise.core.messages import Message, NodeId, decode
 from ringwise.core.node import Node
-from ringwise.core.store import LogFailed
+from ringwise.core.ring import slot_of
+from ringwise.core.store import LogFailed, Named
 from ringwise.core.topology import Document, Member, Topology, form, found, join
 from ringwise.core.versions import DotSource
+from ringwise.storage.walk import cut
 from ringwise.wire.frame import FrameReader
 
 
@@ -37,6 +40,10 @@ class DictStore:
         self.failed = False
         self.overloaded = False
         self.fail_next_append = False
+        self.walks = 0
+        self.walking: list[Callable[[], None]] = []
+        self.slow_walks = False  # they wait for `walked`
+        self.fail_walks = False
 
     def find(self, slot: int, rkey: bytes) -> bytes | None:
         return None if rkey in self.cold or rkey in self.damaged else self.records.get(rkey, b"")
@@ -70,6 +77,17 @@ class DictStore:
         self.waiting.append((rkey, then))
         return True
 
+    def names(self, bucket: bytes, start: int, end: int, limit: int, then: Named) -> bool:
+        held = [(position_of(slot_of(key_of(rkey)), key_of(rkey)), rkey) for rkey in self.records]
+        names = sorted((at, key_of(rkey)) for at, rkey in held if start <= at < end and rkey.startswith(bucket))
+        self.walks += 1
+        named = (None, start) if self.fail_walks else cut(names, end, limit)
+        if self.slow_walks:
+            self.walking.append(partial(then, *named))
+        else:
+            then(*named)
+        return True
+
     def turn(self) -> None:
         pass
 
@@ -77,6 +95,11 @@ class DictStore:
         waiting, self.waiting = self.waiting, []
         for rkey, then in waiting:
             self.cold.discard(rkey)
+            then()
+
+    def walked(self) -> None:
+        walking, self.walking = self.walking, []
+        for then in walking:
             then()
 
     def sync(self) -> None:

@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.storage.fakes import row
+from tests.storage.fakes import BUCKET, row
 
-from ringwise.core.keys import storage_key
+from ringwise.core.keys import Bucket, position_of, storage_key
+from ringwise.core.ring import SLOTS, slot_of
 from ringwise.sim.engine import Medium, ModelEngine
 from ringwise.storage.engine import Engine
 from ringwise.storage.errors import EngineDamaged, ForeignDirectory, FormatTooNew
 from ringwise.storage.lsm import _META_KEY, LsmEngine, _meta
 
 Open = Callable[[], Engine]
+END = SLOTS << 48
 
 
 @pytest.fixture(params=["lsm", "model"])
@@ -118,6 +120,64 @@ def test_a_scan_is_ordered_half_open_and_limited(reopen: Open) -> None:
     assert engine.scan(b"\x00\x03", b"\x00\x07", 2) == list(records.items())[3:5]
     assert engine.scan(b"", b"\xff\xff", 100) == list(records.items())
     assert engine.scan(b"\x00\x20", b"\x00\x30", 100) == []
+
+
+def names_of(keys: list[bytes]) -> list[tuple[int, bytes]]:
+    return sorted((position_of(slot_of(key), key), key) for key in keys)
+
+
+def test_names_come_in_order_piece_by_piece(reopen: Open) -> None:
+    engine = reopen()
+    keys = [b"key:%d" % n for n in range(300)] + [b"{one}%d" % n for n in range(50)]
+    for part in (keys[::2], keys[1::2]):
+        flush(engine, {storage_key(slot_of(key), BUCKET.row_key(key)): b"r" for key in part}, 1)
+    everything, upto = engine.names(BUCKET.prefix, 0, END, 1_000)
+    assert (everything, upto) == (names_of(keys), END)
+    for limit in (1, 7, 349, 350, 351):
+        found: list[tuple[int, bytes]] = []
+        position = 0
+        while position < END:
+            piece, upto = engine.names(BUCKET.prefix, position, END, limit)
+            assert len(piece) <= limit and all(position <= at < upto for at, _ in piece) and upto > position
+            found += piece
+            position = upto
+        assert found == names_of(keys)
+    start, end = everything[100][0], everything[110][0]
+    assert engine.names(BUCKET.prefix, start, end, 1_000) == (everything[100:110], end)
+    slot = slot_of(b"{one}") << 48
+    assert [key for _, key in engine.names(BUCKET.prefix, slot, slot + (1 << 48), 99)[0]] == [
+        key for _, key in names_of(keys[300:])
+    ]
+
+
+def test_names_are_of_one_bucket_and_the_others_are_jumped_over(reopen: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = reopen()
+    before, after = Bucket(0, 0), Bucket(0, 2)
+    keys = [b"key:%d" % n for n in range(100)]
+    records = {
+        storage_key(slot_of(key), bucket.row_key(key, row)): b"r"
+        for key in keys
+        for bucket in (before, BUCKET, after)
+        for row in (b"", b"member")
+    }
+    del records[storage_key(slot_of(keys[0]), BUCKET.row_key(keys[0]))]
+    flush(engine, records, 1)
+    assert engine.names(BUCKET.prefix, 0, END, 1_000) == (names_of(keys), END), "each key once, whatever rows it has"
+    assert engine.names(Bucket(0, 1 << 20).prefix, 0, END, 10) == ([], END)
+    monkeypatch.setattr("ringwise.storage.walk.JUMPS_MAX", 10)
+    names, upto = engine.names(Bucket(0, 1 << 20).prefix, 0, END, 10)
+    assert names == [] and 0 < upto < END, "a walk over what is not wanted comes back too"
+
+
+def test_names_of_one_position_are_never_parted(reopen: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ringwise.core.keys.hash48", lambda key: b"same" + key[-1:] + b"!")
+    engine = reopen()
+    keys = [b"{s}%d-%d" % (n, m) for m in range(2) for n in range(4)]
+    flush(engine, {storage_key(slot_of(key), BUCKET.row_key(key)): b"r" for key in sorted(keys)}, 1)
+    names, upto = engine.names(BUCKET.prefix, 0, END, 2)
+    assert sorted(key for _, key in names) == keys[:4]
+    names, upto = engine.names(BUCKET.prefix, upto, END, 2)
+    assert sorted(key for _, key in names) == keys[4:]
 
 
 # What is RocksDB's alone.

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from tests.storage.fakes import MemoryDisk, Steps, chunk, record, row
+from tests.storage.fakes import BUCKET, MemoryDisk, Steps, chunk, record, row
 
 from ringwise.core.errors import RecordDamaged
-from ringwise.core.keys import storage_key
+from ringwise.core.keys import key_of, position_of, storage_key
+from ringwise.core.ring import SLOTS, slot_of
 from ringwise.sim.engine import Medium, ModelEngine
 from ringwise.storage.errors import ReadFailed, WritingEnded
 from ringwise.storage.store import Store, StoreConfig, _records_in
@@ -368,6 +369,58 @@ def test_records_of_a_chunk_are_counted_from_its_head(count: int) -> None:
     assert _records_in(chunk(*[(1, b"k", b"", b"")] * count)) == count
 
 
+def names_of(numbers: Iterable[int]) -> list[tuple[int, bytes]]:
+    keys = [key_of(row(number)[1]) for number in numbers]
+    return sorted((position_of(slot_of(key), key), key) for key in keys)
+
+
+POSITIONS = [0, *(at + more for at, _ in names_of(range(8)) for more in (0, 1)), SLOTS << 48]
+
+
+def test_a_walk_names_what_memory_and_disk_hold(machine: Machine) -> None:
+    for number in range(4):
+        machine.write(number, b"old")
+    machine.flush_and_forget()
+    for number in range(2, 6):
+        machine.write(number, b"new")
+    heard: list[tuple[list[tuple[int, bytes]] | None, int]] = []
+    assert machine.store.names(BUCKET.prefix, 0, SLOTS << 48, 10, lambda *named: heard.append(named))
+    assert not heard, "the disk is asked in a worker"
+    machine.worker.drain()
+    assert heard == [(names_of(range(6)), SLOTS << 48)]
+
+
+def test_a_walk_sees_what_a_flush_carries_from_one_place_to_the_other(machine: Machine) -> None:
+    """Begun before the flush ends, and looked up in the engine at any time from then on."""
+    machine.write(0, b"v")
+    machine.flush_and_forget()
+    machine.write(1, b"v")
+    heard: list[list[tuple[int, bytes]] | None] = []
+    machine.store.background(100.0)
+    machine.store.names(BUCKET.prefix, 0, SLOTS << 48, 10, lambda names, _: heard.append(names))
+    machine.worker.run(1)  # the walk's look at the engine, before the flush is there
+    machine.worker.run(0)
+    machine.worker.deliver(1)
+    while machine.store.background(100.0):
+        pass
+    machine.worker.drain()
+    assert heard == [names_of([0, 1])]
+
+
+def test_a_walk_that_cannot_read_says_so_and_too_many_are_refused(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.write(0, b"v")
+    machine.flush_and_forget()
+    machine.engine.fail_reads = True
+    heard: list[list[tuple[int, bytes]] | None] = []
+    monkeypatch.setattr("ringwise.storage.walk.WAITING_MAX", 2)
+    taken = [machine.store.names(BUCKET.prefix, 0, 1, 10, lambda names, _: heard.append(names)) for _ in range(5)]
+    assert taken == [True, True, True, False, False], "one walks, two wait"
+    machine.worker.drain()
+    assert heard == [None] * 3
+
+
 class StoreMachine(RuleBasedStateMachine):
     """Against a dictionary: any order of writes, removals, slices, jobs, deliveries, evictions, crashes."""
 
@@ -395,6 +448,27 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def turn(self) -> None:
         self.machine.store.turn()
+
+    @rule(start=st.sampled_from(POSITIONS), end=st.sampled_from(POSITIONS), limit=st.integers(1, 9))
+    def walk(self, start: int, end: int, limit: int) -> None:
+        """A walk names whatever was there when it was begun, whenever its parts come together."""
+        if start < end:
+            wanted = [name for name in names_of(self.model) if start <= name[0] < end]
+            then = partial(self.walked, wanted, (start, end, limit))
+            assert self.machine.store.names(BUCKET.prefix, start, end, limit, then)
+
+    def walked(
+        self,
+        wanted: list[tuple[int, bytes]],
+        asked: tuple[int, int, int],
+        names: list[tuple[int, bytes]] | None,
+        upto: int,
+    ) -> None:
+        start, end, limit = asked
+        assert names is not None and names == sorted(names) and len(names) <= limit
+        assert start < upto <= end and all(start <= at < upto for at, _ in names)
+        assert upto == end or len(names) == limit
+        assert {name for name in wanted if name[0] < upto} <= set(names) <= set(names_of(self.model))
 
     @rule(budget_ms=st.sampled_from([0.0, 1.0, 100.0]))
     def slice(self, budget_ms: float) -> None:

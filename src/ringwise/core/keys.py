@@ -16,6 +16,7 @@ from ringwise.core.errors import KeyTooLong, RecordDamaged
 
 BUCKET_BYTES = 6
 HASH_BYTES = 6
+POSITION_BITS = 8 * HASH_BYTES  # of a scan position that are the hash; the slot stands above them
 KEY_BYTES_LIMIT = 0xFFFF  # the length field's; the configured limit is far below
 
 _KEY_AT = BUCKET_BYTES + 2
@@ -48,6 +49,11 @@ def key_of(rkey: bytes) -> bytes:
 
 def hash48(key: bytes) -> bytes:
     return xxh3_64_digest(key)[:HASH_BYTES]
+
+
+def position_of(slot: int, key: bytes) -> int:
+    """Where a key stands in a scan: slot and hash48 as one number of 62 bits, in the order of the storage keys."""
+    return slot << POSITION_BITS | int.from_bytes(xxh3_64_digest(key)[:HASH_BYTES], "big")
 
 
 def storage_key(slot: int, rkey: bytes) -> bytes:

@@ -128,7 +128,29 @@ class Forwarded(msgspec.Struct, array_like=True, frozen=True, tag=7):
     refused: int  # 0, or the reason why none of it was looked at
 
 
-Message: TypeAlias = Hello | Write | Written | Read | Found | Forward | Forwarded | agreement.AgreementMessage
+class Scan(msgspec.Struct, array_like=True, frozen=True, tag=8):
+    """Asks for the names of keys with start <= position < end (slot and hash48), about `limit` of them."""
+
+    id: int
+    epoch: int
+    bucket: bytes  # number and incarnation
+    start: int
+    end: int
+    limit: int
+
+
+class Scanned(msgspec.Struct, array_like=True, frozen=True, tag=9):
+    """The names that an owner holds below `end`, in order: all of them, deleted ones and those of slots it has lost included."""
+
+    id: int
+    end: int
+    keys: list[bytes]
+    refused: int  # 0, or the reason why there is no answer
+
+
+Message: TypeAlias = (
+    Hello | Write | Written | Read | Found | Forward | Forwarded | Scan | Scanned | agreement.AgreementMessage
+)
 
 
 _message_encoder = msgspec.msgpack.Encoder()

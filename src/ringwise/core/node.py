@@ -36,6 +36,7 @@ from ringwise.core.peers import Link, Peers
 from ringwise.core.put import PutPath, WriteGroup
 from ringwise.core.replica import Replica
 from ringwise.core.ring import slot_of
+from ringwise.core.scan import ScanPath
 from ringwise.core.sink import Sink
 from ringwise.core.store import LogFailed, Store
 from ringwise.core.topology import ChangeRefused, Document, Member, Topology, form
@@ -54,7 +55,8 @@ class Flushable(Protocol):
 class Node:
     """A member of the cluster, without its sockets.
 
-    `put`, `get`, `write` and `update` take an operation and answer its sink exactly once, in this turn or a later one.
+    `put`, `get`, `write` and `update` take an operation and answer its sink exactly once, in this turn or a later one; `scan`
+    calls back in the same way.
     """
 
     def __init__(
@@ -95,6 +97,15 @@ class Node:
         self._put = PutPath(self.peers, topology, store, dots, clock, bucket, config, now, cold, self._chunks)
         self._get = GetPath(self.peers, topology, store, bucket, config, now, cold, self._put.reading, self._put.spread)
         self._update = UpdatePath(self._get, self._put, self.now)
+        self._scan = ScanPath(
+            self.peers,
+            topology,
+            store,
+            bucket,
+            config,
+            now,
+            lambda *read: self.get(*read),  # as it then is
+        )
         self._forward = ForwardPath(self.peers, topology, self._put, self._update, config, self.now)
         self._put.seal = self.seal
         self._put.elsewhere = self._forward.send
@@ -106,6 +117,7 @@ class Node:
 
         self.put = self._put.put
         self.get = self._get.get if topology.formed else self._get_in_order
+        self.scan = self._scan.scan
         self.is_up = self.peers.is_up
 
     # -- operations
@@ -242,6 +254,7 @@ class Node:
         self.peers.tick(now_ms, self.config.request_timeout_ms)
         self._put.tick()
         self._get.tick()
+        self._scan.tick()
         self._forward.tick()
         self.agreement.tick(now_ms)
         self._go_on_if_formed()
@@ -299,6 +312,10 @@ class Node:
                 self._forward.forward(link, message)
             case messages.Forwarded():
                 self._forward.forwarded(link, message)
+            case messages.Scan():
+                self._scan.scan_for(link, message)
+            case messages.Scanned():
+                self._scan.scanned(link, message)
             case Hello():
                 self.agreement.heard(message.node, message.epoch, self.now.now_ms)
             case _:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
+
+Named: TypeAlias = Callable[[list[tuple[int, bytes]] | None, int], None]
 
 
 class LogFailed(Exception):
@@ -59,6 +61,15 @@ class Store(Protocol):
 
     def load(self, slot: int, rkey: bytes, then: Callable[[], None]) -> bool:
         """Reads a cold key; `then` is called in the order of the calls for that key. False: too many wait (B4)."""
+        ...
+
+    def names(self, bucket: bytes, start: int, end: int, limit: int, then: Named) -> bool:
+        """Names the bucket's keys with start <= position < end (core/keys.py), about `limit` of them, deleted ones included.
+
+        `then` is called once, at once or in a coming turn, with (position, key) in ascending order and the position below
+        which these are all: beyond `start`, and never between keys of one position. Whatever is held throughout, in memory or
+        on disk, is named. None in place of the names: the disk could not be read. False: too many wait (B4).
+        """
         ...
 
     def turn(self) -> None:

@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 
 from ringwise.storage.errors import ReadFailed
+from ringwise.storage.walk import end_of, walk
 
 
 class Medium:
@@ -68,11 +69,38 @@ class ModelEngine:
         last = min(bisect_left(keys, end), first + limit)
         return [(key, medium.records[key]) for key in keys[first:last]]
 
+    def names(self, bucket: bytes, start: int, end: int, limit: int) -> tuple[list[tuple[int, bytes]], int]:
+        if self.fail_reads:
+            raise ReadFailed("the model engine was told to fail")
+        keys = self._medium.sorted_keys()
+        return walk(_Keys(keys, bisect_left(keys, end_of(bucket, end))), bucket, start, end, limit)
+
     def empty(self) -> bool:
         return not self._medium.records
 
     def close(self) -> None:
         """Nothing to release: the records belong to the medium."""
+
+
+class _Keys:
+    """An iterator over a sorted list, as RocksDB has one."""
+
+    def __init__(self, keys: list[bytes], end: int) -> None:
+        self._keys = keys
+        self._end = end
+        self._at = 0
+
+    def seek(self, key: bytes) -> None:
+        self._at = bisect_left(self._keys, key)
+
+    def valid(self) -> bool:
+        return self._at < self._end
+
+    def key(self) -> bytes:
+        return self._keys[self._at]
+
+    def next(self) -> None:
+        self._at += 1
 
 
 class ModelWriter:

@@ -53,6 +53,10 @@ class Engine(Protocol):
     def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """Up to `limit` (storage key, record) with start ≤ key < end, ascending."""
 
+    def names(self, bucket: bytes, start: int, end: int, limit: int) -> tuple[list[tuple[int, bytes]], int]:
+        """(position, key) of the bucket's keys with start <= position < end, ascending, about `limit` of them, and the
+        position below which these are all. Keys of one position are never parted. Called in a worker; raises ReadFailed."""
+
     def empty(self) -> bool: ...
 
     def close(self) -> None: ...

@@ -35,7 +35,9 @@ from rocksdict import (
     SstFileWriter,
 )
 
+from ringwise.core.errors import RecordDamaged
 from ringwise.storage.errors import EngineDamaged, ForeignDirectory, FormatTooNew, ReadFailed
+from ringwise.storage.walk import end_of, walk
 
 FORMAT = 1
 _META_KEY = b"\xffringwise"  # storage keys begin with a slot below 0x4000
@@ -99,6 +101,19 @@ class LsmEngine:
         bounds.set_iterate_upper_bound(min(end, _META_KEY))
         items: Iterator[tuple[Any, bytes]] = self._db.items(from_key=start, read_opt=bounds)
         return list(islice(items, limit))
+
+    def names(self, bucket: bytes, start: int, end: int, limit: int) -> tuple[list[tuple[int, bytes]], int]:
+        bounds = ReadOptions()
+        bounds.set_iterate_upper_bound(min(end_of(bucket, end), _META_KEY))
+        steps: Any = self._db.iter(bounds)
+        try:
+            found = walk(steps, bucket, start, end, limit)
+            steps.status()  # an iterator that met damage ends as if nothing came behind it
+        except RecordDamaged:
+            raise
+        except Exception as error:  # rocksdict raises bare Exception
+            raise ReadFailed(f"reading from {self._path} failed: {error}") from error
+        return found
 
     def empty(self) -> bool:
         return not self.scan(b"", _META_KEY, 1)

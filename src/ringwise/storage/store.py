@@ -26,6 +26,7 @@ from ringwise.core.keys import key_of
 from ringwise.core.messages import decode_chunk
 from ringwise.core.record import CHECKSUM_BYTES
 from ringwise.core.ring import SLOTS, slot_of
+from ringwise.core.store import Named
 from ringwise.core.versions import max_stamp, merge
 from ringwise.storage.cache import RecordCache
 from ringwise.storage.commitlog import CommitLog, SyncMode
@@ -33,6 +34,7 @@ from ringwise.storage.disk import Disk
 from ringwise.storage.engine import Engine, Worker
 from ringwise.storage.flush import Flush
 from ringwise.storage.reads import ColdReads
+from ringwise.storage.walk import Walks, names_in
 
 MEBIBYTE = 1024 * 1024
 SYNC_EVERY_MS = 1000.0  # sync mode `periodic`, as Redis `everysec`
@@ -84,6 +86,7 @@ class Store:
         self.failure: BaseException | None = None
         self.on_synced: Callable[[int], None] = _ignore_position  # told `synced` when it grows, and when it will not
         self._reads = ColdReads(engine, worker, self._cache, self.find, config.cold_queue_max)
+        self._walks = Walks(engine, worker)
         self._log = CommitLog(disk, worker, engine.position, self._replay, config.segment_bytes)
         self._log.on_synced = self._synced
         self._log.on_failed = self._failed
@@ -127,6 +130,15 @@ class Store:
         """Ask the disk; False where too many wait already. `then` runs, in order for each key, when `find` answers;
         or with `find` still None, where the record could not be read: then it is damaged and not absent (S4)."""
         return self._reads.load(slot, rkey, then)
+
+    def names(self, bucket: bytes, start: int, end: int, limit: int, then: Named) -> bool:
+        """Name the bucket's keys with start <= position < end, about `limit` of them (core/store.py); False where too many
+        wait."""
+        layers = [self.tables, self._frozen] if self._frozen else [self.tables]
+        if self._has_older:
+            return self._walks.names(layers, bucket, start, end, limit, then)
+        then(*names_in(layers, bucket, start, end, limit))
+        return True
 
     def waiting(self, rkey: bytes) -> bool:
         """Does anybody wait for this key?"""
