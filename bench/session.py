@@ -16,6 +16,7 @@ from typing import Any
 from ringwise.core.config import NodeConfig
 from ringwise.core.levels import Level
 from ringwise.core.now import Now
+from ringwise.core.scan import Done
 from ringwise.core.sink import Sink
 from ringwise.core.topology import Topology
 from ringwise.core.versions import DotSource, Write
@@ -36,6 +37,7 @@ class IdleNode:
         self.topology = Topology()
         self.config = NodeConfig()
         self.now = Now()
+        self.rng = random.Random(1)
         self.dirty: list[Any] = []
         self._record = DotSource(self.id, b"0000").put(b"", b"x" * 100, 1 << 16)
 
@@ -51,6 +53,9 @@ class IdleNode:
     def update(
         self, key: bytes, operation: str, arguments: tuple[bytes | int, ...], level: Level, sink: Sink, index: int
     ) -> None:
+        raise NotImplementedError
+
+    def scan(self, cursor: int, count: int, level: Level, done: Done, first_only: bool = False) -> None:
         raise NotImplementedError
 
     def cut_turn(self) -> None: ...

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
+from ringwise.core import versions
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure
+from ringwise.core.keys import position_of
 from ringwise.core.levels import Level
 from ringwise.core.now import Now
+from ringwise.core.ring import slot_of
+from ringwise.core.scan import Done, Page
 from ringwise.core.sink import Sink
 from ringwise.core.topology import Member, NodeId, Topology, form, found, join
 from ringwise.core.update import OPERATIONS
@@ -40,6 +44,7 @@ class FakeNode:
         self.config = NodeConfig()
         self.now = Now()
         self.now.wall_ms = 1_700_000_000_000
+        self.rng = random.Random(me)
         self.dirty: list[Session] = []
         self.records: dict[bytes, bytes] = {}
         self.delay = delay
@@ -80,6 +85,20 @@ class FakeNode:
             sink.updated(index, before, before if write is None else self._write(key, write))
 
         self._answer(second)
+
+    def scan(self, cursor: int, count: int, level: Level, done: Done, first_only: bool = False) -> None:
+        self.log.append(("scan", b"%d" % cursor, level.name))
+        if b"" in self.fail:
+            self._answer(partial(done, self.fail[b""]))
+            return
+        places = sorted((position_of(slot_of(key), key), key) for key in self.records)
+        names = [(at, key) for at, key in places if at >= cursor and (not first_only or slot_of(key) % 3 == 0)]
+        found = [
+            (key, self.records[key])
+            for _, key in names[:count]
+            if versions.value_of(self.records[key], self.now.wall_ms) is not None
+        ]
+        self._answer(partial(done, Page(names[count][0] if len(names) > count else 0, found)))
 
     def cut_turn(self) -> None: ...
 

@@ -79,6 +79,7 @@ class Node:
         self.agreement = agreed
         self.store = store
         self.config = config
+        self.rng = rng
         self.clock = clock
         self.dots = dots
         self.dirty: list[Flushable] = []

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure
 from ringwise.core.levels import Level
 from ringwise.core.now import Now
+from ringwise.core.scan import Done
 from ringwise.core.sink import Sink
 from ringwise.core.topology import NodeId, Topology
 from ringwise.core.versions import Write
@@ -26,6 +28,7 @@ class Node(Protocol):
     config: NodeConfig
     dirty: list[Any]  # sessions with replies ready; the node calls flush() on each at the end of the turn
     now: Now
+    rng: random.Random
 
     def put(self, key: bytes, value: bytes, level: Level, sink: Sink, index: int) -> None: ...
     def get(self, key: bytes, level: Level, sink: Sink, index: int) -> None: ...
@@ -34,6 +37,7 @@ class Node(Protocol):
         self, key: bytes, operation: str, arguments: tuple[bytes | int, ...], level: Level, sink: Sink, index: int
     ) -> None: ...
 
+    def scan(self, cursor: int, count: int, level: Level, done: Done, first_only: bool = False) -> None: ...
     def cut_turn(self) -> None: ...
     def is_up(self, node: NodeId) -> bool: ...
 

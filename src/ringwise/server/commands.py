@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ringwise.server import cluster, connection, describe, siblings, strings, waiting
+from ringwise.server import cluster, connection, describe, keyspace, siblings, strings, waiting
 from ringwise.server.call import Call
 from ringwise.server.table import Command, CommandTable, with_subcommands
 
@@ -69,16 +69,21 @@ TABLE = CommandTable((
     Command("cluster", -2, "", NO_KEYS, with_subcommands("cluster", CLUSTER), "cluster", "The cluster", subcommands=CLUSTER),
     Command("command", -1, ABOUT, NO_KEYS, _command, "server", "About commands", subcommands=COMMAND),
     Command("config", -2, "", NO_KEYS, with_subcommands("config", CONFIG), "server", "About settings", subcommands=CONFIG),
+    Command("dbsize", 1, "readonly", NO_KEYS, keyspace.dbsize, "server", "How many keys there are; looks at each",
+            all_keys=True, barrier=True),
     Command("del", -2, "write", ALL_KEYS, strings.delete, "generic", "Deletes keys; how many there were"),
     Command("echo", 2, FREE, NO_KEYS, connection.echo, CONNECTION, "The argument"),
     Command("exists", -2, "readonly fast", ALL_KEYS, strings.exists, "generic", "How many of the keys exist"),
     Command("get", 2, "readonly fast", ONE_KEY, strings.get, "string", "The newest value of a key"),
     Command("hello", -1, HANDSHAKE, NO_KEYS, connection.hello, CONNECTION, "Chooses the protocol", barrier=True),
     Command("info", -1, ABOUT, NO_KEYS, describe.info, "server", "About this node"),
+    Command("keys", 2, "readonly", NO_KEYS, keyspace.keys, "generic", "Keys that match a pattern, 100,000 at most",
+            all_keys=True, barrier=True),
     Command("mget", -2, "readonly fast", ALL_KEYS, strings.mget, "string", "The newest values of keys"),
     Command("mset", -3, "write denyoom", PAIRS, strings.mset, "string", "Sets keys, each by itself"),
     Command("ping", -1, FREE, NO_KEYS, connection.ping, CONNECTION, "PONG, or the argument"),
     Command("quit", -1, HANDSHAKE, NO_KEYS, connection.quit_, CONNECTION, "Closes the connection"),
+    Command("randomkey", 1, "readonly", NO_KEYS, keyspace.randomkey, "generic", "Any key", all_keys=True, barrier=True),
     Command("readonly", 1, FREE, NO_KEYS, connection.readonly, "cluster", "Accepted: any node reads"),
     Command("readwrite", 1, FREE, NO_KEYS, connection.readonly, "cluster", "Accepted: any node writes"),
     Command("reset", 1, HANDSHAKE, NO_KEYS, connection.reset, CONNECTION, "As a new connection", barrier=True),
@@ -89,6 +94,8 @@ TABLE = CommandTable((
     Command("rw.get", 2, "readonly fast", ONE_KEY, siblings.rw_get, "ringwise", "All siblings of a key and their context"),
     Command("rw.put", -3, "write denyoom", ONE_KEY, siblings.rw_put, "ringwise",
             "Replaces what a context has seen: key value [CONTEXT c] [TYPE mime] [FLAGS n] [EX s | PX ms]"),
+    Command("scan", -2, "readonly", NO_KEYS, keyspace.scan, "generic",
+            "A page of keys: cursor [MATCH pattern] [COUNT n] [TYPE t]", all_keys=True, barrier=True),
     Command("select", 2, FREE, NO_KEYS, connection.select, CONNECTION, "Only database 0 exists"),
     Command("set", -3, "write denyoom", ONE_KEY, strings.set_, "string", "Sets a key, replacing what this node knows of it"),
     Command("wait", 3, "noscript", NO_KEYS, waiting.wait, "generic", "Other replicas that hold this connection's writes",

@@ -171,6 +171,7 @@ def rw_at(call: Call) -> None:
     level = Level.parse(call.arguments[1])
     inner = call.arguments[2:]
     command = call.session.table.find(inner[0])
-    if command is not None and (command.name == "rw.at" or not any((*command.keys, command.find_keys))):
+    on_keys = command is not None and (any((*command.keys, command.find_keys)) or command.all_keys)
+    if command is not None and (command.name == "rw.at" or not on_keys):
         raise CommandError(f"ERR RW.AT takes a command on keys, and {command.name.upper()} is none")
     call.session.run(inner, level, call.row, call.index)

@@ -108,6 +108,7 @@ class Session:
         clients: Clients,
         address: str = "",
     ) -> None:
+        self.first_only = False  # whether commands about all keys speak for this node's own share (keyspace.py)
         self.node = node
         self.now = node.now
         self.clients = clients
@@ -236,11 +237,15 @@ class Session:
     # What commands call.
 
     def begin_update(self, keys: list[bytes]) -> None:
-        """B2: commands on these keys wait until end_update."""
+        """B2: commands on these keys wait until end_update; on b"", which is no key, all commands wait."""
         self._updating.update(keys)
 
     def end_update(self, keys: list[bytes]) -> None:
         self._updating.difference_update(keys)
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        """Runs a callback in a coming turn, after what others have to do; not at all once the connection is gone."""
+        self._later(lambda: None if self._gone else callback())
 
     def run(self, arguments: Request, level: Level, row: Row, index: int) -> None:
         """Any command, through the command table."""
@@ -318,7 +323,7 @@ class Session:
             if room <= 0:
                 return
             if self._updating:
-                if any(key in self._updating for key in self.table.keys_of(backlog[0])):
+                if b"" in self._updating or any(key in self._updating for key in self.table.keys_of(backlog[0])):
                     return
                 room = 1
             before = len(backlog)

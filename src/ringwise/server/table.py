@@ -21,6 +21,7 @@ class Command:
     handler: Handler
     group: str
     summary: str
+    all_keys: bool = False  # is about the whole keyspace, though it names no key
     barrier: bool = False  # waits until everything before it on the connection is answered
     # Where the keys do not stand at fixed places:
     find_keys: Callable[[list[bytes]], list[bytes]] | None = None

@@ -1,0 +1,152 @@
+"""SCAN, KEYS, RANDOMKEY, DBSIZE, as a client sees them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from tests.server.fake import FakeNode, request
+from tests.server.test_commands import Client
+
+from ringwise.core.errors import QuorumNotReached
+from ringwise.core.ring import slot_of
+from ringwise.server.glob import PATTERN_BYTES_MAX
+
+KEYS = [b"user:%d" % n for n in range(40)] + [b"cart:%d" % n for n in range(20)]
+
+
+@pytest.fixture
+def client() -> Client:
+    client = Client()
+    for key in KEYS:
+        client("SET", key, "v")
+    client("DEL user:7 user:8")
+    return client
+
+
+ALIVE = sorted(key for key in KEYS if key not in (b"user:7", b"user:8"))
+
+
+def scan_all(client: Client, *options: str) -> list[bytes]:
+    keys: list[bytes] = []
+    cursor = b"0"
+    while True:
+        cursor, page = client("SCAN", cursor, *options)
+        keys += page
+        if cursor == b"0":
+            return keys
+
+
+class TestScan:
+    def test_pages_make_up_the_whole(self, client: Client) -> None:
+        cursor, page = client("SCAN 0")
+        assert len(page) <= 10 and int(cursor) > 0
+        assert sorted(scan_all(client)) == sorted(scan_all(client, "COUNT", "7")) == ALIVE
+
+    def test_match_and_type_choose(self, client: Client) -> None:
+        assert sorted(scan_all(client, "MATCH", "user:1?")) == [b"user:1%d" % n for n in range(10)]
+        assert sorted(scan_all(client, "type", "String", "match", "*", "count", "100")) == ALIVE
+        assert scan_all(client, "TYPE", "hash") == []
+
+    @pytest.mark.parametrize(
+        ("line", "error"),
+        [
+            ("SCAN x", "ERR invalid cursor"),
+            ("SCAN -1", "ERR invalid cursor"),
+            ("SCAN 18446744073709551616", "ERR invalid cursor"),
+            ("SCAN 0 COUNT 0", "ERR syntax error"),
+            ("SCAN 0 COUNT", "ERR syntax error"),
+            ("SCAN 0 COUNT x", "ERR value is not an integer or out of range"),
+            ("SCAN 0 LIMIT 5", "ERR syntax error"),
+            ("SCAN", "ERR wrong number of arguments for 'scan' command"),
+        ],
+    )
+    def test_what_makes_no_sense_is_refused(self, client: Client, line: str, error: str) -> None:
+        assert client(line) == error
+
+    def test_a_cursor_behind_everything_is_the_end(self, client: Client) -> None:
+        assert client("SCAN 18446744073709551615") == [b"0", []]
+
+    def test_the_level_of_the_connection_holds(self, client: Client) -> None:
+        client("RW.AT one SCAN 0")
+        assert client.node.log[-1] == ("scan", b"0", "one")
+
+    def test_a_failure_is_told(self, client: Client) -> None:
+        client.node.fail[b""] = QuorumNotReached(needed=2, acknowledged=1)
+        for line in ("SCAN 0", "KEYS *", "DBSIZE", "RANDOMKEY"):
+            assert client(line).startswith("NOQUORUM 1 of 2")
+        assert client("PING") == b"PONG" or client("PING") == "PONG", "nothing waits for it any more"
+
+
+class TestAllPages:
+    def test_keys(self, client: Client) -> None:
+        assert sorted(client("KEYS *")) == ALIVE
+        assert sorted(client("KEYS cart:[0-2]")) == [b"cart:0", b"cart:1", b"cart:2"]
+        assert client("KEYS nothing") == []
+
+    def test_too_many_keys_are_refused_by_name(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("ringwise.server.keyspace.KEYS_MAX", 20)
+        monkeypatch.setattr("ringwise.server.keyspace.PAGE_NAMES", 7)
+        assert client("KEYS *") == "ERR more than 20 keys match; use SCAN, which gives them in pages"
+        assert len(client("KEYS cart:*")) == 20
+
+    def test_a_pattern_has_a_limit(self, client: Client) -> None:
+        assert client("KEYS", b"a" * PATTERN_BYTES_MAX) == []
+        for words in (("KEYS",), ("SCAN", "0", "MATCH")):
+            assert client(*words, b"a" * (PATTERN_BYTES_MAX + 1)) == "ERR the pattern has 4097 bytes, the limit is 4096"
+
+    def test_dbsize_counts_what_is_alive(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("ringwise.server.keyspace.PAGE_NAMES", 7)
+        assert client("DBSIZE") == len(ALIVE)
+        assert Client()("DBSIZE") == 0
+
+    def test_randomkey_is_any(self, client: Client) -> None:
+        drawn = Counter(client("RANDOMKEY") for _ in range(600))
+        assert set(drawn) <= set(ALIVE) and len(drawn) > 40
+        assert Client()("RANDOMKEY") is None
+        lonely = Client()
+        lonely("SET k v")
+        assert [lonely("RANDOMKEY") for _ in range(5)] == [b"k"] * 5, "wherever it begins"
+
+    def test_on_the_cluster_port_they_speak_for_this_nodes_share(self, client: Client) -> None:
+        client.connection.session.first_only = True
+        mine = [key for key in ALIVE if slot_of(key) % 3 == 0]
+        assert sorted(scan_all(client)) == sorted(client("KEYS *")) == mine
+        assert client("DBSIZE") == len(mine)
+        assert client("RANDOMKEY") in mine
+
+
+class TestOrder:
+    def test_what_was_sent_before_is_done_and_what_comes_after_waits(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("ringwise.server.keyspace.PAGE_NAMES", 1)
+        for command in ("DBSIZE", "KEYS *"):
+            client = Client(FakeNode(delay=True), protocol=2)
+            pipeline = [f"SET {key} v" for key in "abc"] + [command, "SET d v", "DBSIZE"]
+            output = client.connection.send(b"".join(request(*line.split()) for line in pipeline))
+            output += client.connection.finish()
+            seen = b":3\r\n" if command == "DBSIZE" else b"*3\r\n"
+            assert output.startswith(b"+OK\r\n" * 3 + seen) and output.endswith(b"+OK\r\n:4\r\n")
+
+    def test_a_connection_that_closes_ends_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("ringwise.server.keyspace.PAGE_NAMES", 1)
+        client = Client(protocol=2)
+        for key in "abcdefgh":
+            client(f"SET {key} v")
+        client.node.log.clear()
+        client.node.delay = True
+        client.connection.send(request("DBSIZE"))
+        client.node.release()
+        client.connection.settle()
+        client.connection.session.closed()
+        assert client.connection.finish() == b""
+        assert 0 < len(client.node.log) < 8, "not all of its pages were asked for"
+
+    def test_pages_come_in_turns_of_their_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("ringwise.server.keyspace.PAGE_NAMES", 1)
+        client = Client(protocol=2)
+        for key in "abc":
+            client(f"SET {key} v")
+        client.node.log.clear()
+        client.connection.session.receive(request("DBSIZE"))
+        assert len(client.node.log) == 1, "one page in the turn of the command"
+        assert client.connection.settle() == b":3\r\n"
