@@ -58,6 +58,9 @@ class IdleNode:
     def scan(self, cursor: int, count: int, level: Level, done: Done, first_only: bool = False) -> None:
         raise NotImplementedError
 
+    def explain(self, key: bytes, done: object) -> None:
+        raise NotImplementedError
+
     def cut_turn(self) -> None: ...
 
     def is_up(self, node: bytes) -> bool:

@@ -83,7 +83,7 @@ def test_a_write_on_enough_owners_is_not_told_as_refused() -> None:
     a, b, c = cluster.nodes
     cluster.cut(a, c)
     ahead_ms = NodeConfig().max_clock_offset_ms + 5000
-    b.begin(cluster.wall_ms + ahead_ms, cluster.now_ms)
+    b.begin(cluster.wall_ms + ahead_ms, cluster.now_ms + ahead_ms)
     cluster.links[b.id, a.id].up = cluster.links[b.id, c.id].up = False
     b.put(b"k", b"far ahead", W1, heard, 0)
     b.end_turn()

@@ -9,6 +9,7 @@ from functools import cache, partial
 from ringwise.core import versions
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure
+from ringwise.core.explain import ANSWERED, Copy, Explanation
 from ringwise.core.keys import position_of
 from ringwise.core.levels import Level
 from ringwise.core.now import Now
@@ -99,6 +100,10 @@ class FakeNode:
             if versions.value_of(self.records[key], self.now.wall_ms) is not None
         ]
         self._answer(partial(done, Page(names[count][0] if len(names) > count else 0, found)))
+
+    def explain(self, key: bytes, done: Callable[[Explanation | Failure], None]) -> None:
+        """As if this node were alone."""
+        done(Explanation(key, slot_of(key), [Copy(self.id, ANSWERED, self.records.get(key, b""))]))
 
     def cut_turn(self) -> None: ...
 

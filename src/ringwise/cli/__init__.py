@@ -8,6 +8,9 @@ import click
 
 from ringwise import __version__
 from ringwise.cli.dev import dev
+from ringwise.cli.explain import explain
+from ringwise.cli.keys import delete, get, put
+from ringwise.cli.ring import ring
 from ringwise.cli.serve import serve
 from ringwise.cli.status import status
 from ringwise.runtime.settings import StartError
@@ -21,7 +24,8 @@ def cli() -> None:
 
 cli.add_command(serve)
 cli.add_command(dev)
-cli.add_command(status)
+for _command in (status, ring, explain, get, put, delete):
+    cli.add_command(_command)
 
 
 def main() -> None:

@@ -66,6 +66,24 @@ def stop(ctx: click.Context, node: int, data_dir: Path | None) -> None:
     _tell(ask(_directory(ctx, data_dir), "stop", node))
 
 
+@dev.command()
+@click.argument("node", type=_node_number)
+@_DIRECTORY
+@click.pass_context
+def partition(ctx: click.Context, node: int, data_dir: Path | None) -> None:
+    """Cut a node off from the others, in both directions; clients still reach it. A restart heals it."""
+    _tell(ask(_directory(ctx, data_dir), "partition", node))
+
+
+@dev.command()
+@click.argument("node", type=_node_number)
+@_DIRECTORY
+@click.pass_context
+def heal(ctx: click.Context, node: int, data_dir: Path | None) -> None:
+    """Join a node that was cut off to the others again."""
+    _tell(ask(_directory(ctx, data_dir), "heal", node))
+
+
 def _directory(ctx: click.Context, own: Path | None) -> Path:
     """--data-dir, written after `start` or before it."""
     outer: Path | None = ctx.parent.params["data_dir"] if ctx.parent is not None else None

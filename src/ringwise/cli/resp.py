@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import hiredis
 
-Reply: TypeAlias = "bytes | str | int | float | bool | list[Reply] | None"
+Reply: TypeAlias = "bytes | str | int | float | bool | list[Reply] | dict[bytes, Reply] | None"
 
 
 class UnreachableError(Exception):
@@ -18,24 +18,42 @@ class NodeError(Exception):
     """The node's own error reply."""
 
 
-def call(host: str, port: int, *arguments: str, timeout_s: float = 2.0) -> Reply:
+def call(host: str, port: int, *arguments: str | bytes, timeout_s: float = 2.0) -> Reply:
     """The reply to one command; raises UnreachableError or NodeError."""
+    return _exchange(host, port, [arguments], timeout_s)
+
+
+def call_mapped(host: str, port: int, *arguments: str | bytes, timeout_s: float = 2.0) -> dict[bytes, Reply]:
+    """The reply to a command that answers with a map (RESP3)."""
+    reply = _exchange(host, port, [("HELLO", "3"), arguments], timeout_s)
+    if not isinstance(reply, dict):
+        raise UnreachableError(f"{host}:{port} does not speak this protocol; is it a Ringwise node?")
+    return reply
+
+
+def _exchange(host: str, port: int, commands: list[tuple[str | bytes, ...]], timeout_s: float) -> Reply:
+    """The last reply, once all have come."""
     try:
         with socket.create_connection((host, port), timeout_s) as connection:
             connection.settimeout(timeout_s)
-            words = [word.encode() for word in arguments]
-            parts = [b"$%d\r\n%b\r\n" % (len(word), word) for word in words]
-            connection.sendall(b"*%d\r\n" % len(parts) + b"".join(parts))
+            connection.sendall(b"".join(map(_encoded, commands)))
             reader = hiredis.Reader(protocolError=UnreachableError, replyError=NodeError)
+            left = len(commands)
             while True:
                 data = connection.recv(65536)
                 if not data:
                     raise UnreachableError(f"{host}:{port} closed the connection")
                 reader.feed(data)
-                reply = reader.gets()
-                if isinstance(reply, NodeError):
-                    raise reply
-                if reply is not False:
-                    return reply  # type: ignore[no-any-return]
+                while (reply := reader.gets()) is not False:
+                    if isinstance(reply, NodeError):
+                        raise reply
+                    left -= 1
+                    if not left:
+                        return reply  # type: ignore[no-any-return]
     except OSError as error:
         raise UnreachableError(f"{host}:{port}: {error.strerror or 'no answer in time'}") from error
+
+
+def _encoded(words: tuple[str | bytes, ...]) -> bytes:
+    parts = [word.encode() if isinstance(word, str) else word for word in words]
+    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 import click
-import msgspec
 
+from ringwise.cli.options import as_json, at_node, refusal, tell_json
 from ringwise.cli.resp import NodeError, UnreachableError, call
-from ringwise.runtime.settings import CLIENT_PORT, StartError
 
 NODE_ID_DIGITS = 12  # CLUSTER NODES fills them up to Redis's forty with zeros
 
@@ -42,17 +41,16 @@ class ClusterStatus:
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Any node.")
-@click.option("--port", type=click.IntRange(1, 65535), default=CLIENT_PORT, show_default=True, help="Its client port.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@at_node
+@as_json
 def status(host: str, port: int, as_json: bool) -> None:
     """Show the members, their state, and what needs attention."""
     try:
         found = look(host, port)
     except (UnreachableError, NodeError) as error:
-        raise StartError(f"{error}; is a node running there? (--host, --port)") from error
+        raise refusal(error) from error
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(asdict(found)), indent=2))
+        tell_json(asdict(found))
     else:
         _print(found)
 

@@ -25,6 +25,7 @@ from ringwise.runtime.settings import StartError
 # A node with a gigabyte of log to replay takes most of this.
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
+HEAL_TIMEOUT_S = 5.0  # several of a dialer's longest pauses
 POLL_S = 0.05
 # A second Ctrl-C means "at once", unless it is the same one twice, as from a process group and its leader.
 INSIST_AFTER_S = 1.0
@@ -233,12 +234,34 @@ class Supervisor:
                 raise StartError(f"{name} is not running")
             await node.stop()
             return f"{name} is stopped; start it again: {start_command(self._plan, node.plan)}"
+        if command in ("partition", "heal"):
+            return await self._cut(node, command)
         if node.pid is not None:
             raise StartError(f"{name} is running already (pid {node.pid})")
         _check_ports([node.plan])
         await self._start(node)
         await self._until_ready([node])
         return f"{name} is up: pid {node.pid}, port {node.plan.port}"
+
+    async def _cut(self, node: NodeProcess, command: str) -> str:
+        """Cuts a node off, or joins it again and waits until it has its links."""
+        name, port = node.plan.name, node.plan.port
+        if node.pid is None:
+            raise StartError(f"{name} is not running")
+        try:
+            await asyncio.to_thread(call, HOST, port, "RW.DEV", command.upper())
+        except (UnreachableError, NodeError) as error:
+            raise StartError(f"{name} cannot {command}: {error}") from error
+        if command == "partition":
+            healing = f"{program()} dev heal {node.plan.number}{data_dir_option(self._plan)}"
+            return f"{name} is cut off from the others, and answers clients on port {port}; heal it: {healing}"
+        running = sum(each.pid is not None for each in self._nodes.values())
+        deadline = time.monotonic() + HEAL_TIMEOUT_S
+        while not await asyncio.to_thread(node.ready, running):
+            if time.monotonic() > deadline:
+                return f"{name} is no longer cut off, but has not reached all others yet"
+            await asyncio.sleep(POLL_S)
+        return f"{name} is joined to the others again"
 
 
 def start_command(plan: Plan, node: NodePlan) -> str:

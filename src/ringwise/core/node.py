@@ -26,6 +26,7 @@ from ringwise.core.clock import Clock
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure, NotReady, Overloaded
+from ringwise.core.explain import ExplainPath
 from ringwise.core.forward import ForwardPath
 from ringwise.core.get import GetPath, ReadGroup
 from ringwise.core.keys import Bucket
@@ -108,6 +109,7 @@ class Node:
             lambda *read: self.get(*read),  # as it then is
         )
         self._forward = ForwardPath(self.peers, topology, self._put, self._update, config, self.now)
+        self._explain = ExplainPath(self.peers, topology, store, bucket, config, now, cold)
         self._put.seal = self.seal
         self._put.elsewhere = self._forward.send
         self._get.behind_forwards = self._forward.wait
@@ -120,6 +122,7 @@ class Node:
         self.get = self._get.get if topology.formed else self._get_in_order
         self.scan = self._scan.scan
         self.is_up = self.peers.is_up
+        self.explain = self._explain.explain
 
     # -- operations
 
@@ -255,6 +258,7 @@ class Node:
         self.peers.tick(now_ms, self.config.request_timeout_ms)
         self._put.tick()
         self._get.tick()
+        self._explain.tick()
         self._scan.tick()
         self._forward.tick()
         self.agreement.tick(now_ms)
@@ -309,6 +313,7 @@ class Node:
                 self.replica.read(link, message)
             case Found():
                 self._get.found(link, message)
+                self._explain.found(link, message)
             case messages.Forward():
                 self._forward.forward(link, message)
             case messages.Forwarded():

@@ -14,6 +14,7 @@ A peer's send buffer is bounded (B3): past the bound a flush is refused, which c
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import random
 import socket
@@ -110,6 +111,10 @@ class PeerLink(asyncio.Protocol):
         transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
         if transport.get_extra_info("sockname") == transport.get_extra_info("peername"):
             transport.abort()  # TCP's self-connect: nobody listens there, and the port was ours by chance
+            self.closed.set()
+            return
+        if self._peers.isolated:
+            transport.abort()
             self.closed.set()
             return
         self._transport = transport
@@ -261,6 +266,8 @@ class Dialer:
                 pass
 
     async def _connect(self) -> PeerLink:
+        if self._peers.isolated:
+            raise ConnectionError(errno.ENETUNREACH, "cut off by 'ringwise dev partition'")
         loop, name = self._peers.loop, local_name(*self.address)
         if name is not None:
             with suppress(OSError):  # not on this machine, or not there: TCP tells
@@ -286,6 +293,7 @@ class Peers:
         self.node = node
         self.turn = turn
         self.links: set[PeerLink] = set()
+        self.isolated = False  # by `ringwise dev partition`: as if no cable led to the others
         self._rng = rng
         self._on_refused = refused  # tells whoever waits for the node named by --join
         self._dialers: dict[NodeId, Dialer] = {}
@@ -335,6 +343,16 @@ class Peers:
     def refused(self, dialer: Dialer, hello: Hello, reason: str) -> None:
         dialer.complain(reason)
         self._on_refused(hello, reason)
+
+    def isolate(self, on: bool) -> None:
+        """Breaks every link and makes none until it is called with False; clients are not concerned."""
+        self.isolated = on
+        for link in list(self.links):
+            link.abort()
+        if not on:
+            for dialer in self._dialers.values():
+                dialer.wake()
+        log.warning("isolated" if on else "healed")
 
     def stop_listening(self) -> None:
         for server in self._servers:

@@ -162,6 +162,8 @@ class Process:
         clients = Clients(settings.port, os.getpid(), time.time_ns() // 1_000_000, settings.sync)
         self._server = ClientServer(loop, self._turn, self._node, clients)
         self._peers = Peers(loop, self._node, self._turn, rng, self._refused)
+        if settings.stop_with_stdin:  # a node of `ringwise dev`
+            clients.partition = self._peers.isolate
         self._huge_pages = HugePages()
         self._epoch = 0
         self._jumped = False  # the clock, and the log says so

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure
+from ringwise.core.explain import Explanation
 from ringwise.core.levels import Level
 from ringwise.core.now import Now
 from ringwise.core.scan import Done
@@ -38,6 +40,7 @@ class Node(Protocol):
     ) -> None: ...
 
     def scan(self, cursor: int, count: int, level: Level, done: Done, first_only: bool = False) -> None: ...
+    def explain(self, key: bytes, done: Callable[[Explanation | Failure], None]) -> None: ...
     def cut_turn(self) -> None: ...
     def is_up(self, node: NodeId) -> bool: ...
 

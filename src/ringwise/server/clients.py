@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ class Clients:
     process_id: int = 0
     started_ms: int = 0  # wall clock
     sync: str = "periodic"  # when the log reaches the disk, for CONFIG GET
+    partition: Callable[[bool], None] | None = None  # RW.DEV, where it is served
     connections_total: int = 0
     commands_total: int = 0
     # CLUSTER SLOTS and its kin, encoded, while epoch and who is up stay the same: with 30 nodes one takes 20 ms and more, and

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ringwise.server import cluster, connection, describe, keyspace, siblings, strings, waiting
+from ringwise.server import cluster, connection, describe, explain, keyspace, ring, siblings, strings, waiting
 from ringwise.server.call import Call
 from ringwise.server.table import Command, CommandTable, with_subcommands
 
@@ -91,11 +91,15 @@ TABLE = CommandTable((
             find_keys=_inner_keys),
     Command("rw.consistency", -1, "fast", NO_KEYS, connection.rw_consistency, "ringwise", "The level of this connection"),
     Command("rw.del", -2, "write", ONE_KEY, siblings.rw_del, "ringwise", "Deletes what a context has seen: key [CONTEXT c]"),
+    Command("rw.dev", 2, "admin", NO_KEYS, connection.rw_dev, "ringwise", "PARTITION or HEAL, on nodes of ringwise dev"),
+    Command("rw.explain", 2, "readonly", ONE_KEY, explain.rw_explain, "ringwise",
+            "What each owner of a key holds, how the copies compare, what a read would answer"),
     Command("rw.get", 2, "readonly fast", ONE_KEY, siblings.rw_get, "ringwise", "All siblings of a key and their context"),
     Command("rw.put", -3, "write denyoom", ONE_KEY, siblings.rw_put, "ringwise",
             "Replaces what a context has seen: key value [CONTEXT c] [TYPE mime] [FLAGS n] [EX s | PX ms]"),
     Command("scan", -2, "readonly", NO_KEYS, keyspace.scan, "generic",
             "A page of keys: cursor [MATCH pattern] [COUNT n] [TYPE t]", all_keys=True, barrier=True),
+    Command("rw.ring", -1, ABOUT, NO_KEYS, ring.rw_ring, "ringwise", "Who owns what, or a slot's preference list: [SLOT n]"),
     Command("select", 2, FREE, NO_KEYS, connection.select, CONNECTION, "Only database 0 exists"),
     Command("set", -3, "write denyoom", ONE_KEY, strings.set_, "string", "Sets a key, replacing what this node knows of it"),
     Command("wait", 3, "noscript", NO_KEYS, waiting.wait, "generic", "Other replicas that hold this connection's writes",

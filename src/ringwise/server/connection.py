@@ -175,3 +175,15 @@ def rw_at(call: Call) -> None:
     if command is not None and (command.name == "rw.at" or not on_keys):
         raise CommandError(f"ERR RW.AT takes a command on keys, and {command.name.upper()} is none")
     call.session.run(inner, level, call.row, call.index)
+
+
+def rw_dev(call: Call) -> None:
+    """Cuts this node off from the others, or joins it to them again: to watch a partition, on a trial cluster only."""
+    partition = call.session.clients.partition
+    if partition is None:
+        raise CommandError("ERR RW.DEV is served only by nodes that 'ringwise dev' has started")
+    action = call.arguments[1].upper()
+    if action not in (b"PARTITION", b"HEAL"):
+        raise CommandError("ERR RW.DEV takes PARTITION or HEAL")
+    partition(action == b"PARTITION")
+    call.reply(OK)

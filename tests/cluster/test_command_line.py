@@ -1,0 +1,134 @@
+"""The `ringwise` command against real nodes, as somebody types it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import RINGWISE, Cluster, until
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    cluster = Cluster(tmp_path_factory.mktemp("command-line"))
+    cluster.start()
+    yield cluster
+    cluster.stop()
+
+
+class Shell:
+    """Runs commands in the cluster's directory, at one of its nodes."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    def run(self, *words: str, node: int = 1, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        at = () if words[0] == "dev" else ("--port", str(self._cluster.port + node - 1))
+        return subprocess.run(
+            [RINGWISE, *words, *at],
+            cwd=self._cluster.directory,
+            input=given,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+
+    def json(self, *words: str, node: int = 1) -> Any:
+        done = self.run(*words, "--json", node=node)
+        assert done.returncode in (0, 3, 4), done.stderr
+        return json.loads(done.stdout)
+
+
+@pytest.fixture
+def shell(cluster: Cluster) -> Shell:
+    return Shell(cluster)
+
+
+def test_a_value_goes_in_and_comes_out_byte_for_byte(shell: Shell) -> None:
+    value = bytes(range(256)) * 10
+    assert (
+        shell.run("put", "blob", "-", "--type", "image/png", "--flags", "7", "--ttl", "3600", given=value).returncode
+        == 0
+    )
+    assert shell.run("get", "blob", node=2).stdout == value
+    told = shell.json("get", "blob", node=3)["siblings"][0]
+    assert (told["type"], told["flags"], 3_000_000 < told["ttl_ms"] <= 3_600_000) == ("image/png", 7, True)
+    assert shell.run("delete", "blob").returncode == 0
+    gone = shell.run("get", "blob", node=2)
+    assert (gone.returncode, gone.stdout, gone.stderr) == (3, b"", b"no such key: blob\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("put", "k", "v", "--level", "most"), "unknown consistency level 'most'"),
+        (("get", "k", "--level", "r=9"), "needs 9 owners"),
+        (("put", "x" * 257, "v"), "the limit is 256"),
+        (("put", "", "v"), "a key has 1 to 256 bytes"),
+        (("put", "k", "v", "--context", "nonsense"), "pass back, unchanged, the context"),
+        (("explain", ""), "a key has 1 to 256 bytes"),
+        (("dev", "partition", "9"), "there is no n9"),
+    ],
+)
+def test_an_error_is_one_line_that_says_what_to_do(shell: Shell, words: tuple[str, ...], told: str) -> None:
+    done = shell.run(*words)
+    assert done.returncode == 1 and told in done.stderr.decode()
+    assert done.stderr.count(b"\n") == 1 and done.stderr.startswith(b"ringwise: ")
+
+
+@pytest.mark.parametrize(
+    "command", [("status",), ("ring",), ("get", "k"), ("put", "k", "v"), ("delete", "k"), ("explain", "k")]
+)
+def test_without_a_node_every_command_says_so(command: tuple[str, ...], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [RINGWISE, *command, "--port", "1"], cwd=tmp_path, capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 1 and b"is a node running there? (--host, --port)" in done.stderr
+
+
+def test_the_ring_is_even_and_knows_where_a_key_lives(shell: Shell) -> None:
+    told = shell.json("ring")
+    assert told["slots"] == 16384 and [member["slots"] for member in told["members"]] == [16384] * 3
+    assert sum(member["first"] for member in told["members"]) == 16384
+    owners = shell.json("ring", "--key", "paint")["owners"]
+    assert owners == [owner["node"] for owner in shell.json("explain", "paint")["owners"]]
+    assert owners == shell.json("ring", "--slot", "8492")["owners"]
+    assert b"of its fair share" in shell.run("ring").stdout
+
+
+def test_a_partition_is_explained_at_each_step(shell: Shell) -> None:
+    def copies(node: int = 1) -> dict[str, tuple[str, str]]:
+        owners = shell.json("explain", "paint", node=node)["owners"]
+        return {owner["node"]: (owner["compared"] or owner["state"], owner["clock"]) for owner in owners}
+
+    assert b"n3 is cut off" in shell.run("dev", "partition", "3").stdout
+    until(lambda: copies()["n3"] == ("down", ""), "n1 to see that n3 is cut off")
+    assert shell.run("put", "paint", "Red", "--level", "one").returncode == 0
+    assert shell.run("put", "paint", "Blue", "--level", "one", node=3).returncode == 0
+    until(lambda: copies()["n2"] == ("current", "n1:1"), "n2 to have the write of n1")
+    assert copies() == {"n1": ("current", "n1:1"), "n2": ("current", "n1:1"), "n3": ("down", "")}
+    assert copies(3) == {"n1": ("down", ""), "n2": ("down", ""), "n3": ("current", "n3:1")}
+    assert shell.json("explain", "paint", node=3)["reads"]["quorum"] == []
+    attention = shell.json("status")["attention"]
+    assert any("n3 answers clients, but the node asked has no link to it" in line for line in attention)
+
+    assert b"n3 is joined" in shell.run("dev", "heal", "3").stdout
+    assert set(copies().values()) == {("conflicting", "n1:1"), ("conflicting", "n3:1")}
+    both = shell.json("get", "paint", "--level", "all")
+    assert [sibling["value"] for sibling in both["siblings"]] == ["Blue", "Red"] and both["clock"] == "n1:1 n3:1"
+    assert shell.run("get", "paint", "--level", "all").returncode == 4
+    assert shell.run("put", "paint", "Purple", "--context", both["context"], "--level", "all", node=2).returncode == 0
+    assert copies() == dict.fromkeys(("n1", "n2", "n3"), ("current", "n1:1 n2:1 n3:1"))
+    assert shell.run("get", "paint", node=3).stdout == b"Purple"
+    assert shell.json("status")["attention"] == []
+
+
+def test_a_node_that_is_not_running_cannot_be_cut_off(shell: Shell) -> None:
+    assert shell.run("dev", "stop", "3").returncode == 0
+    assert b"n3 is not running" in shell.run("dev", "partition", "3").stderr
+    assert shell.run("dev", "start", "3").returncode == 0
