@@ -97,7 +97,8 @@ class Reader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._cluster is not None:
-            os.killpg(self._cluster.pid, signal.SIGINT)
+            if self._cluster.poll() is None:
+                os.killpg(self._cluster.pid, signal.SIGINT)
             self._cluster.wait(COMMAND_TIMEOUT_S)
         self._output.close()
 
