@@ -6,7 +6,7 @@ from ringwise.core import versions
 from ringwise.core.keys import Bucket
 from ringwise.core.versions import Context, DotSource, Write
 from ringwise.sim.checker import Ending, check, stale_reads
-from ringwise.sim.history import History, Operation
+from ringwise.sim.history import History, Operation, Scan
 from ringwise.sim.model import Witness
 from ringwise.sim.workload import LEVELS
 
@@ -65,6 +65,12 @@ class Story:
 
     def get(self, record: bytes) -> None:
         self.operation("get").found = versions.value_of(record, 0)
+
+    def scan(self, *keys: bytes, level: str = "quorum") -> Scan:
+        scan = Scan(0, level, LEVELS[level][0], 10, self.now_ms, self.now_ms + 1, keys=set(keys))
+        self.history.scans.append(scan)
+        self.now_ms += 2
+        return scan
 
     def end(self, *replicas: bytes) -> list[str]:
         state = b""
@@ -179,6 +185,34 @@ def test_value_nothing_found(story: Story) -> None:
     first = story.write("a", b"")
     story.get(b"")
     assert story.end(first, first, first) == ["value"]
+
+
+def test_missed(story: Story) -> None:
+    first = story.write("a", b"")
+    story.scan()
+    assert story.end(first, first, first) == ["missed"]
+
+
+@pytest.mark.parametrize("level", ["one", "quorum", "all"])
+def test_missed_where_r_plus_w_exceeds_n(story: Story, level: str) -> None:
+    first = story.write("a", b"", level="one")
+    story.scan(level=level)
+    assert story.end(first, first, first) == (["missed"] if level == "all" else [])
+
+
+def test_a_scan_may_miss_what_is_new_or_deleted_and_shows_what_came_back(story: Story) -> None:
+    story.scan()
+    first = story.write("a", b"")
+    story.scan(KEY)
+    story.history.scans[0].ended_ms = story.now_ms  # while it ran, the key was written
+    gone = story.write("a", first, "delete", outcome="unknown")
+    story.scan()
+    unfinished = story.scan()
+    unfinished.ended_ms = float("inf")
+    last = story.write("b", gone)
+    assert story.end(last, last, last) == []
+    story.scan()
+    assert story.end(last, last, last) == ["missed"]
 
 
 def test_backwards(story: Story) -> None:

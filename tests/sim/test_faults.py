@@ -15,12 +15,14 @@ from ringwise.core.forward import ForwardPath
 from ringwise.core.get import GetPath, ReadGroup
 from ringwise.core.levels import Level
 from ringwise.core.put import PutPath, WriteGroup
+from ringwise.core.scan import END, ScanPath
 from ringwise.core.versions import DotSource
 from ringwise.sim.simulator import Scenario, run
 from ringwise.sim.workload import Mix
 from ringwise.storage.commitlog import CommitLog
 from ringwise.storage.identity import Identity
 from ringwise.storage.store import Store
+from ringwise.storage.walk import Walks
 
 Patch = pytest.MonkeyPatch
 
@@ -37,6 +39,12 @@ DISORDER = Scenario(
     mix=Mix(kinds=(("put", 1), ("inspect", 1))),
 )
 NETWORK = Scenario(faults=("partition", "one way", "break", "loss", "pause", "disorder"))
+SCANS = replace(
+    NETWORK,
+    nodes=4,
+    # Mostly of keys that are written once, each with its chance to be missed by an owner.
+    mix=Mix(kinds=(("set", 3), ("get", 1)), levels=(("quorum", 1),), keys=400, stampede=0.0, scans=0.5),
+)
 COLD = Scenario(memtable_bytes=20_000, cache_bytes=1_000, segment_bytes=4_000, work_ms=10.0)
 
 
@@ -166,6 +174,55 @@ def cold_key_taken_as_absent(patch: Patch) -> None:
     patch.setattr(Store, "find", lambda self, slot, rkey: find(self, slot, rkey) or b"")
 
 
+# Scans.
+
+
+def names_of_one_owner(patch: Patch) -> None:
+    """Whatever the level, the names that the asked node holds are taken for all."""
+    ask = ScanPath._ask
+
+    def ask_one(self: ScanPath, asked: Any) -> None:
+        asked.needs = [(owners, 1) for owners, _ in asked.needs]
+        ask(self, asked)
+
+    patch.setattr(ScanPath, "_ask", ask_one)
+
+
+def page_to_the_furthest_end(patch: Patch) -> None:
+    """A page reaches as far as the owner that holds least, and jumps over what another had no room for."""
+    count = ScanPath._count
+
+    def furthest(self: ScanPath, asked: Any, owner: bytes, names: Any, upto: int) -> None:
+        before = asked.upto if asked.answered else 0
+        count(self, asked, owner, names, upto)
+        asked.upto = max(before, upto)
+
+    patch.setattr(ScanPath, "_count", furthest)
+
+
+def cursor_one_too_far(patch: Patch) -> None:
+    """The next page begins behind its first key."""
+    scan = ScanPath.scan
+
+    def beyond(self: ScanPath, cursor: int, count: int, level: Level, done: Any, first_only: bool = False) -> None:
+        at = self._next_name(cursor) if cursor else 0  # type: ignore[attr-defined]
+        scan(self, at, count, level, done, first_only)
+
+    def next_name(self: ScanPath, cursor: int) -> int:
+        found: list[int] = []
+        self._store.names(self._bucket.prefix, cursor, END, 1, lambda _, upto: found.append(upto))
+        return found[0] if found and found[0] < END else cursor
+
+    patch.setattr(ScanPath, "_next_name", next_name, raising=False)
+    patch.setattr(ScanPath, "scan", beyond)
+
+
+def frozen_memtable_forgotten(patch: Patch) -> None:
+    """What a flush is about to bring to the disk is named by nobody."""
+    names = Walks.names
+    patch.setattr(Walks, "names", lambda self, layers, *rest: names(self, layers[:1], *rest))
+
+
 # The log.
 
 
@@ -226,6 +283,10 @@ FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
     (acknowledged_before_it_is_logged, KILLS, {"lost", "stale"}, 16),
     (acknowledged_before_it_is_synced, POWER, {"lost", "stale"}, 8),
     (cold_key_taken_as_absent, COLD, {"siblings", "lost", "stale", "dots"}, 4),
+    (names_of_one_owner, SCANS, {"missed"}, 8),
+    (page_to_the_furthest_end, SCANS, {"missed"}, 8),
+    (cursor_one_too_far, SCANS, {"missed"}, 4),
+    (frozen_memtable_forgotten, replace(SCANS, memtable_bytes=20_000, work_ms=100.0), {"missed"}, 24),
     (last_entry_not_replayed, KILLS, {"lost", "stale"}, 16),
     (log_cut_below_what_is_synced, replace(KILLS, segment_bytes=4_000), {"lost", "stale", "exception"}, 8),
     (sync_claims_what_came_meanwhile, POWER, {"lost", "stale"}, 24),

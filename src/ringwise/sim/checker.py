@@ -16,6 +16,8 @@
     order      on one connection, a read sees the writes sent before it on that key though all are under way together (B1),
                where R + W > N, every node is an owner, and links keep the order of their frames
     backwards  a read at `strong` covers what an earlier one at `strong` covered (R3)
+    missed     a scan that came to its end has shown every key that was there throughout: written and acknowledged before it
+               began, and not deleted by anything newer until it ended, where R + W > N
     epoch      no two documents for one epoch (T3); noted while the history runs
 
 Each check is a function from what was recorded to violations, and believes nothing but the history, the witness of
@@ -25,6 +27,7 @@ issued dots and the records left at the end.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
+from math import inf
 
 from ringwise.core import record
 from ringwise.core.versions import Context
@@ -66,6 +69,7 @@ def check(history: History, witness: Witness, endings: list[Ending]) -> list[Vio
     for key, operations in by_key.items():
         violations += check_order(key, operations, witness.key(key))
         violations += check_pipelines(key, operations, witness.key(key), history)
+        violations += check_scans(key, operations, witness.key(key), history)
     return violations
 
 
@@ -144,6 +148,22 @@ def check_pipelines(key: bytes, operations: list[Operation], versions: Key, hist
                 if reading.r + write.w > N and issues and not any(covers(covered, issue) for issue in issues):
                     text = f"{reading} misses {write}, sent before it"
                     yield Violation("order", key, text, (write.number, reading.number))
+
+
+def check_scans(key: bytes, operations: list[Operation], versions: Key, history: History) -> Iterator[Violation]:
+    """missed: whatever a read meets has been written above the write in question, and shows a value unless that is deleted."""
+    tombstones = [issue for issue in versions.issues.values() if issue.tombstone]
+    for scan in history.scans:
+        if key in scan.keys or scan.ended_ms == inf:
+            continue
+        for write in operations:
+            kept = write.writes and write.kind != "delete" and write.outcome == "ok" and write.ended_ms < scan.began_ms
+            if not kept or scan.r + write.w <= N:
+                continue
+            stamp = min((issue.stamp for issue in issues_of(write, versions)), default=inf)
+            if not any(issue.stamp >= stamp and issue.at_ms <= scan.ended_ms for issue in tombstones) and stamp < inf:
+                yield Violation("missed", key, f"{scan} does not show {write}", (write.number,))
+                break
 
 
 def stale_reads(history: History, witness: Witness) -> list[Operation]:

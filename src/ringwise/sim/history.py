@@ -25,7 +25,8 @@ class Operation:
     number: int
     client: int
     node: str  # that the client was connected to
-    kind: str  # set (blind), update (SET … GET, KEEPTTL), put (RW.PUT), delete (DEL), get (GET), inspect (RW.GET)
+    # set (blind), update (SET … GET, KEEPTTL), put (RW.PUT), delete (DEL), get (GET), inspect (RW.GET); scan: a page, no key
+    kind: str
     key: bytes
     level: str
     r: int
@@ -67,8 +68,26 @@ class Operation:
 
 
 @dataclass(slots=True)
+class Scan:
+    """All keys, asked for page by page, at whatever nodes; a page without an answer is asked for again."""
+
+    client: int
+    level: str
+    r: int
+    count: int
+    began_ms: float
+    ended_ms: float = inf  # when the last page came
+    cursor: int = 0
+    keys: set[bytes] = field(default_factory=set)
+
+    def __str__(self) -> str:
+        return f"{self.began_ms:9.1f} to {self.ended_ms:9.1f} client {self.client} scan {self.level}"
+
+
+@dataclass(slots=True)
 class History:
     operations: list[Operation] = field(default_factory=list)
+    scans: list[Scan] = field(default_factory=list)
     faults: int = 0
     steps: list[tuple[float, str]] = field(default_factory=list)  # when the nemesis did what, mending included
     disorder: list[tuple[float, float]] = field(default_factory=list)  # when frames of one link could be reordered

@@ -85,6 +85,7 @@ class Scenario:
             segment_bytes=rng.choice((4_000, 40_000, 1 << 20)),
             send_buffer_bytes_max=rng.choice((4_000, 1 << 20)),
             rough_start=rng.random() < 0.5,
+            mix=Mix(scans=rng.choice((0.0, 0.1))),  # scans repair as they read: half of the histories go without
         )
 
     @property

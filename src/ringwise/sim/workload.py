@@ -1,4 +1,4 @@
-"""Clients: Redis sessions that read, write, delete and pass contexts on, at every level, and lose their nodes.
+"""Clients: Redis sessions that read, write, delete, scan and pass contexts on, at every level, and lose their nodes.
 
 A client sends a volley of one to three commands, waits for the replies, thinks, and goes on; a *stampede* makes all
 clients turn to one key at once, which is where concurrency is.  A connection that dies, or answers nothing for
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import hiredis
 
-from ringwise.sim.history import History, Operation
+from ringwise.sim.history import History, Operation, Scan
 from ringwise.sim.scheduler import Scheduler
 
 PATIENCE_MS = 6_000.0
@@ -52,6 +52,7 @@ class Mix:
     keys: int = 20
     operations: int = 1_000
     stampede: float = 0.25  # share of the volleys that start one
+    scans: float = 0.0  # share of the volleys before which a scan is begun; the next volleys take a page of it each
 
 
 class Connection(Protocol):
@@ -82,6 +83,7 @@ class Client:
         self._connection: Connection | None = None
         self._node = ""
         self._volley = 0
+        self._scan: Scan | None = None
         self._tokens: dict[bytes, list[bytes]] = {}  # by key: contexts read, oldest first
 
     # What the network calls.
@@ -126,7 +128,7 @@ class Client:
             self._workload.rest(self)
             return
         rng = self._rng
-        requests = []
+        requests = self._page()
         for _ in range(rng.choice((1, 1, 1, 2, 3))):
             operations, request = self._draw(key if key is not None else self._workload.any_key())
             self.open.append(operations)
@@ -164,6 +166,28 @@ class Client:
         server = self._rng.choice(servers)
         self._connection, self._node = server.connect(self), server.name
         return True
+
+    def _page(self) -> list[bytes]:
+        """The next page of a scan, if one is under way or is begun now."""
+        rng, workload, scan = self._rng, self._workload, self._scan
+        if scan is None:
+            if not workload.mix.scans or rng.random() >= workload.mix.scans:
+                return []
+            level = workload.any_level()
+            count = rng.choice((1, 3, 10, 1000))
+            scan = self._scan = Scan(self.number, level, LEVELS[level][0], count, workload.scheduler.now_ms)
+            workload.history.scans.append(scan)
+        self.open.append([self._begin("scan", b"", scan.level)])
+        return [_command(b"RW.AT", scan.level.encode(), b"SCAN", b"%d" % scan.cursor, b"COUNT", b"%d" % scan.count)]
+
+    def _scanned(self, cursor: bytes, keys: list[bytes]) -> None:
+        scan = self._scan
+        assert scan is not None
+        scan.keys.update(keys)
+        scan.cursor = int(cursor)
+        if not scan.cursor:
+            scan.ended_ms = self._workload.scheduler.now_ms
+            self._scan = None
 
     def _draw(self, key: bytes) -> tuple[list[Operation], bytes]:
         rng, workload = self._rng, self._workload
@@ -217,6 +241,8 @@ class Client:
             operation.token = read_put_reply(reply)
         elif operation.kind == "inspect":
             operation.siblings, operation.token = read_inspect_reply(reply)
+        elif operation.kind == "scan":
+            self._scanned(*reply)
         if operation.token:
             tokens = self._tokens.setdefault(operation.key, [])
             tokens.append(operation.token)
