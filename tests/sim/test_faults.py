@@ -22,7 +22,6 @@ from ringwise.sim.workload import Mix
 from ringwise.storage.commitlog import CommitLog
 from ringwise.storage.identity import Identity
 from ringwise.storage.store import Store
-from ringwise.storage.walk import Walks
 
 Patch = pytest.MonkeyPatch
 
@@ -219,8 +218,7 @@ def cursor_one_too_far(patch: Patch) -> None:
 
 def frozen_memtable_forgotten(patch: Patch) -> None:
     """What a flush is about to bring to the disk is named by nobody."""
-    names = Walks.names
-    patch.setattr(Walks, "names", lambda self, layers, *rest: names(self, layers[:1], *rest))
+    patch.setattr(Store, "_layers", lambda self: [self.tables])
 
 
 # The log.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -407,6 +408,56 @@ def test_a_walk_sees_what_a_flush_carries_from_one_place_to_the_other(machine: M
     assert heard == [names_of([0, 1])]
 
 
+def test_a_slot_of_many_keys_is_indexed_in_the_worker_and_kept_up_to_date(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ringwise.storage.walk.LARGE", 20)
+    slot = slot_of(b"tag")
+    keys: list[bytes] = []
+
+    def put(count: int) -> None:
+        for _ in range(count):
+            keys.append(b"{tag}%d" % len(keys))
+            machine.store.put(slot, BUCKET.row_key(keys[-1]), record(b"v"))
+
+    def walk_all() -> list[bytes]:
+        found: list[bytes] = []
+        ends = [0]
+
+        def then(names: list[tuple[int, bytes]] | None, upto: int) -> None:
+            assert names is not None and len(names) <= 7 and all(ends[-1] <= at < upto for at, _ in names)
+            found.extend(key for _, key in names)
+            ends.append(upto)
+
+        while ends[-1] < SLOTS << 48:
+            count = len(ends)
+            assert machine.store.names(BUCKET.prefix, ends[-1], SLOTS << 48, 7, then)
+            machine.worker.drain()
+            assert len(ends) == count + 1 and ends[-1] > ends[-2]
+        return found
+
+    def ordered() -> list[bytes]:
+        return [key for _, key in sorted((position_of(slot, key), key) for key in keys)]
+
+    machine.store.put(*row(0), record(b"v"))
+    alone = [key_of(row(0)[1])]
+    put(500)
+    worked: list[int] = []
+    submit = machine.worker.submit
+
+    def counted(work: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        worked.append(1)
+        submit(work, done)
+
+    monkeypatch.setattr(machine.worker, "submit", counted)
+    assert sorted(walk_all()) == sorted(keys + alone) and len(worked) == 1, "indexed once"
+    assert [key for key in walk_all() if key not in alone] == ordered()
+    put(20)
+    assert sorted(walk_all()) == sorted(keys + alone) and len(worked) == 1, "few new ones are added at once"
+    put(21)
+    assert sorted(walk_all()) == sorted(keys + alone) and len(worked) == 2
+
+
 def test_a_walk_that_cannot_read_says_so_and_too_many_are_refused(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -423,6 +474,8 @@ def test_a_walk_that_cannot_read_says_so_and_too_many_are_refused(
 
 class StoreMachine(RuleBasedStateMachine):
     """Against a dictionary: any order of writes, removals, slices, jobs, deliveries, evictions, crashes."""
+
+    large_slots = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -467,7 +520,7 @@ class StoreMachine(RuleBasedStateMachine):
         start, end, limit = asked
         assert names is not None and names == sorted(names) and len(names) <= limit
         assert start < upto <= end and all(start <= at < upto for at, _ in names)
-        assert upto == end or len(names) == limit
+        assert upto == end or len(names) == limit or self.large_slots
         assert {name for name in wanted if name[0] < upto} <= set(names) <= set(names_of(self.model))
 
     @rule(budget_ms=st.sampled_from([0.0, 1.0, 100.0]))
@@ -509,5 +562,22 @@ class StoreMachine(RuleBasedStateMachine):
                 assert self.machine.find(number) == held
 
 
+class LargeSlots(StoreMachine):
+    """Every slot is one that holds many keys."""
+
+    large_slots = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr("ringwise.storage.walk.LARGE", 0)
+
+    def teardown(self) -> None:
+        self.machine.worker.drain()
+        self.patch.undo()
+
+
+TestLargeSlots = LargeSlots.TestCase
+TestLargeSlots.settings = settings(max_examples=20, stateful_step_count=40, deadline=None)
 TestStoreMachine = StoreMachine.TestCase
 TestStoreMachine.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)

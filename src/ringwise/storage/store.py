@@ -34,7 +34,7 @@ from ringwise.storage.disk import Disk
 from ringwise.storage.engine import Engine, Worker
 from ringwise.storage.flush import Flush
 from ringwise.storage.reads import ColdReads
-from ringwise.storage.walk import Walks, names_in
+from ringwise.storage.walk import Walks
 
 MEBIBYTE = 1024 * 1024
 SYNC_EVERY_MS = 1000.0  # sync mode `periodic`, as Redis `everysec`
@@ -86,7 +86,7 @@ class Store:
         self.failure: BaseException | None = None
         self.on_synced: Callable[[int], None] = _ignore_position  # told `synced` when it grows, and when it will not
         self._reads = ColdReads(engine, worker, self._cache, self.find, config.cold_queue_max)
-        self._walks = Walks(engine, worker)
+        self._walks = Walks(engine, worker, self._layers)
         self._log = CommitLog(disk, worker, engine.position, self._replay, config.segment_bytes)
         self._log.on_synced = self._synced
         self._log.on_failed = self._failed
@@ -134,11 +134,7 @@ class Store:
     def names(self, bucket: bytes, start: int, end: int, limit: int, then: Named) -> bool:
         """Name the bucket's keys with start <= position < end, about `limit` of them (core/store.py); False where too many
         wait."""
-        layers = [self.tables, self._frozen] if self._frozen else [self.tables]
-        if self._has_older:
-            return self._walks.names(layers, bucket, start, end, limit, then)
-        then(*names_in(layers, bucket, start, end, limit))
-        return True
+        return self._walks.names(bucket, start, end, limit, then, self._has_older)
 
     def waiting(self, rkey: bytes) -> bool:
         """Does anybody wait for this key?"""
@@ -211,6 +207,7 @@ class Store:
                 return True
         if self._flush.moved:
             self._flush = self._frozen = None
+            self._walks.forget()
             return self._memtable_bytes >= self._memtable_bytes_max
         return False
 
@@ -224,6 +221,9 @@ class Store:
             self._engine.close()
 
     # -- inside
+
+    def _layers(self) -> list[list[dict[bytes, bytes]]]:
+        return [self.tables, self._frozen] if self._frozen else [self.tables]
 
     def _find_older(self, slot: int, rkey: bytes) -> bytes | None:
         if self._frozen:

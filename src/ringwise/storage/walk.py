@@ -8,14 +8,17 @@ Memory is looked at first. A record leaves memory only after the engine has it, 
 two when it is looked at; the other way round, a flush that ends between the two looks would hide it from both.
 
 A piece is never cut between keys of one position: a cursor that says "from the next position on" would lose the rest.
+
+A slot holds few keys, so they are sorted when they are asked for. One that holds many, since they share a hashtag, gets an index
+first: made in the worker, and brought up to date from then on with what has been put since.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import compress
+from itertools import compress, islice
 from typing import NamedTuple, Protocol
 
 from ringwise.core.errors import RecordDamaged
@@ -30,6 +33,9 @@ Table = dict[bytes, bytes]
 
 # A walk takes the worker about a millisecond. Whoever waits behind more than a second of them had better come back.
 WAITING_MAX = 1000
+LARGE = 2000  # keys of a slot; to sort so many takes two milliseconds
+INDEXES_MAX = 8  # each takes nine bytes a key
+INDEX_BITS = 12  # a million keys in buckets of 250
 JUMPS_MAX = 1000  # over other buckets' keys within one walk; each costs what ten names do
 
 _HASH_MASK = (1 << POSITION_BITS) - 1
@@ -50,38 +56,114 @@ class _Walk(NamedTuple):
     start: int
     end: int
     limit: int
-    held: Names  # what memory has of it
     then: Named
 
 
 class Walks:
     """The walks of one store, in the order in which they were asked for."""
 
-    def __init__(self, engine: Engine, worker: Worker) -> None:
+    def __init__(self, engine: Engine, worker: Worker, layers: Callable[[], list[list[Table]]]) -> None:
         self._engine = engine
         self._worker = worker
-        self._waiting: deque[_Walk] = deque()
+        self._layers = layers  # the tables of memory, by slot
+        self._waiting: deque[tuple[_Walk, Names]] = deque()  # with what memory has, up to their end
         self._walking = False
+        self._unindexed: list[tuple[_Walk, bool]] = []
+        self._indexes: dict[int, _Index] = {}  # by identity of the table
 
-    def names(
-        self, layers: Sequence[list[Table]], bucket: bytes, start: int, end: int, limit: int, then: Named
-    ) -> bool:
-        """`layers` are the tables of memory; False where too many wait."""
-        if len(self._waiting) >= WAITING_MAX:
+    def names(self, bucket: bytes, start: int, end: int, limit: int, then: Named, older: bool) -> bool:
+        """`older`: the engine holds something too. False where too many wait."""
+        if len(self._waiting) + len(self._unindexed) >= WAITING_MAX:
             return False
-        held, upto = names_in(layers, bucket, start, end, limit)
-        self._waiting.append(_Walk(bucket, start, upto, limit, held, then))
-        self._submit()
+        walk = _Walk(bucket, start, end, limit, then)
+        if self._index(start >> POSITION_BITS):
+            self._unindexed.append((walk, older))
+        else:
+            self._begin(walk, older)
         return True
+
+    def forget(self) -> None:
+        """Lets go what was made of tables that are gone."""
+        self._indexes.clear()
+
+    def _begin(self, walk: _Walk, older: bool) -> None:
+        held, upto = self._in_memory(walk)
+        if older:
+            self._waiting.append((walk._replace(end=upto), held))
+            self._submit()
+        else:
+            walk.then(held, upto)
+
+    # -- memory
+
+    def _in_memory(self, walk: _Walk) -> tuple[Names, int]:
+        layers, start, end = self._layers(), walk.start, walk.end
+        first = start >> POSITION_BITS
+        names: Names = []
+        for slot in _occupied(layers, first, ((end - 1) >> POSITION_BITS) + 1):
+            tables = [layer[slot] for layer in layers]
+            if any(len(table) > LARGE for table in tables):
+                if slot == first:
+                    return self._in_large(walk, slot, tables)
+                return cut(names, slot << POSITION_BITS, walk.limit)  # it begins a piece of its own
+            names += _names((rkey for table in tables for rkey in table), walk, slot)
+            if len(names) >= walk.limit:
+                break
+        return cut(names, end, walk.limit)
+
+    def _in_large(self, walk: _Walk, slot: int, tables: list[Table]) -> tuple[Names, int]:
+        upto = min(walk.end, (slot + 1) << POSITION_BITS)
+        found: set[tuple[int, bytes]] = set()
+        for table in tables:
+            if len(table) > LARGE:
+                names, until = self._indexes[id(table)].names(walk, slot, upto)
+                upto = min(upto, until)
+            else:
+                names = _names(table, walk, slot)
+            found.update(names)
+        return cut(sorted(name for name in found if name[0] < upto), upto, walk.limit)
+
+    def _index(self, slot: int) -> bool:
+        """Brings the indexes of a large slot up to date; True where a worker has to, and then tells `_indexed`."""
+        waits = False
+        for layer in self._layers():
+            table = layer[slot] if slot < len(layer) else {}
+            if len(table) <= LARGE:
+                continue
+            index = self._indexes.pop(id(table), None) or _Index(table)
+            if len(self._indexes) >= INDEXES_MAX:
+                del self._indexes[next(iter(self._indexes))]  # the least recently used
+            self._indexes[id(table)] = index
+            if index.in_work:
+                waits = True
+            elif index.behind() > LARGE:
+                index.in_work = waits = True
+                self._worker.submit(partial(index.add, index.take()), partial(self._indexed, index))
+            else:
+                index.add(index.take())
+        return waits
+
+    def _indexed(self, index: _Index, result: BaseException | None) -> None:
+        if result is not None:
+            raise result  # a mistake in the program
+        index.in_work = False
+        waiting, self._unindexed = self._unindexed, []
+        for walk, older in waiting:
+            if self._index(walk.start >> POSITION_BITS):
+                self._unindexed.append((walk, older))
+            else:
+                self._begin(walk, older)
+
+    # -- the engine
 
     def _submit(self) -> None:
         if self._waiting and not self._walking:
             self._walking = True
-            walk = self._waiting.popleft()
+            walk, held = self._waiting.popleft()
             work = partial(_look, self._engine, walk.bucket, walk.start, walk.end, walk.limit)
-            self._worker.submit(work, partial(self._done, walk))
+            self._worker.submit(work, partial(self._done, walk, held))
 
-    def _done(self, walk: _Walk, result: tuple[Names, int] | ReadFailed | BaseException) -> None:
+    def _done(self, walk: _Walk, held: Names, result: tuple[Names, int] | BaseException) -> None:
         self._walking = False
         self._submit()
         if isinstance(result, ReadFailed):
@@ -90,21 +172,55 @@ class Walks:
         if isinstance(result, BaseException):
             raise result  # a mistake in the program
         found, upto = result
-        if walk.held:
-            found = sorted({*found, *(name for name in walk.held if name[0] < upto)})
+        if held:
+            found = sorted({*found, *(name for name in held if name[0] < upto)})
             found, upto = cut(found, upto, walk.limit)
         walk.then(found, upto)
 
 
-def names_in(layers: Sequence[list[Table]], bucket: bytes, start: int, end: int, limit: int) -> tuple[Names, int]:
-    """The names that tables of memory hold, and the position below which these are all."""
-    names: Names = []
-    for slot in _occupied(layers, start >> POSITION_BITS, ((end - 1) >> POSITION_BITS) + 1):
-        keys = {key_of(rkey) for layer in layers for rkey in layer[slot] if rkey.startswith(bucket)}
-        names += sorted(name for key in keys if start <= (name := (position_of(slot, key), key))[0] < end)
-        if len(names) >= limit:
-            break
-    return cut(names, end, limit)
+class _Index:
+    """The row keys of one large table, in buckets by hash; a bucket is sorted when it is read.
+
+    Nothing is ever taken out of a table of memory, and what is new in it comes last: its length keeps it up to date.
+    """
+
+    __slots__ = ("_buckets", "_count", "_table", "in_work")
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._count = 0
+        self._buckets: list[list[bytes]] = [[] for _ in range(1 << INDEX_BITS)]
+        self.in_work = False  # a worker adds to it
+
+    def behind(self) -> int:
+        return len(self._table) - self._count
+
+    def take(self) -> list[bytes]:
+        """What it lacks, to be added."""
+        fresh = list(islice(reversed(self._table), self.behind()))
+        self._count = len(self._table)
+        return fresh
+
+    def add(self, rkeys: list[bytes]) -> None:
+        buckets, shift = self._buckets, POSITION_BITS - INDEX_BITS
+        for rkey in rkeys:
+            buckets[position_of(0, key_of(rkey)) >> shift].append(rkey)
+
+    def names(self, walk: _Walk, slot: int, end: int) -> tuple[Names, int]:
+        shift = POSITION_BITS - INDEX_BITS
+        found: Names = []
+        for number in range((walk.start & _HASH_MASK) >> shift, 1 << INDEX_BITS):
+            found += _names(self._buckets[number], walk, slot)
+            if len(found) >= walk.limit:
+                break
+        return cut(found, end, walk.limit)
+
+
+def _names(rkeys: Iterable[bytes], walk: _Walk, slot: int) -> Names:
+    """Those of the row keys of a slot that are wanted, in order."""
+    keys = {key_of(rkey) for rkey in rkeys if rkey.startswith(walk.bucket)}
+    names = [(position_of(slot, key), key) for key in keys]
+    return sorted(name for name in names if walk.start <= name[0] < walk.end)
 
 
 def cut(names: Names, upto: int, limit: int) -> tuple[Names, int]:
