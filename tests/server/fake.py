@@ -82,7 +82,11 @@ class FakeNode:
         before = self.records.get(key, b"")
 
         def second() -> None:
-            write = OPERATIONS[operation](before, arguments, self.now.wall_ms)
+            try:
+                write = OPERATIONS[operation](before, arguments, self.now.wall_ms)
+            except Failure as refusal:
+                sink.failed(index, refusal)
+                return
             sink.updated(index, before, before if write is None else self._write(key, write))
 
         self._answer(second)

@@ -25,6 +25,20 @@ VALUES = [b"", b"1", b"two words", b"\r\n", b"\xff\xfe\x00", b"x" * 5000]
 NUMBERS = [b"0", b"1000000", b"-1", b"10000000", b"+1", b"01", b"1.5", b"", b"x", b"9223372036854775807", b"9223372036854775808",
            b"92233720368547758", b"-9223372036854775808", b" 1", b"1000001"]  # fmt: skip
 OPTIONS = [b"EX", b"px", b"EXAT", b"PXAT", b"KEEPTTL", b"GET", b"get", b"ZZ"]
+PLACES = [
+    b"0",
+    b"1",
+    b"-1",
+    b"-2",
+    b"3",
+    b"-3",
+    b"5000",
+    b"-5000",
+    b"",
+    b"x",
+    b"9223372036854775807",
+    b"-9223372036854775808",
+]
 FAR = b"99999999999"  # no test lives to see it, in seconds or milliseconds
 
 ON_PURPOSE = {
@@ -93,7 +107,9 @@ def random_command(rng: random.Random) -> list[bytes]:
     """Sensible more often than not."""
     key, value = rng.choice(KEYS), rng.choice(VALUES)
     number = rng.choice(NUMBERS) if rng.random() < 0.5 else FAR
-    kind = rng.randrange(16)
+    kind = rng.randrange(22)
+    if kind >= 16:
+        return random_part_command(rng)
     if kind < 3:
         return [rng.choice([b"GET", b"get", b"gEt"]), key]
     if kind < 6:
@@ -128,6 +144,53 @@ def random_command(rng: random.Random) -> list[bytes]:
             [b"AUTH", b"password"], [b"CONFIG", b"GET", b"maxmemory"], [b"CONFIG", b"GET"], [b"CLIENT", b"LIST", b"TYPE", b"x"],
         ]
     )  # fmt: skip
+
+
+def random_part_command(rng: random.Random) -> list[bytes]:
+    """On a part of a value, or about it."""
+    key, value, place, end = rng.choice(KEYS), rng.choice(VALUES), rng.choice(PLACES), rng.choice(PLACES)
+    near = rng.choice([place for place in PLACES if len(place) < 8])  # Redis would fill up to half a gigabyte
+    command = rng.choice(
+        [
+            [b"APPEND", key, value], [b"SETRANGE", key, near, value], [b"GETRANGE", key, place, end],
+            [b"SUBSTR", key, place, end], [b"STRLEN", key], [b"GETSET", key, value], [b"GETDEL", key],
+            [b"SETEX", key, rng.choice([FAR, *NUMBERS]), value], [b"PSETEX", key, rng.choice([FAR, *NUMBERS]), value],
+            [b"UNLINK", key, rng.choice(KEYS)], [b"TOUCH", key, key], [b"TYPE", key],
+            [b"MEMORY", b"USAGE", b"absent"], [b"UNWATCH"],
+        ]
+    )  # fmt: skip
+    return command[: rng.randint(1, len(command))] if rng.random() < 0.05 else command
+
+
+def random_batch(rng: random.Random) -> list[list[bytes]]:
+    """MULTI, commands, EXEC or DISCARD; now and then what does not belong there."""
+    commands = [[b"MULTI"]]
+    for _ in range(rng.randint(0, 6)):
+        choice = rng.random()
+        if choice < 0.05:
+            commands.append(rng.choice([[b"MULTI"], [b"nonsense", b"a"], [b"GET"], [b"WATCH", b"a"]]))
+        elif choice < 0.4:
+            commands.append(random_part_command(rng))
+        else:
+            name = rng.choice([b"GET", b"SET", b"DEL", b"MGET", b"EXISTS"])
+            commands.append([name, rng.choice(KEYS), *([rng.choice(VALUES)] if name == b"SET" else [])])
+    return [*commands, rng.choice([[b"EXEC"], [b"EXEC"], [b"EXEC"], [b"DISCARD"], [b"EXEC", b"a"]])]
+
+
+def test_the_same_batches_as_redis(redis: Path) -> None:
+    rng = random.Random(5)
+    for delay in (False, True):
+        node = FakeNode(delay=delay)
+        node.now.wall_ms = time.time_ns() // 1_000_000
+        ours, theirs = Connection(node), RealRedis(redis)
+        theirs.send(request("FLUSHALL"), 1)
+        for _ in range(COMMANDS // 10):
+            commands = [command for _ in range(rng.randint(1, 3)) for command in random_batch(rng)]
+            commands += [[b"DISCARD"], [b"EXEC"], [b"GET", rng.choice(KEYS)]]
+            data = b"".join(request(*command) for command in commands)
+            expected = theirs.send(data, len(commands))
+            assert ours.send(data) + ours.finish() == expected, commands
+        theirs.close()
 
 
 @pytest.mark.parametrize("protocol", [2, 3])

@@ -137,6 +137,9 @@ PORT = click.IntRange(1, 65535)
 @click.option(
     "--value-bytes-max", type=click.IntRange(1, 64 << 20), default=1 << 20, show_default=True, help="Longest value."
 )
+@click.option(
+    "--multi/--no-multi", default=True, show_default=True, help="Serve MULTI, as an ordered batch without isolation."
+)
 @click.option("--stop-with-stdin", is_flag=True, hidden=True)
 def serve(
     data_dir: Path | None,
@@ -156,6 +159,7 @@ def serve(
     cache_mb: int,
     key_bytes_max: int,
     value_bytes_max: int,
+    multi: bool,
     stop_with_stdin: bool,
 ) -> None:
     """Run one node.
@@ -186,6 +190,7 @@ def serve(
         cache_mb=cache_mb,
         key_bytes_max=key_bytes_max,
         value_bytes_max=value_bytes_max,
+        multi=multi,
         stop_with_stdin=stop_with_stdin,
     )
     sys.exit(run(settings))

@@ -16,7 +16,7 @@ from typing import TypeAlias
 import msgspec
 
 from ringwise.core import versions
-from ringwise.core.errors import Failure
+from ringwise.core.errors import Failure, ValueTooLong
 from ringwise.core.get import GetPath
 from ringwise.core.levels import Level
 from ringwise.core.now import Now
@@ -43,7 +43,38 @@ def set_(before: bytes, arguments: Arguments, wall_ms: int) -> Write | None:
     return Write(value=value, expiry_ms=expiry_ms)
 
 
-OPERATIONS: dict[str, Operation] = {"delete": delete, "set": set_}
+def append(before: bytes, arguments: Arguments, wall_ms: int) -> Write | None:
+    """APPEND: (bytes to add, longest value)."""
+    added, limit = arguments
+    assert isinstance(added, bytes) and isinstance(limit, int)
+    return _changed(before, lambda value: value + added, limit, wall_ms)
+
+
+def set_range(before: bytes, arguments: Arguments, wall_ms: int) -> Write | None:
+    """SETRANGE: (offset, bytes to put there, longest value); zero bytes fill a gap, and nothing to put changes nothing."""
+    offset, part, limit = arguments
+    assert isinstance(offset, int) and isinstance(part, bytes) and isinstance(limit, int)
+    if not part:
+        return None
+    if offset + len(part) > limit:
+        raise ValueTooLong(offset + len(part), limit)
+    return _changed(
+        before, lambda value: value[:offset].ljust(offset, b"\0") + part + value[offset + len(part) :], limit, wall_ms
+    )
+
+
+def _changed(before: bytes, change: Callable[[bytes], bytes], limit: int, wall_ms: int) -> Write:
+    """The newest value changed; what belongs to it (expiry, type, flags) stays."""
+    present = versions.live(before, wall_ms)
+    value = change(present.value if present is not None else b"")
+    if len(value) > limit:
+        raise ValueTooLong(len(value), limit)
+    if present is None:
+        return Write(value=value)
+    return Write(value=value, content_type=present.content_type, flags=present.flags, expiry_ms=present.expiry_ms)
+
+
+OPERATIONS: dict[str, Operation] = {"delete": delete, "set": set_, "append": append, "set_range": set_range}
 
 
 class _Running:
@@ -72,7 +103,11 @@ class _Running:
 
     def found(self, index: int, record: bytes) -> None:
         self._before = record
-        write = self._operation(record, self._arguments, self._path.now.wall_ms)
+        try:
+            write = self._operation(record, self._arguments, self._path.now.wall_ms)
+        except Failure as refusal:
+            self._sink.failed(self._index, refusal)
+            return
         if write is None:
             self._sink.updated(self._index, record, record)
             return

@@ -160,6 +160,7 @@ class Process:
         self._turn = Turn(loop, self._node, store, self._follow, _fail)
         self._worker.attach(self._turn)
         clients = Clients(settings.port, os.getpid(), time.time_ns() // 1_000_000, settings.sync)
+        clients.multi = settings.multi
         self._server = ClientServer(loop, self._turn, self._node, clients)
         self._peers = Peers(loop, self._node, self._turn, rng, self._refused)
         if settings.stop_with_stdin:  # a node of `ringwise dev`

@@ -38,6 +38,7 @@ class Settings:
     cache_mb: int = 256
     key_bytes_max: int = 256
     value_bytes_max: int = MEBIBYTE
+    multi: bool = True  # MULTI is served, as an ordered batch
     stop_with_stdin: bool = False  # end when stdin does: nodes of `ringwise dev` do not outlive it
 
 

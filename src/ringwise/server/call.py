@@ -18,7 +18,8 @@ from ringwise.core.versions import Write
 from ringwise.wire.replies import Value, encode, error
 
 if TYPE_CHECKING:
-    from ringwise.server.session import Row, Session
+    from ringwise.server.row import Row
+    from ringwise.server.session import Session
 
 
 class Node(Protocol):

@@ -19,6 +19,7 @@ class Clients:
     started_ms: int = 0  # wall clock
     sync: str = "periodic"  # when the log reaches the disk, for CONFIG GET
     partition: Callable[[bool], None] | None = None  # RW.DEV, where it is served
+    multi: bool = True  # whether MULTI is served
     connections_total: int = 0
     commands_total: int = 0
     # CLUSTER SLOTS and its kin, encoded, while epoch and who is up stay the same: with 30 nodes one takes 20 ms and more, and

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from ringwise.server import cluster, connection, describe, explain, keyspace, ring, siblings, strings, waiting
+from ringwise.server import (
+    cluster,
+    connection,
+    describe,
+    explain,
+    keyspace,
+    ring,
+    siblings,
+    strings,
+    transaction,
+    values,
+    waiting,
+)
 from ringwise.server.call import Call
 from ringwise.server.table import Command, CommandTable, with_subcommands
 
@@ -40,6 +52,15 @@ COMMAND = (
 CONFIG = (
     Command("get", -3, "admin loading stale", NO_KEYS, describe.config_get, "server", "Settings whose names match patterns"),
 )
+MEMORY = (
+    Command("usage", -3, "readonly", (2, 2, 1), values.memory_usage, "server", "Bytes that a key takes on one owner"),
+)
+OBJECT = (
+    Command("encoding", 3, "readonly", (2, 2, 1), values.object_encoding, "generic", "raw: a value is kept as it came"),
+    Command("freq", 3, "readonly", (2, 2, 1), values.object_freq, "generic", "Refused: uses are not counted"),
+    Command("idletime", 3, "readonly", (2, 2, 1), values.object_idletime, "generic", "Refused: uses are not noted"),
+    Command("refcount", 3, "readonly", (2, 2, 1), values.object_refcount, "generic", "1: no value is shared"),
+)
 CLUSTER = (
     Command("info", 2, "stale", NO_KEYS, cluster.info, "cluster", "State of the cluster as this node sees it"),
     Command("keyslot", 3, "stale", NO_KEYS, cluster.keyslot, "cluster", "The slot of a key"),
@@ -64,6 +85,7 @@ _of_command = with_subcommands("command", COMMAND)
 
 TABLE = CommandTable((
     # name, arity, flags, keys, handler, group, summary
+    Command("append", 3, "write denyoom fast", ONE_KEY, values.append, "string", "Adds to a value; its length"),
     Command("auth", -2, HANDSHAKE, NO_KEYS, connection.auth, CONNECTION, "Refused: there are no users"),
     Command("client", -2, "", NO_KEYS, with_subcommands("client", CLIENT), CONNECTION, "Connections", subcommands=CLIENT),
     Command("cluster", -2, "", NO_KEYS, with_subcommands("cluster", CLUSTER), "cluster", "The cluster", subcommands=CLUSTER),
@@ -72,16 +94,25 @@ TABLE = CommandTable((
     Command("dbsize", 1, "readonly", NO_KEYS, keyspace.dbsize, "server", "How many keys there are; looks at each",
             all_keys=True, barrier=True),
     Command("del", -2, "write", ALL_KEYS, strings.delete, "generic", "Deletes keys; how many there were"),
+    Command("discard", 1, FREE, NO_KEYS, transaction.discard, "transactions", "Forgets the commands since MULTI"),
     Command("echo", 2, FREE, NO_KEYS, connection.echo, CONNECTION, "The argument"),
+    Command("exec", 1, ABOUT, NO_KEYS, transaction.exec_, "transactions", "Runs the commands since MULTI, in order"),
     Command("exists", -2, "readonly fast", ALL_KEYS, strings.exists, "generic", "How many of the keys exist"),
     Command("get", 2, "readonly fast", ONE_KEY, strings.get, "string", "The newest value of a key"),
+    Command("getdel", 2, "write fast", ONE_KEY, values.getdel, "string", "Deletes a key; the value it had"),
+    Command("getrange", 4, "readonly", ONE_KEY, values.getrange, "string", "A part of a value: first and last byte"),
+    Command("getset", 3, "write denyoom fast", ONE_KEY, values.getset, "string", "Sets a key; the value it had"),
     Command("hello", -1, HANDSHAKE, NO_KEYS, connection.hello, CONNECTION, "Chooses the protocol", barrier=True),
     Command("info", -1, ABOUT, NO_KEYS, describe.info, "server", "About this node"),
     Command("keys", 2, "readonly", NO_KEYS, keyspace.keys, "generic", "Keys that match a pattern, 100,000 at most",
             all_keys=True, barrier=True),
+    Command("memory", -2, "readonly", NO_KEYS, with_subcommands("memory", MEMORY), "server", "About memory", subcommands=MEMORY),
     Command("mget", -2, "readonly fast", ALL_KEYS, strings.mget, "string", "The newest values of keys"),
     Command("mset", -3, "write denyoom", PAIRS, strings.mset, "string", "Sets keys, each by itself"),
+    Command("multi", 1, FREE, NO_KEYS, transaction.multi, "transactions", "Queues what follows, as an ordered batch"),
+    Command("object", -2, "readonly", NO_KEYS, with_subcommands("object", OBJECT), "generic", "A value", subcommands=OBJECT),
     Command("ping", -1, FREE, NO_KEYS, connection.ping, CONNECTION, "PONG, or the argument"),
+    Command("psetex", 4, "write denyoom", ONE_KEY, values.setex, "string", "Sets a key for so many milliseconds"),
     Command("quit", -1, HANDSHAKE, NO_KEYS, connection.quit_, CONNECTION, "Closes the connection"),
     Command("randomkey", 1, "readonly", NO_KEYS, keyspace.randomkey, "generic", "Any key", all_keys=True, barrier=True),
     Command("readonly", 1, FREE, NO_KEYS, connection.readonly, "cluster", "Accepted: any node reads"),
@@ -102,7 +133,16 @@ TABLE = CommandTable((
     Command("rw.ring", -1, ABOUT, NO_KEYS, ring.rw_ring, "ringwise", "Who owns what, or a slot's preference list: [SLOT n]"),
     Command("select", 2, FREE, NO_KEYS, connection.select, CONNECTION, "Only database 0 exists"),
     Command("set", -3, "write denyoom", ONE_KEY, strings.set_, "string", "Sets a key, replacing what this node knows of it"),
+    Command("setex", 4, "write denyoom", ONE_KEY, values.setex, "string", "Sets a key for so many seconds"),
+    Command("setrange", 4, "write denyoom", ONE_KEY, values.setrange, "string", "Overwrites a part of a value; its length"),
+    Command("strlen", 2, "readonly fast", ONE_KEY, values.strlen, "string", "The length of a value"),
+    Command("substr", 4, "readonly", ONE_KEY, values.getrange, "string", "As GETRANGE"),
+    Command("touch", -2, "readonly fast", ALL_KEYS, strings.exists, "generic", "How many of the keys exist"),
+    Command("type", 2, "readonly fast", ONE_KEY, values.type_, "generic", "string, or none"),
+    Command("unlink", -2, "write fast", ALL_KEYS, strings.delete, "generic", "As DEL"),
+    Command("unwatch", 1, FREE, NO_KEYS, transaction.unwatch, "transactions", "Accepted: nothing is watched"),
     Command("wait", 3, "noscript", NO_KEYS, waiting.wait, "generic", "Other replicas that hold this connection's writes",
             barrier=True),
+    Command("watch", -2, FREE, ALL_KEYS, transaction.watch, "transactions", "Refused: it needs linearizable keys"),
 ))
 # fmt: on

@@ -11,11 +11,12 @@ from ringwise.server.call import Call
 class Gather:
     """The results of the operations of one command, by index, whatever the order in which they come."""
 
-    __slots__ = ("_done", "_left", "call", "failures", "records")
+    __slots__ = ("_done", "_left", "after", "call", "failures", "records")
 
     def __init__(self, call: Call, count: int, done: Callable[[Gather], None]) -> None:
         self.call = call
         self.records: list[bytes] = [b""] * count  # what was found, stored, or there before an update
+        self.after: list[bytes] = [b""] * count  # what an update left
         self.failures: list[Failure] = []
         self._left = count
         self._done = done
@@ -30,6 +31,7 @@ class Gather:
 
     def updated(self, index: int, before: bytes, after: bytes) -> None:
         self.records[index] = before
+        self.after[index] = after
         self._count()
 
     def failed(self, index: int, error: Failure) -> None:

@@ -22,12 +22,13 @@ from collections.abc import Callable
 
 from ringwise.core.errors import Failure
 from ringwise.core.levels import Level
-from ringwise.core.versions import value_of
 from ringwise.server.call import Call, CommandError, Node
 from ringwise.server.clients import Clients
 from ringwise.server.commands import TABLE
-from ringwise.server.table import wrong_arity
-from ringwise.wire.replies import BULK_HEADERS, CRLF, NULL, OK, bulk, error
+from ringwise.server.others import unknown_command
+from ringwise.server.row import Row
+from ringwise.server.transaction import Queue, misfit, queue_up
+from ringwise.wire.replies import NULL, error
 from ringwise.wire.resp import Limits, Request, RequestParser
 
 VALUE_SLACK_BYTES = (
@@ -40,50 +41,6 @@ WINDOW_MAX = 1024
 FLUSH_BYTES_HIGH = 1024 * 1024
 # Writes that WAIT can account for; a connection that has sent more between two WAITs gets the lower bound.
 WRITTEN_MAX = 64
-
-_HEADERS_READY = len(BULK_HEADERS)
-
-
-class Row:
-    """The reply slots of one batch of requests, and the sink of its plain reads and writes."""
-
-    __slots__ = ("replies", "session")
-
-    def __init__(self, session: Session, count: int) -> None:
-        self.session = session
-        self.replies: list[bytes | None] = [None] * count
-
-    def stored(self, index: int, record: bytes) -> None:
-        self.replies[index] = OK
-        session = self.session
-        if not session.is_dirty:
-            session.is_dirty = True
-            session.node.dirty.append(session)
-
-    def found(self, index: int, record: bytes) -> None:
-        session = self.session
-        value = value_of(record, session.now.wall_ms) if record else None
-        if value is None:
-            self.replies[index] = session.null
-        else:
-            length = len(value)
-            self.replies[index] = BULK_HEADERS[length] + value + CRLF if length < _HEADERS_READY else bulk(value)
-        if not session.is_dirty:
-            session.is_dirty = True
-            session.node.dirty.append(session)
-
-    def updated(self, index: int, before: bytes, after: bytes) -> None:
-        raise AssertionError("a row never asks for an update")
-
-    def failed(self, index: int, error_: Failure) -> None:
-        self.fill(index, error(error_.reply()))
-
-    def fill(self, index: int, reply: bytes) -> None:
-        self.replies[index] = reply
-        session = self.session
-        if not session.is_dirty:
-            session.is_dirty = True
-            session.node.dirty.append(session)
 
 
 class Session:
@@ -146,6 +103,7 @@ class Session:
         self.protocol = 2
         self.null = NULL[2]
         self.client_name = b""
+        self.queue: Queue | None = None  # of commands since MULTI
         self.level = Level.parse(self.node.config.default_level.encode())
         self.write_levels = [self.level]  # of the writes that WAIT has to account for
 
@@ -180,6 +138,8 @@ class Session:
             self._drain()
         elif requests:
             self._run(requests)
+            if self.queue is not None:
+                self._drain()
         if self._parser.error or self._backlog:
             self._settle()
 
@@ -243,6 +203,20 @@ class Session:
     def end_update(self, keys: list[bytes]) -> None:
         self._updating.difference_update(keys)
 
+    def updating_any(self, keys: list[bytes]) -> bool:
+        """Whether one of these keys has an unfinished multi-phase operation."""
+        return any(key in self._updating for key in keys)
+
+    def kill(self) -> None:
+        """Closes the connection, once what is ready has been sent: CLIENT KILL."""
+        self.closing = True
+        self._backlog.clear()
+        self._later(lambda: None if self._gone else self._close())
+
+    def unknown(self, arguments: Request) -> str:
+        """The error for a command that is not served."""
+        return unknown_command(arguments)
+
     def soon(self, callback: Callable[[], None]) -> None:
         """Runs a callback in a coming turn, after what others have to do; not at all once the connection is gone."""
         self._later(lambda: None if self._gone else callback())
@@ -254,7 +228,7 @@ class Session:
             if command is None:
                 raise CommandError(unknown_command(arguments))
             if not command.takes(len(arguments)):
-                raise CommandError(wrong_arity(command.name))
+                raise CommandError(misfit(self, command.name))
             command.handler(Call(self, arguments, level, row, index))
         except CommandError as refusal:
             row.fill(index, error(str(refusal)))
@@ -268,6 +242,9 @@ class Session:
         row = Row(self, len(requests))
         self._rows.append(row)
         self._open += len(requests)
+        if self.queue is not None:
+            self._queue(self.queue, requests, row)
+            return
         node = self.node
         put, get, written = node.put, node.get, self.written.append
         key_max, value_max = self._key_max, self._value_max
@@ -296,13 +273,25 @@ class Session:
             self.run(arguments, level, row, index)
             index += 1
             level = self.level
-            if self.closing or (self._updating and index < len(requests)):
+            if self.closing or self.queue is not None or (self._updating and index < len(requests)):
                 self._put_back(requests, row, index)
                 break
         clients = self.clients
         clients.commands_total += index
         self.seen_ms = node.now.wall_ms
         self.last_command = name
+
+    def _queue(self, queue: Queue, requests: list[Request], row: Row) -> None:
+        """Between MULTI and EXEC."""
+        for index, arguments in enumerate(requests):
+            self.clients.commands_total += 1
+            self.last_command = arguments[0]
+            if not queue_up(self, queue, arguments, row, index):
+                self.run(arguments, self.level, row, index)
+                if self.queue is not queue or self.closing:
+                    self._put_back(requests, row, index + 1)
+                    break
+        self.seen_ms = self.node.now.wall_ms
 
     def _must_wait(self, arguments: Request, row: Row, index: int) -> bool:
         command = self.table.find(arguments[0])
@@ -323,7 +312,8 @@ class Session:
             if room <= 0:
                 return
             if self._updating:
-                if b"" in self._updating or any(key in self._updating for key in self.table.keys_of(backlog[0])):
+                keys = self.table.keys_of(backlog[0])
+                if b"" in self._updating or self.queue is not None or self.updating_any(keys):
                     return
                 room = 1
             before = len(backlog)
@@ -362,14 +352,3 @@ class Session:
             self._window = max(WINDOW_MIN, self._window // 4)
         elif self._window < WINDOW_MAX:
             self._window *= 2
-
-
-def unknown_command(arguments: Request) -> str:
-    """In Redis's words."""
-    name = arguments[0][:128].decode("utf-8", "backslashreplace")
-    shown = ""
-    for argument in arguments[1:]:
-        if len(shown) >= 128:
-            break
-        shown += f"'{argument[: 128 - len(shown)].decode('utf-8', 'backslashreplace')}' "
-    return f"ERR unknown command '{name}', with args beginning with: {shown}"

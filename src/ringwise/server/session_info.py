@@ -24,7 +24,7 @@ def client_line(session: Session) -> str:
         "db": 0,
         "sub": 0,
         "psub": 0,
-        "multi": -1,
+        "multi": -1 if session.queue is None else len(session.queue.commands),
         "cmd": shown(session.last_command.lower()) or "NULL",
         "user": "default",
         "resp": session.protocol,

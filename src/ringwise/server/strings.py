@@ -82,7 +82,7 @@ def set_(call: Call) -> None:
         raise CommandError(NEEDS_LINEARIZABLE)
     call.session.wrote(key, call.level)
     if b"GET" in options or b"KEEPTTL" in options:
-        answer = _value_before if b"GET" in options else _ok
+        answer = value_before if b"GET" in options else _ok
         arguments = (value, expiry_ms, int(b"KEEPTTL" in options))
         update(call, [key], "set", arguments, Gather(call, 1, answer))
     elif expiry_ms:
@@ -115,7 +115,7 @@ def _set_options(call: Call) -> dict[bytes, bytes]:
     return options
 
 
-def _value_before(gather: Gather) -> None:
+def value_before(gather: Gather) -> None:
     if not refused(gather):
         gather.call.answer(versions.value_of(gather.records[0], gather.call.node.now.wall_ms))
 

@@ -66,11 +66,16 @@ def with_subcommands(name: str, subcommands: tuple[Command, ...]) -> Handler:
     table = CommandTable(subcommands)
 
     def run(call: Call) -> None:
-        subcommand = table.find(call.arguments[1])
-        if subcommand is None:
-            raise CommandError(f"ERR unknown subcommand '{shown(call.arguments[1])}'. Try {name.upper()} HELP.")
-        if not subcommand.takes(len(call.arguments)):
-            raise CommandError(wrong_arity(f"{name}|{subcommand.name}"))
-        subcommand.handler(call)
+        subcommand_of(name, table, call.arguments).handler(call)
 
     return run
+
+
+def subcommand_of(name: str, table: CommandTable, arguments: list[bytes]) -> Command:
+    """The subcommand that a command line names; raises CommandError where there is none, or the line does not fit it."""
+    subcommand = table.find(arguments[1])
+    if subcommand is None:
+        raise CommandError(f"ERR unknown subcommand '{shown(arguments[1])}'. Try {name.upper()} HELP.")
+    if not subcommand.takes(len(arguments)):
+        raise CommandError(wrong_arity(f"{name}|{subcommand.name}"))
+    return subcommand

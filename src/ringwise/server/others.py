@@ -1,0 +1,100 @@
+"""The commands of Redis that are not served: which come later, and which never, with the reason. Error replies say it."""
+
+from __future__ import annotations
+
+from ringwise.wire.resp import Request
+
+_TYPES = "comes with the types that merge by themselves"
+_EXPIRY = "comes with the commands on expiry"
+_LINEARIZABLE = "comes with linearizable keys"
+
+LATER: dict[str, str] = {
+    **dict.fromkeys(("incr", "decr", "incrby", "decrby", "incrbyfloat"), _TYPES),
+    **dict.fromkeys(
+        (
+            "expire", "expireat", "expiretime", "pexpire", "pexpireat", "pexpiretime", "persist", "pttl", "ttl", "getex",
+        ),
+        _EXPIRY,
+    ),
+    **dict.fromkeys(("copy", "rename"), _TYPES),
+    **dict.fromkeys(
+        (
+            "hdel", "hexists", "hget", "hgetall", "hincrby", "hincrbyfloat", "hkeys", "hlen", "hmget", "hmset", "hrandfield",
+            "hscan", "hset", "hstrlen", "hvals", "pfadd", "pfcount", "pfmerge", "sadd", "scard", "sdiff", "sdiffstore",
+            "sinter", "sintercard", "sinterstore", "sismember", "smembers", "smismember", "smove", "spop", "srandmember",
+            "srem", "sscan", "sunion", "sunionstore", "zadd", "zcard", "zcount", "zdiff", "zdiffstore", "zincrby", "zinter",
+            "zintercard", "zinterstore", "zlexcount", "zmscore", "zpopmax", "zpopmin", "zrandmember", "zrange",
+            "zrangebylex", "zrangebyscore", "zrangestore", "zrank", "zrem", "zremrangebylex", "zremrangebyrank",
+            "zremrangebyscore", "zrevrange", "zrevrangebylex", "zrevrangebyscore", "zrevrank", "zscan", "zscore", "zunion",
+            "zunionstore",
+        ),
+        _TYPES,
+    ),
+    **dict.fromkeys(("setnx", "msetnx", "renamenx", "hsetnx"), _LINEARIZABLE),
+    "acl": "comes with users and passwords",
+}  # fmt: skip
+
+_ORDER = "needs one order of all changes of a key, which a store without a leader does not have"
+_SUBSCRIBERS = "needs one place that knows all subscribers; use a message broker"
+_SCRIPTS = "needs a node that has all keys to itself; send commands, or MULTI as an ordered batch"
+_BITS = "changes parts of a value in place; read the value, change it, and write it with the context of RW.GET"
+_REPLICATION = (
+    "belongs to replication from a primary; here every node is a replica and `ringwise status` shows the cluster"
+)
+_DISK = "is the store's own business: the commit log is synced as `--sync` says"
+_BLOCKING = "waits for a change that another node may have taken; poll instead"
+_GEO = "sorts by place, which needs an index over keys"
+
+NEVER: dict[str, str] = {
+    **dict.fromkeys(
+        (
+            "lindex", "linsert", "llen", "lmove", "lmpop", "lpop", "lpos", "lpush", "lpushx", "lrange", "lrem", "lset",
+            "ltrim", "rpop", "rpoplpush", "rpush", "rpushx", "sort", "sort_ro", "xack", "xadd", "xautoclaim", "xclaim",
+            "xdel", "xgroup", "xinfo", "xlen", "xpending", "xrange", "xread", "xreadgroup", "xrevrange", "xsetid", "xtrim",
+        ),
+        _ORDER,
+    ),
+    **dict.fromkeys(
+        ("blmove", "blmpop", "blpop", "brpop", "brpoplpush", "bzmpop", "bzpopmax", "bzpopmin", "zmpop"), _BLOCKING
+    ),
+    **dict.fromkeys(
+        ("psubscribe", "publish", "pubsub", "punsubscribe", "spublish", "ssubscribe", "subscribe", "sunsubscribe",
+         "unsubscribe", "monitor"),
+        _SUBSCRIBERS,
+    ),
+    **dict.fromkeys(("eval", "eval_ro", "evalsha", "evalsha_ro", "fcall", "fcall_ro", "function", "script"), _SCRIPTS),
+    **dict.fromkeys(
+        ("bitcount", "bitfield", "bitfield_ro", "bitop", "bitpos", "getbit", "setbit", "lcs", "pfdebug", "pfselftest"), _BITS
+    ),
+    **dict.fromkeys(
+        ("geoadd", "geodist", "geohash", "geopos", "georadius", "georadius_ro", "georadiusbymember",
+         "georadiusbymember_ro", "geosearch", "geosearchstore"),
+        _GEO,
+    ),
+    **dict.fromkeys(
+        ("failover", "psync", "replconf", "replicaof", "slaveof", "sync", "migrate", "move", "swapdb", "restore",
+         "restore-asking", "dump"),
+        _REPLICATION,
+    ),
+    **dict.fromkeys(("bgrewriteaof", "bgsave", "lastsave", "save"), _DISK),
+    **dict.fromkeys(("latency", "slowlog"), "is not measured by the node; `ringwise status` and INFO show what is"),
+    "debug": "can stop a node that others use",
+    "module": "loads compiled code into the node, and Ringwise has none",
+    "shutdown": "would let any client stop a node; send SIGTERM to its process, or `ringwise dev stop N`",
+}  # fmt: skip
+
+
+def unknown_command(arguments: Request) -> str:
+    """The error for a command that is not served: with its reason where Redis has it, in Redis's words where nobody does."""
+    name = arguments[0][:128].decode("utf-8", "backslashreplace")
+    known = name.lower()
+    if known in LATER:
+        return f"ERR {name.upper()} is not served yet: it {LATER[known]}"
+    if known in NEVER:
+        return f"ERR {name.upper()} is not served: it {NEVER[known]}"
+    shown = ""
+    for argument in arguments[1:]:
+        if len(shown) >= 128:
+            break
+        shown += f"'{argument[: 128 - len(shown)].decode('utf-8', 'backslashreplace')}' "
+    return f"ERR unknown command '{name}', with args beginning with: {shown}"
