@@ -1,0 +1,78 @@
+"""MULTI: what differs from Redis on purpose, and what waits for what."""
+
+from __future__ import annotations
+
+from tests.server.fake import Connection, FakeNode, request
+
+from ringwise.server.clients import Clients
+from ringwise.server.transaction import COMMANDS_MAX
+
+
+def test_a_command_waits_for_the_one_before_it_on_the_same_key_and_for_no_other() -> None:
+    node = FakeNode(delay=True)
+    connection = Connection(node)
+    commands = [
+        ["MULTI"],
+        ["SET", "k", "1"],
+        ["APPEND", "k", "2"],
+        ["GET", "k"],
+        ["GET", "other"],
+        ["EXEC"],
+        ["GET", "k"],
+    ]
+    connection.send(b"".join(request(*command) for command in commands))
+    assert [entry[:2] for entry in node.log] == [("write", b"k"), ("append", b"k")]
+    assert connection.finish().endswith(b"*4\r\n+OK\r\n:2\r\n$2\r\n12\r\n$-1\r\n$2\r\n12\r\n")
+    assert [entry[:2] for entry in node.log[2:]] == [("get", b"k"), ("get", b"other"), ("get", b"k")]
+
+
+def test_an_update_sent_before_the_batch_is_done_before_it() -> None:
+    node = FakeNode(delay=True)
+    connection = Connection(node)
+    connection.send(
+        b"".join(request(*each) for each in [["APPEND", "k", "1"], ["MULTI"], ["APPEND", "k", "2"], ["EXEC"]])
+    )
+    assert [entry[0] for entry in node.log] == ["append"]
+    assert connection.finish() == b":1\r\n+OK\r\n+QUEUED\r\n*1\r\n:2\r\n"
+
+
+def test_what_changes_the_connection_cannot_be_part_of_a_batch() -> None:
+    connection = Connection(FakeNode())
+    connection.run("MULTI")
+    for command in (["HELLO", "3"], ["WAIT", "1", "0"]):
+        assert connection.run(*command).startswith(b"-ERR " + command[0].encode() + b" inside MULTI is not allowed")
+    assert connection.run("EXEC").startswith(b"-EXECABORT")
+    connection.run("MULTI")
+    assert connection.run("RESET") == b"+RESET\r\n"
+    assert connection.run("EXEC") == b"-ERR EXEC without MULTI\r\n"
+
+
+def test_levels_hold_inside_a_batch() -> None:
+    node = FakeNode()
+    connection = Connection(node)
+    for command in (["MULTI"], ["RW.AT", "one", "SET", "k", "1"], ["RW.CONSISTENCY", "all"], ["GET", "k"], ["EXEC"]):
+        reply = connection.run(*command)
+    assert reply == b"*3\r\n+OK\r\n+OK\r\n$1\r\n1\r\n"
+    assert [entry[2] for entry in node.log] == ["one", "all"]
+
+
+def test_a_batch_is_bounded_and_can_be_switched_off() -> None:
+    connection = Connection(FakeNode())
+    connection.run("MULTI")
+    for _ in range(COMMANDS_MAX):
+        connection.session.queue.add([b"PING"])  # type: ignore[union-attr]
+    assert b"at most 10000 commands" in connection.run("PING")
+    assert connection.run("EXEC").startswith(b"-EXECABORT")
+    refusing = Connection(FakeNode(), Clients(multi=False))
+    assert refusing.run("MULTI").startswith(b"-ERR MULTI is switched off on this node (rw.multi no)")
+
+
+def test_watch_is_refused_with_what_to_do_instead() -> None:
+    assert b"write with its CONTEXT" in Connection(FakeNode()).run("WATCH", "k")
+
+
+def test_commands_that_are_not_served_say_why() -> None:
+    connection = Connection(FakeNode())
+    assert connection.run("INCR", "k").startswith(b"-ERR INCR is not served yet: it comes with the types")
+    assert connection.run("lpush", "k", "v").startswith(b"-ERR LPUSH is not served: it needs one order")
+    assert connection.run("nonsense").startswith(b"-ERR unknown command 'nonsense'")
