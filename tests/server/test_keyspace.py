@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from tests.server.fake import FakeNode, request
 from tests.server.test_commands import Client
+from tests.server.test_differential import RealRedis
+from tests.server.test_differential import redis as redis
 
 from ringwise.core.errors import QuorumNotReached
 from ringwise.core.ring import slot_of
@@ -127,6 +131,12 @@ class TestOrder:
             seen = b":3\r\n" if command == "DBSIZE" else b"*3\r\n"
             assert output.startswith(b"+OK\r\n" * 3 + seen) and output.endswith(b"+OK\r\n:4\r\n")
 
+    def test_a_level_for_one_command_changes_nothing_about_that(self) -> None:
+        client = Client(FakeNode(delay=True), protocol=2)
+        pipeline = ["SET a v", "RW.AT one DBSIZE", "SET b v"]
+        output = client.connection.send(b"".join(request(*line.split()) for line in pipeline))
+        assert output + client.connection.finish() == b"+OK\r\n:1\r\n+OK\r\n"
+
     def test_a_connection_that_closes_ends_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("ringwise.server.keyspace.PAGE_NAMES", 1)
         client = Client(protocol=2)
@@ -150,3 +160,44 @@ class TestOrder:
         client.connection.session.receive(request("DBSIZE"))
         assert len(client.node.log) == 1, "one page in the turn of the command"
         assert client.connection.settle() == b":3\r\n"
+
+
+class TestBesideRedis:
+    """The same keys in a real redis-server: the same keys match, and the same words refuse."""
+
+    ELEMENTS = (b"a", b"b", b"*", b"?", b"[", b"]", b"^", b"-", b"\\", b"\n", b"\xff", b"[a-b]", b"[^a]", b"x")
+
+    def test_patterns(self, redis: Path) -> None:
+        rng = random.Random(7)
+        client, real = Client(protocol=2), RealRedis(redis)
+        real.send(request("FLUSHALL"), 1)
+        letters = (b"a", b"b", b"x", b"-", b"]", b"^", b"\\", b"\n", b"\xff")
+        keys = {b"".join(rng.choices(letters, k=rng.randint(1, 4))) for _ in range(300)}
+        for key in sorted(keys):
+            client("SET", key, "v")
+            real.send(request("SET", key, "v"), 1)
+        assert client("DBSIZE") == client.parse(real.send(request("DBSIZE"), 1)) == len(keys)
+        for _ in range(1500):
+            pattern = b"".join(rng.choices(self.ELEMENTS, k=rng.randint(0, 6)))
+            expected = sorted(client.parse(real.send(request("KEYS", pattern), 1)))
+            assert sorted(client("KEYS", pattern)) == expected, pattern
+            assert sorted(client("SCAN", "0", "COUNT", "1000", "MATCH", pattern)[1]) == expected, pattern
+        real.close()
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "SCAN", "SCAN x", "SCAN 0 MATCH", "SCAN 0 COUNT", "SCAN 0 COUNT 0", "SCAN 0 COUNT -1", "SCAN 0 COUNT x", "SCAN 0 x y",
+            "SCAN 0 COUNT 01", "SCAN 0 COUNT 9223372036854775808", "SCAN 18446744073709551616", "SCAN 1.5", "SCAN 0x",
+            "KEYS", "KEYS a b", "DBSIZE a", "RANDOMKEY a", "RANDOMKEY", "KEYS *", "SCAN 0", "DBSIZE", "SCAN 0 TYPE string",
+            "SCAN 0 MATCH a* MATCH b* COUNT 5 COUNT 7", "scan 00 count 5", "SCAN 0 TYPE nonsense",
+        ],
+    )  # fmt: skip
+    def test_words(self, redis: Path, line: str) -> None:
+        real = RealRedis(redis)
+        for protocol in (2, 3):
+            client = Client(protocol=protocol)
+            real.send(request("HELLO", str(protocol)) + request("FLUSHALL"), 2)
+            words = request(*line.split())
+            assert client.connection.send(words) == real.send(words, 1)
+        real.close()

@@ -19,6 +19,7 @@ from ringwise.core.scan import END, Page
 from ringwise.server.arguments import SYNTAX, integer_of
 from ringwise.server.call import Call, CommandError
 from ringwise.server.glob import PATTERN_BYTES_MAX, Matches, matcher
+from ringwise.wire.replies import bulk
 
 COUNT = 10  # names of a page where none is given, as in Redis
 PAGE_NAMES = 256  # of the other commands: about two milliseconds of a turn
@@ -116,7 +117,7 @@ def keys(call: Call) -> None:
         return False
 
     call.begin_update(EVERYTHING)
-    _Pages(call, each, lambda: call.answer(list(found))).go_on()
+    _Pages(call, each, lambda: call.reply(b"*%d\r\n%b" % (len(found), b"".join(map(bulk, found))))).go_on()
 
 
 def dbsize(call: Call) -> None:
