@@ -106,6 +106,7 @@ def test_a_partition_is_explained_at_each_step(shell: Shell) -> None:
         owners = shell.json("explain", "paint", node=node)["owners"]
         return {owner["node"]: (owner["compared"] or owner["state"], owner["clock"]) for owner in owners}
 
+    shell.run("put", "before", "v", "--level", "all")  # the first write anywhere has the topology formed, on all sides
     assert b"n3 is cut off" in shell.run("dev", "partition", "3").stdout
     until(lambda: copies()["n3"] == ("down", ""), "n1 to see that n3 is cut off")
     assert shell.run("put", "paint", "Red", "--level", "one").returncode == 0
