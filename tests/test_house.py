@@ -35,6 +35,12 @@ def test_a_room_imports_only_from_below(room: str) -> None:
         assert rooms <= ALLOWED[room] | {"__version__"}, file.name
 
 
+def test_only_the_shell_knows_the_http_library() -> None:
+    for file in sorted(SOURCE.rglob("*.py")):
+        if any(name.split(".")[0] == "aiohttp" for name in imports(file)):
+            assert file.relative_to(SOURCE).parts[0] == "runtime", file
+
+
 @pytest.mark.parametrize("room", ["core", "wire"])
 def test_what_is_pure_stays_pure(room: str) -> None:
     for file in sorted((SOURCE / room).rglob("*.py")):

@@ -44,6 +44,7 @@ from ringwise.core.topology import (
 )
 from ringwise.core.versions import DotSource
 from ringwise.runtime import log
+from ringwise.runtime.http import HttpServer
 from ringwise.runtime.hugepages import HugePages
 from ringwise.runtime.peers import Dialer, Peers
 from ringwise.runtime.server import ClientServer
@@ -162,6 +163,7 @@ class Process:
         clients = Clients(settings.port, os.getpid(), time.time_ns() // 1_000_000, settings.sync)
         clients.multi = settings.multi
         self._server = ClientServer(loop, self._turn, self._node, clients)
+        self._http = HttpServer(loop, self._turn, self._node)
         self._peers = Peers(loop, self._node, self._turn, rng, self._refused)
         if settings.stop_with_stdin:  # a node of `ringwise dev`
             clients.partition = self._peers.isolate
@@ -178,6 +180,7 @@ class Process:
         self._turn.start()
         self._huge_pages.start()
         await self._server.listen(settings.host, settings.port)
+        await self._http.listen(settings.host, settings.http_port)
         await self._peers.listen((settings.host, settings.peer_port))
         seed = self._peers.dial_seed(settings.join) if settings.join is not None else None
         if node.topology.document is not None:
@@ -199,6 +202,7 @@ class Process:
             "ready",
             pid=os.getpid(),
             port=settings.port,
+            http_port=settings.http_port,
             peer_port=settings.peer_port,
             cluster=document.cluster,
             epoch=document.epoch,
@@ -208,7 +212,8 @@ class Process:
     async def stop(self) -> int:
         """The clean way out; the exit code."""
         log.info("stopping")
-        await self._server.drain(self._node.config.request_timeout_ms / 1000 + 0.1)
+        drain_s = self._node.config.request_timeout_ms / 1000 + 0.1
+        await asyncio.gather(self._server.drain(drain_s), self._http.drain(drain_s))
         self._server.close()
         await self._peers.close()
         self._huge_pages.stop()
