@@ -61,6 +61,9 @@ class IdleNode:
     def explain(self, key: bytes, done: object) -> None:
         raise NotImplementedError
 
+    def flush(self, done: object) -> None:
+        raise NotImplementedError
+
     def cut_turn(self) -> None: ...
 
     def is_up(self, node: bytes) -> bool:

@@ -40,6 +40,7 @@ class DictStore:
         self.failed = False
         self.overloaded = False
         self.fail_next_append = False
+        self.bucket = b""  # in force
         self.walks = 0
         self.walking: list[Callable[[], None]] = []
         self.slow_walks = False  # they wait for `walked`
@@ -87,6 +88,9 @@ class DictStore:
         else:
             then(*named)
         return True
+
+    def follow(self, bucket: bytes, fresh: bool) -> None:
+        self.bucket = bucket
 
     def turn(self) -> None:
         pass

@@ -105,6 +105,13 @@ class FakeNode:
         ]
         self._answer(partial(done, Page(names[count][0] if len(names) > count else 0, found)))
 
+    def flush(self, done: Callable[[Failure | None], None]) -> None:
+        self.log.append(("flush", b"", ""))
+        failure = self.fail.get(b"")
+        if failure is None:
+            self.records.clear()
+        self._answer(partial(done, failure))
+
     def explain(self, key: bytes, done: Callable[[Explanation | Failure], None]) -> None:
         """As if this node were alone."""
         done(Explanation(key, slot_of(key), [Copy(self.id, ANSWERED, self.records.get(key, b""))]))

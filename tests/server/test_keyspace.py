@@ -201,3 +201,33 @@ class TestBesideRedis:
             words = request(*line.split())
             assert client.connection.send(words) == real.send(words, 1)
         real.close()
+
+
+class TestFlush:
+    @pytest.mark.parametrize("line", ["FLUSHDB", "flushall", "FLUSHDB ASYNC", "FLUSHALL sync"])
+    def test_everything_is_gone(self, client: Client, line: str) -> None:
+        assert client(line) == b"OK"
+        assert client("DBSIZE") == 0
+
+    @pytest.mark.parametrize("line", ["FLUSHDB NOW", "FLUSHALL ASYNC SYNC"])
+    def test_what_is_no_option(self, client: Client, line: str) -> None:
+        assert client(line) == "ERR syntax error"
+        assert client("DBSIZE") == len(ALIVE)
+
+    def test_a_failure_is_told(self) -> None:
+        client = Client()
+        client.node.fail[b""] = QuorumNotReached(needed=2, acknowledged=1)
+        assert client("FLUSHDB").startswith("NOQUORUM 1 of 2")
+
+    def test_what_was_sent_before_is_done_and_what_comes_after_waits(self) -> None:
+        node = FakeNode(delay=True)
+        connection = Client(node, protocol=2).connection
+        output = connection.send(request("SET", "a", "1") + request("FLUSHDB") + request("SET", "a", "2"))
+        begun = []
+        for _ in range(3):
+            begun.append([operation for operation, _, _ in node.log])
+            output += connection.send(request("GET", "a")) if len(begun) == 2 else b""
+            node.release()
+            output += connection.settle()
+        assert begun == [["write"], ["write", "flush"], ["write", "flush", "write", "get"]]
+        assert output == b"+OK\r\n+OK\r\n+OK\r\n$1\r\n2\r\n"

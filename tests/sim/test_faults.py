@@ -209,7 +209,7 @@ def cursor_one_too_far(patch: Patch) -> None:
 
     def next_name(self: ScanPath, cursor: int) -> int:
         found: list[int] = []
-        self._store.names(self._bucket.prefix, cursor, END, 1, lambda _, upto: found.append(upto))
+        self._store.names(self.bucket.prefix, cursor, END, 1, lambda _, upto: found.append(upto))
         return found[0] if found and found[0] < END else cursor
 
     patch.setattr(ScanPath, "_next_name", next_name, raising=False)

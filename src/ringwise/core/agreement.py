@@ -117,6 +117,7 @@ class _Proposal(msgspec.Struct):
     done: Done
     deadline_ms: float
     sent: bytes = b""  # the document last sent to acceptors: decided by whomever, it is this change
+    passed_over: bool = False  # something was sent for an epoch whose outcome was not learned by itself
 
 
 class _Attempt(msgspec.Struct):
@@ -179,6 +180,12 @@ class Agreement:
         saved = _Saved(FORMAT, self._document, self._round, self._promised, self._accepted, self._accepted_document)
         body = _encoder.encode(saved)
         return xxh3_64_digest(body) + body
+
+    def holds(self, node: NodeId, epoch: int) -> bool:
+        """Whether a node is known to hold, durably, the document of that epoch or a later one."""
+        if node == self.me:
+            return self.topology.epoch >= epoch and not self.dirty
+        return self._known.get(node, 0) >= epoch
 
     @property
     def held(self) -> bool:
@@ -289,7 +296,9 @@ class Agreement:
                         assert changed.epoch == document.epoch + 1 and changed.cluster == document.cluster
                         self._retry = Pace(self._rng)
                         self._retry.passed(now_ms)
-                        proposal.sent = b""  # what was sent for an older epoch can no longer be decided
+                        # What was sent for an older epoch can no longer be decided; but it may have been, unseen from here.
+                        proposal.passed_over |= bool(proposal.sent)
+                        proposal.sent = b""
                         self._prepare(changed.encode())
                         return
                     result = document
@@ -376,7 +385,7 @@ class Agreement:
             self._attempt = None
         for proposal in late:
             reason = f"no majority of the voters agreed in time: {needed} needed, {heard} answered"
-            proposal.done(AgreementFailed(reason, unknown=bool(proposal.sent)))
+            proposal.done(AgreementFailed(reason, unknown=bool(proposal.sent) or proposal.passed_over))
         self._begin(now_ms)
 
     # Learner

@@ -12,6 +12,7 @@ class NodeConfig:
     replicas: int = 3  # N of bucket 0, for the document that a founding node writes
     default_level: str = "quorum"
     request_timeout_ms: int = 1000  # a client rarely waits longer; after it the outcome of a write is told as unknown
+    flush_timeout_ms: int = 5_000  # a flush is rare, and several at once have to settle who goes first
     hedge_ms: int = 30  # a read asks one more owner after this: well past the usual p99, far below the deadline
     key_bytes_max: int = 256
     value_bytes_max: int = 1024 * 1024

@@ -122,6 +122,15 @@ class BadContext(Refused):
         super().__init__(f"{reason}; pass back, unchanged, the context of a read of the same key")
 
 
+class Flushed(Refused):
+    """The bucket got a new incarnation before anything of the write was logged or sent (T5)."""
+
+    code = "TRYAGAIN"
+
+    def __init__(self) -> None:
+        super().__init__("the database was flushed before this operation began; nothing was changed, try again")
+
+
 class StampTooFar(Refused):
     """A stamp beyond the maximum clock offset: one such write would shadow everybody's for that long (V1, V7)."""
 

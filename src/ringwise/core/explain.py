@@ -76,7 +76,7 @@ class ExplainPath:
         self._peers = peers
         self._topology = topology
         self._store = store
-        self._bucket = bucket
+        self.bucket = bucket  # in force; the node sets another (T5)
         self._config = config
         self._now = now
         self._cold = cold
@@ -87,7 +87,7 @@ class ExplainPath:
         if not self._topology.epoch:
             done(NotReady("this node is in no cluster yet"))
             return
-        slot, rkey = slot_of(key), self._bucket.row_key(key)
+        slot, rkey = slot_of(key), self.bucket.row_key(key)
         question = _Question(self, key, slot, self._topology.owners[slot], done)
         question.id = self._peers.next_id()
         question.started_ms = self._now.now_ms

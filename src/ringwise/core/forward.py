@@ -15,6 +15,7 @@ from functools import partial
 from typing import TypeAlias
 
 from ringwise.core import messages
+from ringwise.core.agreement import Learn
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure, QuorumNotReached, Relayed, UnknownOutcome
 from ringwise.core.levels import Level
@@ -35,7 +36,19 @@ TAKEN_MAX = 4096  # Forwards of a link that are recognised when they come again:
 class ForwardGroup:
     """Operations of one turn on their way to the same owner."""
 
-    __slots__ = ("_path", "id", "indexes", "left", "operations", "second", "sinks", "size", "started_ms", "target")
+    __slots__ = (
+        "_path",
+        "frame",
+        "id",
+        "indexes",
+        "left",
+        "operations",
+        "second",
+        "sinks",
+        "size",
+        "started_ms",
+        "target",
+    )
 
     def __init__(self, path: ForwardPath, target: NodeId, second: bool) -> None:
         self._path = path
@@ -47,6 +60,7 @@ class ForwardGroup:
         self.sinks: list[Sink] = []
         self.indexes: list[int] = []
         self.size = 0
+        self.frame = b""
         self.left: set[int] = set()
 
     def lost(self, peer: NodeId) -> None:
@@ -207,8 +221,8 @@ class ForwardPath:
             group.started_ms = self._now.now_ms
             group.left = set(range(len(group.operations)))
             self._groups[group.id] = group
-            frame = encode(Forward(group.id, self._topology.epoch, group.operations))
-            if not self._peers.ask(group.target, group, frame):
+            group.frame = encode(Forward(group.id, self._topology.epoch, group.operations))
+            if not self._peers.ask(group.target, group, group.frame):
                 self._groups.pop(group.id)
                 for sink, index in zip(group.sinks, group.indexes, strict=True):
                     sink.failed(index, _nobody(group.second))
@@ -217,6 +231,11 @@ class ForwardPath:
         """Outcomes from the owner."""
         group = self._peers.request(link.peer, message.id)
         if not isinstance(group, ForwardGroup):
+            return
+        document = self._topology.document
+        if message.refused == messages.BEHIND and document is not None:
+            self._peers.post(link, encode(Learn(document.encode())))
+            self._peers.ask(link.peer, group, group.frame)
             return
         if message.refused:
             self._finish(group)

@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from ringwise.core import messages, versions
-from ringwise.core.agreement import Learn
+from ringwise.core.agreement import Known, Learn
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure, NotReady, QuorumNotReached
-from ringwise.core.keys import Bucket
+from ringwise.core.keys import Bucket, key_of
 from ringwise.core.levels import QUORUM, Level
 from ringwise.core.messages import Found, NodeId, encode
 from ringwise.core.now import Now
@@ -43,6 +43,7 @@ class ReadGroup:
         "hedges",
         "id",
         "indexes",
+        "level",
         "owned",
         "owners",
         "pending",
@@ -72,6 +73,7 @@ class ReadGroup:
         self.frame = b""
         self.asked: set[NodeId] = set()
         self.hedges = 0
+        self.level: Level | None = None  # of clients' reads: they can be asked again from their start
         self.pending: dict[NodeId, set[int] | None] = {}  # None: has answered for no position yet
         self.differing: dict[int, list[bytes]] = {}  # by position: what others hold in place of our record
         self.unsynced = False  # our own answer waits for the disk
@@ -173,6 +175,20 @@ class GetPath:
         group.sinks, group.indexes = [sink], [index]
         self._send(group)
 
+    def follow(self, bucket: Bucket) -> None:
+        """T5: slots have changed, or another incarnation is in force. Reads have no effect, so they begin again."""
+        self._row_key = bucket.row_key
+        groups = [*self._groups.values(), *self._open.values()]
+        self._groups, self._open = {}, {}
+        self._reading.clear()
+        for group in groups:
+            left = group.tally.unreached() if group.id else range(len(group.slots))
+            for i in left:
+                if group.level is None:
+                    self._fail(group, i)
+                elif not group.id or group.tally.close(i):
+                    self.get(key_of(group.rkeys[i]), group.level, group.sinks[i], group.indexes[i])
+
     def _open_group(self, code: int, set_index: int, level: Level, sink: Sink, index: int) -> ReadGroup | None:
         if not self._topology.epoch:
             sink.failed(index, NotReady("this node is in no cluster yet"))
@@ -185,6 +201,7 @@ class GetPath:
             return None
         need = level.needed_reads(len(owners))
         group = ReadGroup(self, owners, need, level.repair)
+        group.level = level
         up = len(self._peers.up(owners)) + group.owned
         if up < need:
             sink.failed(index, QuorumNotReached(needed=need, acknowledged=up))
@@ -305,7 +322,12 @@ class GetPath:
             self._peers.ask(link.peer, group, group.frame)
             return
         missing = group.pending.pop(link.peer)
-        self._peers.answered(link.peer, group.id)
+        stale = {i for i, reason in message.refused if reason == messages.STALE and (missing is None or i in missing)}
+        if stale:  # it answers with its document, and then they begin again
+            self._peers.post(link, encode(Known(self._topology.epoch, False)))
+            group.pending[link.peer] = stale
+        else:
+            self._peers.answered(link.peer, group.id)
         fresh = [i for i in dict.fromkeys(message.positions) if missing is None or i in missing]
         for position, record in message.differing:
             if position in fresh:

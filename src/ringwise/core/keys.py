@@ -15,6 +15,7 @@ from xxhash import xxh3_64_digest
 from ringwise.core.errors import KeyTooLong, RecordDamaged
 
 BUCKET_BYTES = 6
+BUCKET_NUMBER_BYTES = 2  # of them; the incarnation follows
 HASH_BYTES = 6
 POSITION_BITS = 8 * HASH_BYTES  # of a scan position that are the hash; the slot stands above them
 KEY_BYTES_LIMIT = 0xFFFF  # the length field's; the configured limit is far below

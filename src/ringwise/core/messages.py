@@ -22,7 +22,7 @@ PROTOCOL_VERSION = 1
 
 # Why a position of a request was refused; whatever the reason, the receiver applied nothing there.
 BEHIND = 1  # the receiver's topology document is older than the frame's: send it, then the frame again
-STALE = 2  # the slot's owners changed after the frame's epoch (T5): learn the document, then send to the present owners
+STALE = 2  # the slot, or the incarnation of its bucket, changed after the frame's epoch (T5): learn the document
 NOT_WRITING = 3  # the receiver's log has failed (S3)
 OVERLOADED = 4  # the receiver's queue of cold keys, or its memtable, is full
 DAMAGED = 6  # the receiver's record of that key is damaged, and could not be had from others (S4)

@@ -27,6 +27,7 @@ from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure, NotReady, Overloaded
 from ringwise.core.explain import ExplainPath
+from ringwise.core.flush import Flushes
 from ringwise.core.forward import ForwardPath
 from ringwise.core.get import GetPath, ReadGroup
 from ringwise.core.keys import Bucket
@@ -57,7 +58,7 @@ class Node:
     """A member of the cluster, without its sockets.
 
     `put`, `get`, `write` and `update` take an operation and answer its sink exactly once, in this turn or a later one; `scan`
-    calls back in the same way.
+    and `flush` call back in the same way.
     """
 
     def __init__(
@@ -91,7 +92,9 @@ class Node:
         self._unformed: list[tuple[Callable[[], None], Sink, int]] = []
         self._unsynced: deque[tuple[int, _Turn]] = deque()
 
-        bucket = Bucket(0, 1)
+        self._changed = topology.changed_max  # as far as the paths follow it
+        self._bucket = bucket = topology.document.bucket(0) if topology.document is not None else Bucket(0, 1)
+        store.follow(bucket.prefix, fresh=False)
         self.peers = Peers(self.id)
         self.cold = cold = Cold(store, config, self._chunks)
         now = self.now
@@ -108,8 +111,10 @@ class Node:
             now,
             lambda *read: self.get(*read),  # as it then is
         )
+        self._flushes = Flushes(self.peers, topology, agreed, config, now)
         self._forward = ForwardPath(self.peers, topology, self._put, self._update, config, self.now)
         self._explain = ExplainPath(self.peers, topology, store, bucket, config, now, cold)
+        self.replica.bucket = bucket.prefix
         self._put.seal = self.seal
         self._put.elsewhere = self._forward.send
         self._get.behind_forwards = self._forward.wait
@@ -121,6 +126,7 @@ class Node:
         self.put = self._put.put
         self.get = self._get.get if topology.formed else self._get_in_order
         self.scan = self._scan.scan
+        self.flush = self._flushes.flush
         self.is_up = self.peers.is_up
         self.explain = self._explain.explain
 
@@ -174,6 +180,7 @@ class Node:
 
     def cut_turn(self) -> None:
         """Logs and sends what a long turn has brought so far, so that the other owners work while it goes on."""
+        self._agree()
         while self._settle():
             pass
         self.peers.flush()
@@ -181,6 +188,7 @@ class Node:
     def end_turn(self) -> None:
         """Logs, sends and answers what the turn brought, in that order."""
         self._agree()
+        self._flushes.check()
         # Answers can start new operations (a second phase, V5, commands that waited), which belong to this turn too.
         while self._settle():
             pass
@@ -262,12 +270,15 @@ class Node:
         self._scan.tick()
         self._forward.tick()
         self.agreement.tick(now_ms)
+        self._flushes.tick()
+        self._follow()
         self._go_on_if_formed()
 
     # -- peers
 
     def hello(self) -> Hello:
-        """The first frame on every link."""
+        """The first frame on every link. Its epoch is believed to be durable (Agreement.holds)."""
+        self._save()
         document = self.topology.document
         cluster = document.cluster if document is not None else b""
         member = self.member
@@ -327,6 +338,7 @@ class Node:
             case _:
                 self._back[link.peer] = link
                 self.agreement.receive(link.peer, message, self.now.now_ms)
+                self._follow()
                 self._go_on_if_formed()
 
     # -- topology
@@ -334,14 +346,33 @@ class Node:
     def _agree(self) -> None:
         """What agreement has to say leaves once its state is durable (T3)."""
         agreed = self.agreement
-        if agreed.dirty:
-            self._save_topology(agreed.state())
-            agreed.dirty = False
+        self._follow()
+        self._save()
         outbox, agreed.outbox = agreed.outbox, []
         for node, message in outbox:
             link = self.peers.links.get(node) or self._back.get(node)
             if link is not None and link.ready():
                 self.peers.post(link, encode(message))
+
+    def _save(self) -> None:
+        agreed = self.agreement
+        if agreed.dirty:
+            self._save_topology(agreed.state())
+            agreed.dirty = False
+
+    def _follow(self) -> None:
+        """T5: what a newer document means for what is under way: before anything of this node can be of both at once."""
+        topology = self.topology
+        if topology.changed_max == self._changed or topology.document is None:
+            return
+        self._changed = topology.changed_max
+        bucket = topology.document.bucket(0)
+        if bucket != self._bucket:
+            self._bucket = self._scan.bucket = self._explain.bucket = bucket
+            self.replica.bucket = bucket.prefix
+            self.store.follow(bucket.prefix, fresh=True)
+            self._put.follow(bucket)
+        self._get.follow(bucket)
 
     def _go_on_if_formed(self) -> None:
         """Lets go what waits, in order, before anything newer can overtake it."""

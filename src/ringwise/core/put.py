@@ -17,11 +17,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from ringwise.core import messages, versions
-from ringwise.core.agreement import Learn
+from ringwise.core.agreement import Known, Learn
 from ringwise.core.clock import Clock
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
-from ringwise.core.errors import Failure, NotReady, Overloaded, QuorumNotReached, UnknownOutcome, WritesStopped
+from ringwise.core.errors import Failure, Flushed, NotReady, Overloaded, QuorumNotReached, UnknownOutcome, WritesStopped
 from ringwise.core.keys import Bucket
 from ringwise.core.levels import Level
 from ringwise.core.messages import NodeId, Written, encode
@@ -114,9 +114,8 @@ class PutPath:
         self._store_put = store.put
         self._dots = dots
         self._clock = clock
-        self._row_key = bucket.row_key
-        self._prefixes = [bucket.row_key(bytes(size))[: -size or None] for size in range(config.key_bytes_max + 1)]
         self._config = config
+        self._name_rows(bucket)
         self._chunks = chunks
         self.reading: set[bytes] = set()  # keys of open read groups (B1)
         self.seal: Callable[[], None] = self.seal_writes  # the node puts its own in place: writes, then reads
@@ -125,6 +124,25 @@ class PutPath:
         self._open: dict[int, WriteGroup] = {}
         self._sealed: list[WriteGroup] = []  # since the last append to the log
         self._groups: dict[int, WriteGroup] = {}  # unanswered, in order of age
+
+    def _name_rows(self, bucket: Bucket) -> None:
+        self._bucket = bucket.prefix
+        self._row_key = bucket.row_key
+        sizes = range(self._config.key_bytes_max + 1)
+        self._prefixes = [bucket.row_key(bytes(size))[: -size or None] for size in sizes]
+
+    def follow(self, bucket: Bucket) -> None:
+        """T5: another incarnation is in force. What was sent of the old one is void, with an unknown outcome; what was not, is
+        refused."""
+        self._name_rows(bucket)
+        opened, self._open = self._open, {}
+        groups, self._groups = self._groups, {}
+        for group in opened.values():
+            for _, _, _, _, sink, index in group.rows:
+                sink.failed(index, Flushed())
+        for group in groups.values():
+            for i in group.tally.unreached():
+                self._fail(group, i, "the database was flushed meanwhile")
 
     # -- the operations
 
@@ -173,7 +191,7 @@ class PutPath:
             return
         held = self._find(slot, rkey)
         if held is None:
-            self._load(slot, rkey, again, sink, index)
+            self._load(slot, rkey, partial(self._write_loaded, self._bucket, again, sink, index), sink, index)
             return
         try:
             if stamp:
@@ -190,8 +208,18 @@ class PutPath:
         record = self._dots.write(held, write, stamp)
         self._add(group, slot, rkey, held, record, sink, index)
 
+    def _write_loaded(self, bucket: bytes, again: Callable[[], None], sink: Sink, index: int) -> None:
+        """T5: what an update has read is void with the incarnation that it read it in."""
+        if bucket == self._bucket:
+            again()
+        else:
+            sink.failed(index, Flushed())
+
     def spread(self, slot: int, rkey: bytes, state: bytes, need: int, sink: Sink, index: int) -> None:
         """Brings a merged state to the key's owners, this node among them where it is one: a repair, which issues no dot."""
+        if not rkey.startswith(self._bucket):
+            sink.failed(index, Flushed())
+            return
         if self.reading and rkey in self.reading:
             self.seal()
         group = self._group_for(slot, need, False)
@@ -366,6 +394,8 @@ class PutPath:
                 self._peers.post(link, encode(Learn(document.encode())))
             self._peers.ask(peer, group, group.frame)
             return
+        if any(reason == messages.STALE for _, reason in message.refused):
+            self._peers.post(link, encode(Known(self._topology.epoch, False)))  # it answers with its document
         if message.positions:
             self._count_part(peer, group, message.positions)
         if peer in group.pending:
@@ -406,6 +436,9 @@ class PutPath:
         """
         slot, rkey, first = group.slots[i], group.rkeys[i], group.records[i]
         sink, index = group.sinks[i], group.indexes[i]
+        if not rkey.startswith(self._bucket):
+            self._fail_again(group, i, Flushed())
+            return
         if self.reading and rkey in self.reading:
             self.seal()
         held = self._find(slot, rkey)
@@ -455,10 +488,10 @@ class PutPath:
         if not tally.open:
             self._groups.pop(group.id, None)
 
-    def _fail(self, group: WriteGroup, i: int) -> None:
+    def _fail(self, group: WriteGroup, i: int, detail: str = "") -> None:
         tally = group.tally
         if tally.close(i):
-            error = UnknownOutcome(needed=tally.need, acknowledged=tally.acknowledged(i))
+            error = UnknownOutcome(needed=tally.need, acknowledged=tally.acknowledged(i), detail=detail)
             group.sinks[i].failed(group.indexes[i], error)
 
     def tick(self) -> None:

@@ -55,6 +55,7 @@ class Replica:
         cold: Cold,
         chunks: list[bytes],
     ) -> None:
+        self.bucket = b""  # set by the node: the incarnation in force, as row keys begin with it
         self._now = now
         self._cold = cold
         self._store = store
@@ -78,9 +79,13 @@ class Replica:
         if refusal:
             self.written.append((link, Written(message.id, [], [], [(i, refusal) for i in range(len(columns.slots))])))
             return
-        slots = columns.slots
+        slots, rkeys = columns.slots, columns.rkeys
+        if rkeys and not rkeys[0].startswith(self.bucket):  # T5: a frame is of one incarnation; this one is dead
+            stale = [(i, messages.STALE) for i in range(len(slots))]
+            self.written.append((link, Written(message.id, [], [], stale)))
+            return
         if message.epoch >= self._topology.changed_max:
-            odd = self._store.replace_many(slots, columns.rkeys, columns.bases, columns.records)
+            odd = self._store.replace_many(slots, rkeys, columns.bases, columns.records)
             if not odd:
                 self._chunks.append(message.chunk)  # the same bytes: nothing is coded twice
                 self.written.append((link, Written(message.id, [], [], [])))
@@ -97,7 +102,7 @@ class Replica:
         refused: list[tuple[int, int]] = []
         for position in odd:
             slot, rkey, record = slots[position], rkeys[position], records[position]
-            if self._topology.changed[slot] > message.epoch:
+            if self._topology.changed[slot] > message.epoch or not rkey.startswith(self.bucket):
                 refused.append((position, messages.STALE))
                 left_out.add(position)
                 continue
@@ -141,6 +146,9 @@ class Replica:
         if self._store.failed:
             self._refuse_write(link, request_id, position, None)
             return
+        if not rkey.startswith(self.bucket):  # flushed while it waited
+            self._late_write(link, request_id).refused.append((position, messages.STALE))
+            return
         held = self._store.find(slot, rkey)
         assert held is not None
         late = self._late_write(link, request_id)
@@ -171,6 +179,10 @@ class Replica:
         """Looks up keys and answers with those that differ from the asker's digests."""
         if message.epoch > self._topology.epoch:
             refused = [(i, messages.BEHIND) for i in range(len(message.slots))]
+            self.found.append((link, Found(message.id, [], [], refused), False))
+            return
+        if message.rkeys and not message.rkeys[0].startswith(self.bucket):  # T5: of a dead incarnation
+            refused = [(i, messages.STALE) for i in range(len(message.slots))]
             self.found.append((link, Found(message.id, [], [], refused), False))
             return
         find = self._store.find
@@ -234,9 +246,12 @@ class Replica:
     def _read_late(
         self, link: Link, request_id: int, synced: bool, position: int, slot: int, rkey: bytes, digest: bytes
     ) -> None:
+        late = self._late_read(link, request_id, synced)
+        if not rkey.startswith(self.bucket):  # flushed while it waited
+            late.refused.append((position, messages.STALE))
+            return
         held = self._store.find(slot, rkey)
         assert held is not None
-        late = self._late_read(link, request_id, synced)
         late.positions.append(position)
         if held[:8] != digest:
             late.differing.append((position, held))

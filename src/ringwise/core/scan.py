@@ -132,7 +132,7 @@ class ScanPath:
         self._peers = peers
         self._topology = topology
         self._store = store
-        self._bucket = bucket
+        self.bucket = bucket  # in force; the node sets another (T5)
         self._config = config
         self._now = now
         self._get = get
@@ -175,7 +175,7 @@ class ScanPath:
         self._ask(_Asked(self, scan, needs, last << POSITION_BITS))
 
     def _ask(self, asked: _Asked) -> None:
-        scan, store, bucket = asked.scan, self._store, self._bucket.prefix
+        scan, store, bucket = asked.scan, self._store, self.bucket.prefix
         asked.id = self._peers.next_id()
         asked.epoch = self._topology.epoch
         asked.started_ms = self._now.now_ms

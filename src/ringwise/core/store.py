@@ -72,6 +72,12 @@ class Store(Protocol):
         """
         ...
 
+    def follow(self, bucket: bytes, fresh: bool) -> None:
+        """From now on only rows of this incarnation of the bucket (its six bytes) count; those of earlier ones are void, and are
+        removed in the background. `fresh`: the incarnation has just begun, so nothing of it is held yet.
+        """
+        ...
+
     def turn(self) -> None:
         """The turn is over: whatever it collected for the disk may start."""
         ...

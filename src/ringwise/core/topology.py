@@ -1,7 +1,7 @@
 """The topology: who is a member, and who owns which slot; one agreed document with an epoch (design T2, T3, T5).
 
 Liveness is gossip's business; this is what has been *decided*. A `Document` is immutable; the next one comes from a
-change (`found`, `join`, `form`: pure functions) and counts once it is agreed upon (agreement.py). `Topology` is the
+change (`found`, `join`, `form`, `flush`: pure functions) and counts once it is agreed upon (agreement.py). `Topology` is the
 view of the document in force that the hot path reads: arrays by slot, nothing to compute.
 
     document 7 -- join(member) --> document 8 -- agreed --> Topology.install() --> owners[slot], changed[slot]
@@ -10,7 +10,8 @@ Invariants
 - Nodes follow the table, never the planner: two versions of the program cannot disagree about owners (T2).
 - A bucket's owners of a slot are the first N of the slot's list; lists are as long as the greatest N of any bucket, or
   as long as there are members.
-- `changed[slot]` is the epoch that last changed *or reordered* the slot's list (T4, T5).
+- `changed[slot]` is the epoch that last changed *or reordered* the slot's list (T4, T5); a new incarnation of a bucket
+  changes every slot.
 - While `formed` is false no owner applies a write; once true, join() refuses (T3).
 """
 
@@ -20,6 +21,7 @@ from itertools import groupby
 
 import msgspec
 
+from ringwise.core.keys import Bucket
 from ringwise.core.placement import plan
 from ringwise.core.ring import SLOTS
 
@@ -31,6 +33,7 @@ MEMBERS_MAX = 1024  # a document of 1,000 members is about 250 KB: what a frame 
 VOTERS_MAX = 7  # three may be away; more voters would only make every change slower
 WEIGHT_MAX = 100.0  # 25,600 virtual nodes
 NAME_CHARACTERS_MAX = 64
+INCARNATION_MAX = 0xFFFF_FFFF  # the field of a row key has four bytes: a flush a second for 136 years
 
 
 class TopologyTooNew(Exception):
@@ -153,8 +156,12 @@ class Document(msgspec.Struct, array_like=True, frozen=True):
         lists = self.lists()
         return [lists[number] for number in self.list_numbers()]
 
+    def bucket(self, number: int) -> Bucket:
+        """A bucket in its present incarnation."""
+        return Bucket(number, next(rules.incarnation for rules in self.buckets if rules.number == number))
+
     def changed(self) -> list[int]:
-        """By slot: the epoch of the last change of its owners."""
+        """By slot: the epoch of the last change of its owners, or of the incarnation of a bucket."""
         epochs: list[int] = []
         for count, epoch in self.table.changed:
             epochs.extend([epoch] * count)
@@ -279,6 +286,19 @@ def form(document: Document) -> Document | None:
     if document.formed:
         return None
     return msgspec.structs.replace(document, epoch=document.epoch + 1, formed=True)
+
+
+def flush(document: Document, number: int) -> Document:
+    """A new incarnation of a bucket: every row of the one before is void, in all slots (T5)."""
+    buckets = list(document.buckets)
+    index = next(index for index, rules in enumerate(buckets) if rules.number == number)
+    incarnation = buckets[index].incarnation + 1
+    if incarnation > INCARNATION_MAX:
+        raise ChangeRefused(f"bucket {number} was flushed {INCARNATION_MAX:,} times, the most there can be")
+    buckets[index] = msgspec.structs.replace(buckets[index], incarnation=incarnation)
+    epoch = document.epoch + 1
+    table = msgspec.structs.replace(document.table, changed=[(SLOTS, epoch)])
+    return msgspec.structs.replace(document, epoch=epoch, buckets=buckets, table=table)
 
 
 def choose_voters(members: Sequence[Member], voters: Sequence[NodeId]) -> list[NodeId]:

@@ -75,6 +75,19 @@ class ModelEngine:
         keys = self._medium.sorted_keys()
         return walk(_Keys(keys, bisect_left(keys, end_of(bucket, end))), bucket, start, end, limit)
 
+    def drop(self, low: bytes, high: bytes, first: int, end: int) -> int:
+        keys = self._medium.sorted_keys()
+        within = keys[bisect_left(keys, first.to_bytes(2, "big")) : bisect_left(keys, end.to_bytes(2, "big"))]
+        dropped = [key for key in within if low <= key[2 : 2 + len(high)] < high]
+        for key in dropped:
+            del self._medium.records[key]
+        if dropped:
+            self._medium.keys = None
+        return len({key[:2] for key in dropped})
+
+    def reclaim(self) -> None:
+        """Nothing to do: what is dropped is gone at once."""
+
     def empty(self) -> bool:
         return not self._medium.records
 

@@ -8,7 +8,7 @@ comes close to one LRU over all.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 SHARDS = 256
 ENTRY_BYTES = 260  # what CPython spends on an entry: two objects' headers, the dictionary's cell and the list's node
@@ -48,6 +48,13 @@ class RecordCache:
             shard[rkey] = record
             if self.bytes > self._bytes_max:
                 self._evict(shard)
+
+    def drop(self, low: bytes, high: bytes) -> Iterator[None]:
+        """Remove the entries with low <= row key < high, a shard at a time; nobody is told."""
+        for shard in self._shards:
+            for rkey in [rkey for rkey in shard if low <= rkey < high]:
+                self.bytes -= len(rkey) + len(shard.pop(rkey)) + ENTRY_BYTES
+            yield
 
     def __len__(self) -> int:
         return sum(map(len, self._shards))

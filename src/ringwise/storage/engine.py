@@ -57,6 +57,13 @@ class Engine(Protocol):
         """(position, key) of the bucket's keys with start <= position < end, ascending, about `limit` of them, and the
         position below which these are all. Keys of one position are never parted. Called in a worker; raises ReadFailed."""
 
+    def drop(self, low: bytes, high: bytes, first: int, end: int) -> int:
+        """Remove the rows of slots first <= slot < end whose storage key goes on, behind the slot, with low <= rest < high.
+        How many slots held some. A crash may bring them back. Called in a worker; other rows may be read and flushed."""
+
+    def reclaim(self) -> None:
+        """Give back the space of what was dropped, which is then gone for good. Called in a worker; it may take minutes."""
+
     def empty(self) -> bool: ...
 
     def close(self) -> None: ...

@@ -2,9 +2,9 @@
 
     flush:  sorted records ▶ SstFileWriter ▶ staging/*.sst ▶ one atomic ingest (files are linked in, not copied)
 
-RocksDB's own log and memtable stay unused: a record gets in by ingest only. The last key of a flush is a meta key,
-behind every storage key, that carries the commit log's position; ingesting several files is one edit of RocksDB's
-manifest, so records and position arrive together or not at all (S2).
+RocksDB's own log stays unused, and its memtable holds nothing but the ranges that `drop` removes: a record gets in by
+ingest only. The last key of a flush is a meta key, behind every storage key, that carries the commit log's position;
+ingesting several files is one edit of RocksDB's manifest, so records and position arrive together or not at all (S2).
 
 What was measured of rocksdict 0.3: `SstFileWriter.finish` and `ingest_external_file` sync what they should, but hold
 the interpreter lock meanwhile; hence filters and index in partitions (built while writing, not in `finish`), files of a
@@ -27,12 +27,14 @@ from rocksdict import (
     BlockBasedIndexType,
     BlockBasedOptions,
     Cache,
+    CompactOptions,
     DBCompressionType,
     IngestExternalFileOptions,
     Options,
     Rdict,
     ReadOptions,
     SstFileWriter,
+    WriteOptions,
 )
 
 from ringwise.core.errors import RecordDamaged
@@ -71,6 +73,11 @@ class LsmEngine:
             raise EngineDamaged(f"the storage engine in {self._path} does not open: {error}") from error
         self._ingest_options = IngestExternalFileOptions()
         self._ingest_options.set_move_files(True)
+        self._unlogged = WriteOptions()
+        self._unlogged.disable_wal = True  # type: ignore[method-assign,assignment]  # the stubs call it a method
+        self._met_damage = False
+        self._compaction = CompactOptions()
+        self._compaction.set_exclusive_manual_compaction(False)
         self._position, self._stamp = self._read_meta()
         self._flushes = 0
 
@@ -114,6 +121,38 @@ class LsmEngine:
         except Exception as error:  # rocksdict raises bare Exception
             raise ReadFailed(f"reading from {self._path} failed: {error}") from error
         return found
+
+    def drop(self, low: bytes, high: bytes, first: int, end: int) -> int:
+        bounds = ReadOptions()
+        bounds.set_iterate_upper_bound(end.to_bytes(2, "big"))
+        steps: Any = self._db.iter(bounds)
+        steps.seek(first.to_bytes(2, "big") + low)
+        found = 0
+        while steps.valid():
+            stored: bytes = steps.key()
+            slot, rest = stored[:2], stored[2 : 2 + len(high)]
+            if rest < low:
+                steps.seek(slot + low)
+            elif rest < high:
+                self._db.delete_range(slot + low, slot + high, self._unlogged)
+                found += 1
+                steps.seek(slot + high)
+            else:
+                steps.seek((int.from_bytes(slot, "big") + 1).to_bytes(2, "big") + low)
+        try:
+            steps.status()
+        except Exception:  # rocksdict raises bare Exception; what cannot be read can be removed unread
+            for number in range(first, end):
+                slot = number.to_bytes(2, "big")
+                self._db.delete_range(slot + low, slot + high, self._unlogged)
+            found = end - first
+            self._met_damage = True
+        return found
+
+    def reclaim(self) -> None:
+        self._db.flush()
+        if not self._met_damage:  # a compaction that meets it would end all writing: that space stays in use
+            self._db.compact_range(None, None, self._compaction)
 
     def empty(self) -> bool:
         return not self.scan(b"", _META_KEY, 1)

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ringwise.core.keys import key_of
+from ringwise.core.keys import BUCKET_BYTES, BUCKET_NUMBER_BYTES, key_of
 from ringwise.core.messages import decode_chunk
 from ringwise.core.record import CHECKSUM_BYTES
 from ringwise.core.ring import SLOTS, slot_of
@@ -33,6 +33,7 @@ from ringwise.storage.commitlog import CommitLog, SyncMode
 from ringwise.storage.disk import Disk
 from ringwise.storage.engine import Engine, Worker
 from ringwise.storage.flush import Flush
+from ringwise.storage.purge import Purge
 from ringwise.storage.reads import ColdReads
 from ringwise.storage.walk import Walks
 
@@ -80,6 +81,9 @@ class Store:
         self._memtable_bytes = 0  # as if every record appended since the last freeze were still there
         self._memtable_records = 0
         self._flush: Flush | None = None
+        self._purge: Purge | None = None
+        self._flush_due = False  # though the memtable is not full: so that the log can be cut
+        self._segment_bytes = config.segment_bytes
         self._sync_due_ms = 0.0
         self.stamp = engine.stamp  # the greatest stamp found at the start: the clock goes on above it
         self.failed = False
@@ -135,6 +139,31 @@ class Store:
         """Name the bucket's keys with start <= position < end, about `limit` of them (core/store.py); False where too many
         wait."""
         return self._walks.names(bucket, start, end, limit, then, self._has_older)
+
+    def follow(self, bucket: bytes, fresh: bool) -> None:
+        """Rows of earlier incarnations of the bucket are void from now on (core/store.py)."""
+        if int.from_bytes(bucket[BUCKET_NUMBER_BYTES:], "big") <= 1:
+            return  # there was none before
+        low = bucket[:BUCKET_NUMBER_BYTES].ljust(BUCKET_BYTES, b"\x00")
+        self._purge = Purge(
+            lambda: self.tables,
+            self._cache,
+            self._engine,
+            self._worker,
+            low,
+            bucket,
+            self._purged,
+            self._log.fail,  # an engine that failed once is not trusted again
+        )
+        if fresh:  # and it is the only bucket: all that the engine holds is void
+            self.complete[:] = b"\x01" * SLOTS
+            self._complete_count = SLOTS
+            self._cache.on_evicted = self._evicted
+
+    @property
+    def purging(self) -> bool:
+        """Rows of dead incarnations may still take space."""
+        return self._purge is not None
 
     def waiting(self, rkey: bytes) -> bool:
         """Does anybody wait for this key?"""
@@ -198,7 +227,9 @@ class Store:
             return False
         deadline_ms = self._clock_ms() + budget_ms
         if self._flush is None:
-            if self._memtable_bytes < self._memtable_bytes_max or self._engine.busy() or self._mostly_overwritten():
+            if self._purge is not None and self._purge_some(self._purge, deadline_ms):
+                return True
+            if not self._is_flush_due():
                 return False
             self._freeze()
         assert self._flush is not None
@@ -246,20 +277,46 @@ class Store:
         self._memtable_records += len(columns.slots)
         self._memtable_bytes += len(chunk) + ENTRY_BYTES * len(columns.slots)
 
+    def _purge_some(self, purge: Purge, deadline_ms: float) -> bool:
+        """True where memory holds more of it. The memtable is flushed before and after, never meanwhile."""
+        while purge.step():
+            if self._clock_ms() >= deadline_ms:
+                return True
+        purge.submit()
+        if purge.ended:
+            self._purge = None
+        return False
+
+    def _purged(self) -> None:
+        """Memory holds nothing void any more: what the log holds of it can go, too."""
+        self._count_held()
+        self._flush_due = self._log.position - self._engine.position > self._segment_bytes
+
+    def _is_flush_due(self) -> bool:
+        if self._engine.busy():
+            return False
+        if self._flush_due:
+            return True
+        return self._memtable_bytes >= self._memtable_bytes_max and not self._mostly_overwritten()
+
+    def _count_held(self) -> None:
+        held = sum(map(len, self.tables))
+        self._memtable_bytes = self._memtable_bytes * held // max(1, self._memtable_records)
+        self._memtable_records = held
+
     def _mostly_overwritten(self) -> bool:
         """Whether the memtable seemed full, and holds the same keys over and over: then it may go on for a while.
 
         Not for ever, since what is logged above the engine's position is replayed at the next start.
         """
-        held = sum(map(len, self.tables))
-        self._memtable_bytes = self._memtable_bytes * held // max(1, self._memtable_records)
-        self._memtable_records = held
+        self._count_held()
         if self._log.position - self._engine.position > REPLAY_FACTOR * self._memtable_bytes_max:
             return False
         return self._memtable_bytes < self._memtable_bytes_max * 3 // 4
 
     def _freeze(self) -> None:
         """Begin a flush. What is put but not yet appended in this turn is flushed too, and replayed once more."""
+        self._flush_due = False
         frozen, self.tables = self.tables, _empty_tables()
         self._frozen = frozen
         self._has_older = True
@@ -274,6 +331,8 @@ class Store:
         self._log.cut(self._engine.position)
 
     def _evicted(self, rkey: bytes) -> None:
+        if self._purge is not None and self._purge.low <= rkey < self._purge.live:
+            return  # void; nobody asks for it
         slot = slot_of(key_of(rkey))
         self._complete_count -= self.complete[slot]
         self.complete[slot] = 0
