@@ -64,6 +64,9 @@ class IdleNode:
     def flush(self, done: object) -> None:
         raise NotImplementedError
 
+    def after(self, delay_ms: float, call: object) -> None:
+        raise NotImplementedError
+
     def cut_turn(self) -> None: ...
 
     def is_up(self, node: bytes) -> bool:

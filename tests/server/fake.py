@@ -50,6 +50,7 @@ class FakeNode:
         self.records: dict[bytes, bytes] = {}
         self.delay = delay
         self.waiting: list[Callable[[], None]] = []
+        self.timers: list[tuple[float, Callable[[], None]]] = []
         self.down: set[NodeId] = set()
         self.log: list[tuple[str, bytes, str]] = []  # operation, key, level
         self.fail: dict[bytes, Failure] = {}  # by key
@@ -115,6 +116,17 @@ class FakeNode:
     def explain(self, key: bytes, done: Callable[[Explanation | Failure], None]) -> None:
         """As if this node were alone."""
         done(Explanation(key, slot_of(key), [Copy(self.id, ANSWERED, self.records.get(key, b""))]))
+
+    def after(self, delay_ms: float, call: Callable[[], None]) -> None:
+        self.timers.append((self.now.now_ms + delay_ms, call))
+
+    def pass_time(self, ms: float) -> None:
+        """As a tick does, so much later."""
+        self.now.now_ms += ms
+        due = [call for at, call in self.timers if at <= self.now.now_ms]
+        self.timers = [timer for timer in self.timers if timer[0] > self.now.now_ms]
+        for call in due:
+            call()
 
     def cut_turn(self) -> None: ...
 

@@ -82,6 +82,11 @@ def test_info_tells_whether_every_slot_can_be_served() -> None:
     node = FakeNode()
     assert b"cluster_state:ok" in run(node, "CLUSTER", "INFO")
     assert b"cluster_state:fail" in run(FakeNode(topology=Topology()), "CLUSTER", "INFO")
+    node.down = {MEMBERS[1].id}
+    assert b"cluster_state:ok" in run(node, "CLUSTER", "INFO")
+    node.down = {MEMBERS[1].id, MEMBERS[2].id}  # one owner of three answers at `one` only
+    state = run(node, "CLUSTER", "INFO")
+    assert b"cluster_state:fail" in state and b"cluster_slots_ok:0" in state
 
 
 def test_keyslot_is_that_of_redis_cluster() -> None:

@@ -134,6 +134,9 @@ class TestLevels:
         [
             ("RW.CONSISTENCY most", "ERR unknown consistency level 'most'"),
             ("RW.AT most GET k", "ERR unknown consistency level 'most'"),
+            ("RW.CONSISTENCY r=9", "ERR consistency level r=9 needs 9 owners and the key has 3; ask for at most 3"),
+            ("RW.CONSISTENCY r=1,w=4", "ERR consistency level r=1,w=4 needs 4 owners"),
+            ("RW.AT w=4 SET k v", "ERR consistency level w=4 needs 4 owners"),
             ("RW.AT one PING", "ERR RW.AT takes a command on keys, and PING is none"),
             ("RW.AT one RW.AT one GET k", "ERR RW.AT takes a command on keys, and RW.AT is none"),
             ("RW.AT one GET", "ERR wrong number of arguments for 'get' command"),
@@ -210,6 +213,23 @@ class TestWait:
         client("SET k v")
         client.node.fail_level["wait"] = QuorumNotReached(needed=3, acknowledged=2)
         assert client("WAIT 2 0") == 1
+
+    def test_its_time_is_kept(self) -> None:
+        """What is certain by then is answered, and the owners that answer later change nothing."""
+        node = FakeNode(delay=True)
+        client = Connection(node)
+        client.send(request("SET", "k", "v"))
+        assert client.finish() == b"+OK\r\n"
+        assert client.run("WAIT", "2", "50") == b""
+        node.pass_time(49)
+        assert client.settle() == b""
+        node.pass_time(1)
+        assert client.settle() == b":1\r\n"
+        assert client.finish() == b""
+        client.run("WAIT", "2", "50")  # the write is still to be accounted for
+        assert client.finish() == b":2\r\n"
+        node.pass_time(50)
+        assert client.settle() == b""
 
     def test_the_weakest_write_counts(self) -> None:
         """At `one`, a read of two owners may miss the one that has the write: R + W > N asks for all three."""

@@ -5,7 +5,18 @@ from __future__ import annotations
 from tests.server.fake import Connection, FakeNode, request
 
 from ringwise.server.clients import Clients
-from ringwise.server.transaction import COMMANDS_MAX
+from ringwise.server.transaction import COMMANDS_MAX, REPLY_BYTES_MAX
+
+
+def test_the_replies_of_a_batch_are_bounded_together() -> None:
+    """Redis would build as many megabytes as were asked for; the writes among them are told for what they are."""
+    client = Connection(FakeNode())
+    client.run("SET", "k", b"x" * 1024 * 1024)
+    commands = [request("GET", "k")] * 100 + [request("SET", "j", "v")]
+    reply = client.send(request("MULTI") + b"".join(commands) + request("EXEC"))
+    assert len(reply) < REPLY_BYTES_MAX + 100_000
+    assert reply.count(b"ERR the replies of this batch have more than 67108864 bytes") == 100 - 63
+    assert reply.endswith(b"+OK\r\n")
 
 
 def test_a_command_waits_for_the_one_before_it_on_the_same_key_and_for_no_other() -> None:

@@ -140,6 +140,7 @@ PORT = click.IntRange(1, 65535)
 @click.option(
     "--multi/--no-multi", default=True, show_default=True, help="Serve MULTI, as an ordered batch without isolation."
 )
+@click.option("--debug-commands", is_flag=True, help="Serve DEBUG SLEEP, for tests of clients.")
 @click.option("--stop-with-stdin", is_flag=True, hidden=True)
 def serve(
     data_dir: Path | None,
@@ -160,6 +161,7 @@ def serve(
     key_bytes_max: int,
     value_bytes_max: int,
     multi: bool,
+    debug_commands: bool,
     stop_with_stdin: bool,
 ) -> None:
     """Run one node.
@@ -191,6 +193,7 @@ def serve(
         key_bytes_max=key_bytes_max,
         value_bytes_max=value_bytes_max,
         multi=multi,
+        debug_commands=debug_commands,
         stop_with_stdin=stop_with_stdin,
     )
     sys.exit(run(settings))

@@ -14,6 +14,7 @@ Sync mode `batch` (S3): step (2) for a turn waits until the log is synced as far
 
 from __future__ import annotations
 
+import heapq
 import random
 from collections import deque
 from collections.abc import Callable
@@ -91,6 +92,8 @@ class Node:
         self._back: dict[NodeId, Link] = {}  # links on which others last spoke of agreement: a joiner can be answered
         self._unformed: list[tuple[Callable[[], None], Sink, int]] = []
         self._unsynced: deque[tuple[int, _Turn]] = deque()
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []  # a heap: when, in the order they were set, what
+        self._timers_set = 0
 
         self._changed = topology.changed_max  # as far as the paths follow it
         self._bucket = bucket = topology.document.bucket(0) if topology.document is not None else Bucket(0, 1)
@@ -260,9 +263,17 @@ class Node:
             for link, found in turn.found:
                 self.peers.post(link, encode(Found(found.id, [], [], [(0, messages.NOT_WRITING)])))
 
+    def after(self, delay_ms: float, call: Callable[[], None]) -> None:
+        """Runs `call` in the first turn with a tick after so long."""
+        self._timers_set += 1
+        heapq.heappush(self._timers, (self.now.now_ms + delay_ms, self._timers_set, call))
+
     def tick(self) -> None:
         """Deadlines and retries; the shell calls it every ten milliseconds or so."""
         now_ms = self.now.now_ms
+        timers = self._timers
+        while timers and timers[0][0] <= now_ms:
+            heapq.heappop(timers)[2]()
         self.peers.tick(now_ms, self.config.request_timeout_ms)
         self._put.tick()
         self._get.tick()

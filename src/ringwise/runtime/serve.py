@@ -162,6 +162,7 @@ class Process:
         self._worker.attach(self._turn)
         clients = Clients(settings.port, os.getpid(), time.time_ns() // 1_000_000, settings.sync)
         clients.multi = settings.multi
+        clients.debug = settings.debug_commands
         self._server = ClientServer(loop, self._turn, self._node, clients)
         self._http = HttpServer(loop, self._turn, self._node)
         self._peers = Peers(loop, self._node, self._turn, rng, self._refused)

@@ -91,6 +91,7 @@ class Connection:
             resume_reading=self.resume_reading,
             clients=server.clients,
             address=address,
+            abort=self.lost,
         )
 
     # What the session uses.

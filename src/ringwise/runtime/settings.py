@@ -39,6 +39,7 @@ class Settings:
     key_bytes_max: int = 256
     value_bytes_max: int = MEBIBYTE
     multi: bool = True  # MULTI is served, as an ordered batch
+    debug_commands: bool = False  # DEBUG SLEEP, for tests of clients
     stop_with_stdin: bool = False  # end when stdin does: nodes of `ringwise dev` do not outlive it
 
 

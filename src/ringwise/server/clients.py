@@ -20,6 +20,9 @@ class Clients:
     sync: str = "periodic"  # when the log reaches the disk, for CONFIG GET
     partition: Callable[[bool], None] | None = None  # RW.DEV, where it is served
     multi: bool = True  # whether MULTI is served
+    debug: bool = False  # whether DEBUG is served
+    # Counters as they were at CONFIG RESETSTAT: connections, commands. The counters go on, connections are numbered by them.
+    counted_from: tuple[int, int] = (0, 0)
     connections_total: int = 0
     commands_total: int = 0
     # CLUSTER SLOTS and its kin, encoded, while epoch and who is up stay the same: with 30 nodes one takes 20 ms and more, and

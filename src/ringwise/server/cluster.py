@@ -123,10 +123,15 @@ def _node_line(node: Node, member: Member, bounds: list[str]) -> str:
 
 @kept
 def info(call: Call) -> Value:
+    """A slot is ok while a majority of its owners is up: the default level then answers for each of its keys."""
     node = call.node
     topology = node.topology
     reachable = (
-        sum(any(is_up(node, owner) for owner in found[2]) * (found[1] - found[0] + 1) for found in ranges(node))
+        sum(
+            last - first + 1
+            for first, last, owners in ranges(node)
+            if 2 * sum(is_up(node, each) for each in owners) > len(owners)
+        )
         if topology.epoch
         else 0
     )

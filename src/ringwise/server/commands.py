@@ -40,17 +40,28 @@ CLIENT = (
     Command("list", -2, ABOUT, NO_KEYS, connection.client_list, CONNECTION, "All connections to this node"),
     Command("no-evict", 3, ABOUT, NO_KEYS, connection.client_switch, CONNECTION, "Accepted; nobody is evicted"),
     Command("no-touch", 3, ABOUT, NO_KEYS, connection.client_switch, CONNECTION, "Accepted; reads touch nothing"),
+    Command("kill", -3, "admin noscript", NO_KEYS, connection.client_kill, CONNECTION, "Closes connections to this node"),
     Command("tracking", -3, ABOUT, NO_KEYS, connection.client_tracking, CONNECTION, "Only OFF is accepted"),
+    Command("trackinginfo", 2, ABOUT, NO_KEYS, connection.client_trackinginfo, CONNECTION, "Off"),
+    Command("getredir", 2, ABOUT, NO_KEYS, connection.client_getredir, CONNECTION, "-1: nothing is tracked"),
+    Command("reply", 3, ABOUT, NO_KEYS, connection.client_reply, CONNECTION, "Only ON is accepted"),
+    Command("unpause", 2, ABOUT, NO_KEYS, connection.client_unpause, CONNECTION, "Accepted; nobody is paused"),
 )
 COMMAND = (
     Command("count", 2, ABOUT, NO_KEYS, describe.command_count, "server", "How many commands there are"),
     Command("docs", -2, ABOUT, NO_KEYS, describe.command_docs, "server", "What commands do"),
     Command("getkeys", -3, ABOUT, NO_KEYS, describe.command_getkeys, "server", "The keys of a command line"),
     Command("info", -2, ABOUT, NO_KEYS, describe.command_info, "server", "Arity, flags and keys of commands"),
-    Command("list", 2, ABOUT, NO_KEYS, describe.command_list, "server", "The names of all commands"),
+    Command("list", -2, ABOUT, NO_KEYS, describe.command_list, "server", "The names of commands"),
 )
 CONFIG = (
     Command("get", -3, "admin loading stale", NO_KEYS, describe.config_get, "server", "Settings whose names match patterns"),
+    Command("resetstat", 2, "admin loading stale", NO_KEYS, describe.config_resetstat, "server", "Counts anew"),
+    Command("rewrite", 2, "admin loading stale", NO_KEYS, describe.config_rewrite, "server", "Refused: nothing is kept"),
+    Command("set", -4, "admin loading stale", NO_KEYS, describe.config_set, "server", "rw.multi yes or no"),
+)
+DEBUG = (
+    Command("sleep", 3, "admin", NO_KEYS, describe.debug_sleep, "server", "Answers later; --debug-commands only"),
 )
 MEMORY = (
     Command("usage", -3, "readonly", (2, 2, 1), values.memory_usage, "server", "Bytes that a key takes on one owner"),
@@ -86,6 +97,7 @@ _of_command = with_subcommands("command", COMMAND)
 TABLE = CommandTable((
     # name, arity, flags, keys, handler, group, summary
     Command("append", 3, "write denyoom fast", ONE_KEY, values.append, "string", "Adds to a value; its length"),
+    Command("asking", 1, FREE, NO_KEYS, connection.readonly, "cluster", "Accepted: nobody is redirected"),
     Command("auth", -2, HANDSHAKE, NO_KEYS, connection.auth, CONNECTION, "Refused: there are no users"),
     Command("client", -2, "", NO_KEYS, with_subcommands("client", CLIENT), CONNECTION, "Connections", subcommands=CLIENT),
     Command("cluster", -2, "", NO_KEYS, with_subcommands("cluster", CLUSTER), "cluster", "The cluster", subcommands=CLUSTER),
@@ -93,6 +105,8 @@ TABLE = CommandTable((
     Command("config", -2, "", NO_KEYS, with_subcommands("config", CONFIG), "server", "About settings", subcommands=CONFIG),
     Command("dbsize", 1, "readonly", NO_KEYS, keyspace.dbsize, "server", "How many keys there are; looks at each",
             all_keys=True, barrier=True),
+    Command("debug", -2, "admin", NO_KEYS, with_subcommands("debug", DEBUG), "server", "For tests of clients",
+            subcommands=DEBUG),
     Command("del", -2, "write", ALL_KEYS, strings.delete, "generic", "Deletes keys; how many there were"),
     Command("discard", 1, FREE, NO_KEYS, transaction.discard, "transactions", "Forgets the commands since MULTI"),
     Command("echo", 2, FREE, NO_KEYS, connection.echo, CONNECTION, "The argument"),
@@ -110,6 +124,7 @@ TABLE = CommandTable((
     Command("keys", 2, "readonly", NO_KEYS, keyspace.keys, "generic", "Keys that match a pattern, 100,000 at most",
             all_keys=True, barrier=True),
     Command("memory", -2, "readonly", NO_KEYS, with_subcommands("memory", MEMORY), "server", "About memory", subcommands=MEMORY),
+    Command("lolwut", -1, "readonly fast", NO_KEYS, describe.lolwut, "server", "The ring"),
     Command("mget", -2, "readonly fast", ALL_KEYS, strings.mget, "string", "The newest values of keys"),
     Command("mset", -3, "write denyoom", PAIRS, strings.mset, "string", "Sets keys, each by itself"),
     Command("multi", 1, FREE, NO_KEYS, transaction.multi, "transactions", "Queues what follows, as an ordered batch"),
@@ -121,6 +136,7 @@ TABLE = CommandTable((
     Command("readonly", 1, FREE, NO_KEYS, connection.readonly, "cluster", "Accepted: any node reads"),
     Command("readwrite", 1, FREE, NO_KEYS, connection.readonly, "cluster", "Accepted: any node writes"),
     Command("reset", 1, HANDSHAKE, NO_KEYS, connection.reset, CONNECTION, "As a new connection", barrier=True),
+    Command("role", 1, FREE, NO_KEYS, describe.role, "server", "master: every node takes writes"),
     Command("rw.at", -3, "write movablekeys", NO_KEYS, connection.rw_at, "ringwise", "One command at a level",
             find_keys=_inner_keys),
     Command("rw.consistency", -1, "fast", NO_KEYS, connection.rw_consistency, "ringwise", "The level of this connection"),
@@ -140,6 +156,7 @@ TABLE = CommandTable((
     Command("setrange", 4, "write denyoom", ONE_KEY, values.setrange, "string", "Overwrites a part of a value; its length"),
     Command("strlen", 2, "readonly fast", ONE_KEY, values.strlen, "string", "The length of a value"),
     Command("substr", 4, "readonly", ONE_KEY, values.getrange, "string", "As GETRANGE"),
+    Command("time", 1, FREE, NO_KEYS, describe.time_, "server", "This node's clock: seconds, microseconds"),
     Command("touch", -2, "readonly fast", ALL_KEYS, strings.exists, "generic", "How many of the keys exist"),
     Command("type", 2, "readonly fast", ONE_KEY, values.type_, "generic", "string, or none"),
     Command("unlink", -2, "write fast", ALL_KEYS, strings.delete, "generic", "As DEL"),

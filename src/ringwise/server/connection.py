@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ringwise import __version__
 from ringwise.core.levels import Level
 from ringwise.server.arguments import SYNTAX, integer_of
@@ -9,6 +11,9 @@ from ringwise.server.call import Call, CommandError, shown
 from ringwise.server.session_info import client_line
 from ringwise.server.table import wrong_arity
 from ringwise.wire.replies import OK, Simple
+
+if TYPE_CHECKING:
+    from ringwise.server.session import Session
 
 REDIS_VERSION = "7.2.0"  # the version whose clients find here what they expect
 NO_USERS = "ERR AUTH was sent, but this node has no users: connect without a password"
@@ -137,6 +142,59 @@ def client_list(call: Call) -> None:
     call.answer("".join(client_line(sessions[number]) + "\n" for number in wanted if number in sessions))
 
 
+def client_kill(call: Call) -> None:
+    """By address, the old form, or by filters, all of which must fit; one is killed though it does not read its replies."""
+    sessions, own = call.session.clients.sessions, call.session
+    if len(call.arguments) == 3:
+        address = call.arguments[2].decode("latin-1")
+        wanted = [each for each in sessions.values() if each.address == address]
+        if not wanted:
+            raise CommandError("ERR No such client")
+    else:
+        wanted = _filtered(call)
+    for session in wanted:
+        if session is own:
+            session.closing = True
+        else:
+            session.kill()
+    call.answer(Simple("OK") if len(call.arguments) == 3 else len(wanted))
+
+
+def _filtered(call: Call) -> list[Session]:
+    own, now_ms = call.session, call.node.now.wall_ms
+    wanted = list(own.clients.sessions.values())
+    skip_own = True
+    options = call.arguments[2:]
+    if len(options) % 2:
+        raise CommandError(SYNTAX)
+    for option, text in zip(options[::2], options[1::2], strict=True):
+        match option.upper():
+            case b"ID":
+                number = integer_of(text, "ERR client-id should be greater than 0")
+                if number < 1:
+                    raise CommandError("ERR client-id should be greater than 0")
+                wanted = [each for each in wanted if each.id == number]
+            case b"ADDR":
+                wanted = [each for each in wanted if each.address == text.decode("latin-1")]
+            case b"LADDR":
+                wanted = []  # it is not known which of a node's addresses a client has come to
+            case b"TYPE":
+                if text.lower() not in _CLIENT_TYPES:
+                    raise CommandError(f"ERR Unknown client type '{shown(text)}'")
+                wanted = wanted if text.lower() == b"normal" else []
+            case b"USER":
+                if text != b"default":
+                    raise CommandError(f"ERR No such user '{shown(text)}'")
+            case b"MAXAGE":
+                age_ms = integer_of(text) * 1000
+                wanted = [each for each in wanted if now_ms - each.since_ms >= age_ms]
+            case b"SKIPME" if text.lower() in (b"yes", b"no"):
+                skip_own = text.lower() == b"yes"
+            case _:
+                raise CommandError(SYNTAX)
+    return [each for each in wanted if each is not own or not skip_own]
+
+
 _CLIENT_TYPES = (b"normal", b"master", b"replica", b"slave", b"pubsub")
 
 
@@ -145,6 +203,32 @@ def client_switch(call: Call) -> None:
     if call.arguments[2].upper() not in (b"ON", b"OFF"):
         raise CommandError(SYNTAX)
     call.reply(OK)
+
+
+def client_reply(call: Call) -> None:
+    """Every command is answered: a client that counts replies must be able to rely on it."""
+    if call.arguments[2].upper() == b"ON":
+        call.reply(OK)
+    elif call.arguments[2].upper() in (b"OFF", b"SKIP"):
+        raise CommandError(
+            "ERR CLIENT REPLY OFF and SKIP are not served: without replies nobody learns what was not written"
+        )
+    else:
+        raise CommandError(SYNTAX)
+
+
+def client_unpause(call: Call) -> None:
+    """Nobody is paused."""
+    call.reply(OK)
+
+
+def client_getredir(call: Call) -> None:
+    """-1: keys are not tracked for this connection."""
+    call.answer(-1)
+
+
+def client_trackinginfo(call: Call) -> None:
+    call.answer({"flags": {"off"}, "redirect": -1, "prefixes": []})
 
 
 def client_tracking(call: Call) -> None:
@@ -162,16 +246,26 @@ def rw_consistency(call: Call) -> None:
     if len(call.arguments) == 1:
         call.answer(call.session.level.name)
         return
-    call.session.set_level(Level.parse(call.arguments[1]))
+    call.session.set_level(_level_of(call, call.arguments[1]))
     call.reply(OK)
+
+
+def _level_of(call: Call, text: bytes) -> Level:
+    """A level that this cluster can keep once it has all its members; raises ImpossibleLevel, which names N."""
+    level = Level.parse(text)
+    document = call.node.topology.document
+    level.check(call.node.config.replicas if document is None else document.replicas)
+    return level
 
 
 def rw_at(call: Call) -> None:
     """RW.AT level COMMAND ...: this command only, since pools hand connections from one caller to the next."""
-    level = Level.parse(call.arguments[1])
+    level = _level_of(call, call.arguments[1])
     inner = call.arguments[2:]
     command = call.session.table.find(inner[0])
-    on_keys = command is not None and (any((*command.keys, command.find_keys)) or command.all_keys)
+    on_keys = command is not None and (
+        any((*command.keys, command.find_keys)) or command.all_keys or bool(command.keys_of(inner))
+    )
     if command is not None and (command.name == "rw.at" or not on_keys):
         raise CommandError(f"ERR RW.AT takes a command on keys, and {command.name.upper()} is none")
     call.session.run(inner, level, call.row, call.index)

@@ -6,10 +6,11 @@ from fnmatch import fnmatchcase
 
 from ringwise import __version__
 from ringwise.core.versions import alarms
-from ringwise.server.call import Call, CommandError
+from ringwise.server.arguments import SYNTAX, integer_of
+from ringwise.server.call import Call, CommandError, shown
 from ringwise.server.connection import REDIS_VERSION
-from ringwise.server.table import Command
-from ringwise.wire.replies import Simple, Value
+from ringwise.server.table import Command, wrong_arity
+from ringwise.wire.replies import OK, Simple, Value
 
 
 def everything(call: Call) -> None:
@@ -38,7 +39,24 @@ def command_docs(call: Call) -> None:
 
 
 def command_list(call: Call) -> None:
-    call.answer(list(call.session.table.commands))
+    """COMMAND LIST, or of them what FILTERBY MODULE, ACLCAT or PATTERN leaves."""
+    commands = call.session.table.commands
+    options = call.arguments[2:]
+    if not options:
+        call.answer(list(commands))
+        return
+    if len(options) != 3 or options[0].upper() != b"FILTERBY":
+        raise CommandError(SYNTAX)
+    wanted = options[2].decode("utf-8", "replace").lower()
+    match options[1].upper():
+        case b"MODULE":
+            call.answer([])
+        case b"ACLCAT":
+            call.answer([each.name for each in commands.values() if each.group == wanted])
+        case b"PATTERN":
+            call.answer([name for name in commands if fnmatchcase(name, wanted)])
+        case _:
+            raise CommandError(SYNTAX)
 
 
 def command_getkeys(call: Call) -> None:
@@ -76,8 +94,91 @@ APPENDFSYNC = {"periodic": "everysec", "batch": "always", "off": "no"}
 
 def config_get(call: Call) -> None:
     """The settings that clients and tools look at."""
+    patterns = [pattern.decode("utf-8", "replace").lower() for pattern in call.arguments[2:]]
+    known = _settings(call)
+    call.answer({name: value for name, value in known.items() if any(fnmatchcase(name, each) for each in patterns)})
+
+
+def config_set(call: Call) -> None:
+    """All of the settings or none. Most belong to the node's start: those may be set to what they are."""
+    pairs = call.arguments[2:]
+    if len(pairs) % 2:
+        raise CommandError(wrong_arity("config|set"))
+    known = _settings(call)
+    changes: dict[str, str] = {}
+    for name_, value_ in zip(pairs[::2], pairs[1::2], strict=True):
+        name, value = name_.decode("utf-8", "replace").lower(), value_.decode("utf-8", "replace")
+        if name not in known:
+            raise CommandError(f"ERR Unknown option or number of arguments for CONFIG SET - '{shown(name_)}'")
+        failed = f"ERR CONFIG SET failed (possibly related to argument '{name}') - "
+        if name in changes:
+            raise CommandError(failed + "duplicate parameter")
+        if name == "rw.multi":
+            value = value.lower()
+            if value not in ("yes", "no"):
+                raise CommandError(failed + "argument must be 'yes' or 'no'")
+        elif value != known[name]:
+            raise CommandError(failed + "it is set when the node starts, by options of ringwise serve")
+        changes[name] = value
+    if "rw.multi" in changes:
+        call.session.clients.multi = changes["rw.multi"] == "yes"
+    call.reply(OK)
+
+
+def config_resetstat(call: Call) -> None:
+    clients = call.session.clients
+    clients.counted_from = (clients.connections_total, clients.commands_total)
+    call.reply(OK)
+
+
+def config_rewrite(_call: Call) -> None:
+    raise CommandError("ERR CONFIG REWRITE is not served: a node keeps no settings, they are options of ringwise serve")
+
+
+def role(call: Call) -> None:
+    """Every node takes writes; replicas of a primary there are none."""
+    call.answer(["master", 0, []])
+
+
+def time_(call: Call) -> None:
+    wall_ms = call.node.now.wall_ms
+    call.answer([str(wall_ms // 1000), str(wall_ms % 1000 * 1000)])
+
+
+def lolwut(call: Call) -> None:
+    """The ring, with as many places as there are members up to twelve."""
+    if len(call.arguments) > 1 and call.arguments[1].upper() == b"VERSION" and len(call.arguments) > 2:
+        integer_of(call.arguments[2])
+    count = len(call.node.topology.members)
+    places = [(0, 7), (0, 11), (1, 14), (3, 15), (5, 14), (6, 11), (6, 7), (6, 3), (5, 0), (3, -1), (1, 0), (0, 3)]
+    rows = [[" "] * 17 for _ in range(7)]
+    for number, (row, column) in enumerate(places):
+        taken = number * count // len(places) != (number - 1) * count // len(places) or count >= len(places)
+        rows[row][column + 1] = "o" if taken else "."
+    drawn = "\n".join("".join(row).rstrip() for row in rows)
+    call.answer(f"{drawn}\n\nEvery place on the ring is the first. Ringwise ver. {__version__}\n")
+
+
+SLEEP_S_MAX = 60.0  # longer than any test waits
+
+
+def debug_sleep(call: Call) -> None:
+    """Answers later: this connection waits, and nobody else."""
+    if not call.session.clients.debug:
+        raise CommandError("ERR DEBUG is served only by nodes that were started with --debug-commands")
+    try:
+        seconds = float(call.arguments[2])
+    except ValueError:
+        raise CommandError("ERR value is not a valid float") from None
+    if not 0 <= seconds <= SLEEP_S_MAX:
+        raise CommandError(f"ERR DEBUG SLEEP takes 0 to {SLEEP_S_MAX:.0f} seconds")
+    call.begin_update([b""])  # no key is empty: whatever comes next waits
+    call.node.after(seconds * 1000, lambda: call.reply(OK))
+
+
+def _settings(call: Call) -> dict[str, str]:
     config = call.node.config
-    known: dict[str, str] = {
+    return {
         "save": "",
         "appendonly": "yes",
         "appendfsync": APPENDFSYNC[call.session.clients.sync],
@@ -98,9 +199,8 @@ def config_get(call: Call) -> None:
         "rw.request-timeout-ms": str(config.request_timeout_ms),
         "rw.key-bytes-max": str(config.key_bytes_max),
         "rw.value-bytes-max": str(config.value_bytes_max),
+        "rw.multi": "yes" if call.session.clients.multi else "no",
     }
-    patterns = [pattern.decode("utf-8", "replace").lower() for pattern in call.arguments[2:]]
-    call.answer({name: value for name, value in known.items() if any(fnmatchcase(name, each) for each in patterns)})
 
 
 def info(call: Call) -> None:
@@ -137,8 +237,8 @@ def _sections(call: Call) -> dict[str, dict[str, object]]:
         "memory": {"maxmemory": 0, "maxmemory_policy": "noeviction"},
         "persistence": {"loading": 0, "aof_enabled": 1},
         "stats": {
-            "total_connections_received": clients.connections_total,
-            "total_commands_processed": clients.commands_total,
+            "total_connections_received": clients.connections_total - clients.counted_from[0],
+            "total_commands_processed": clients.commands_total - clients.counted_from[1],
         },
         "replication": {"role": "master", "connected_slaves": 0},
         "cluster": {"cluster_enabled": 1},

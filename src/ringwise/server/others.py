@@ -78,7 +78,6 @@ NEVER: dict[str, str] = {
     ),
     **dict.fromkeys(("bgrewriteaof", "bgsave", "lastsave", "save"), _DISK),
     **dict.fromkeys(("latency", "slowlog"), "is not measured by the node; `ringwise status` and INFO show what is"),
-    "debug": "can stop a node that others use",
     "module": "loads compiled code into the node, and Ringwise has none",
     "shutdown": "would let any client stop a node; send SIGTERM to its process, or `ringwise dev stop N`",
 }  # fmt: skip

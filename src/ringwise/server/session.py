@@ -46,7 +46,8 @@ WRITTEN_MAX = 64
 class Session:
     """One client connection.
 
-    `write` and `close` act on the connection (close after what was written is sent). `later` runs a callback as an input of
+    `write` and `close` act on the connection (close after what was written is sent, `abort` at once).
+    `later` runs a callback as an input of
     a coming turn, with the node told the time before and its turn ended after. The shell calls `receive`, `flush` (through
     the node's `dirty`), `pause_writing` and `resume_writing` as the client reads too slowly and catches up, and `closed`.
     """
@@ -64,6 +65,7 @@ class Session:
         resume_reading: Callable[[], None],
         clients: Clients,
         address: str = "",
+        abort: Callable[[], None] | None = None,
     ) -> None:
         self.first_only = False  # whether commands about all keys speak for this node's own share (keyspace.py)
         self.node = node
@@ -85,6 +87,7 @@ class Session:
         self._parser = RequestParser(Limits(bulk_bytes_max=config.value_bytes_max + VALUE_SLACK_BYTES))
         self._write = write
         self._close = close
+        self._abort = abort or close
         self._later = later
         self._pause_reading = pause_reading
         self._resume_reading = resume_reading
@@ -208,10 +211,10 @@ class Session:
         return any(key in self._updating for key in keys)
 
     def kill(self) -> None:
-        """Closes the connection, once what is ready has been sent: CLIENT KILL."""
+        """Ends the connection, whether its client reads or not: CLIENT KILL."""
         self.closing = True
         self._backlog.clear()
-        self._later(lambda: None if self._gone else self._close())
+        self._later(lambda: None if self._gone else self._abort())
 
     def unknown(self, arguments: Request) -> str:
         """The error for a command that is not served."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from ringwise.server.call import Call, CommandError, shown
+from ringwise.wire.replies import Simple
 
 Handler = Callable[[Call], None]
 
@@ -33,6 +34,9 @@ class Command:
     def keys_of(self, arguments: list[bytes]) -> list[bytes]:
         if self.find_keys is not None:
             return self.find_keys(arguments)
+        if self.subcommands:
+            name = arguments[1].lower() if len(arguments) > 1 else b""
+            return next((each.keys_of(arguments) for each in self.subcommands if each.name.encode() == name), [])
         first, last, step = self.keys
         if not first:
             return []
@@ -73,9 +77,24 @@ def with_subcommands(name: str, subcommands: tuple[Command, ...]) -> Handler:
 
 def subcommand_of(name: str, table: CommandTable, arguments: list[bytes]) -> Command:
     """The subcommand that a command line names; raises CommandError where there is none, or the line does not fit it."""
+    if arguments[1].lower() == b"help" and len(arguments) == 2:
+        return _help(name, table)
     subcommand = table.find(arguments[1])
     if subcommand is None:
         raise CommandError(f"ERR unknown subcommand '{shown(arguments[1])}'. Try {name.upper()} HELP.")
     if not subcommand.takes(len(arguments)):
         raise CommandError(wrong_arity(f"{name}|{subcommand.name}"))
     return subcommand
+
+
+def _help(name: str, table: CommandTable) -> Command:
+    """HELP, as Redis lays it out: a line for each subcommand, and what it does, indented."""
+    lines = [f"{name.upper()} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"]
+    for subcommand in table.commands.values():
+        lines += [subcommand.name.upper(), f"    {subcommand.summary}."]
+    lines += ["HELP", "    Print this help."]
+
+    def show(call: Call) -> None:
+        call.answer([Simple(line) for line in lines])
+
+    return Command("help", 2, "loading stale", (0, 0, 0), show, "server", "Print this help")

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 # The replies of a batch are built in memory, together; ten thousand is far more than pipelines that people write.
 COMMANDS_MAX = 10_000
 BYTES_MAX = 32 * 1024 * 1024  # as one request may have
+# As MGET (strings.py): past it a reply is an error in its place, since writes before it cannot be undone.
+REPLY_BYTES_MAX = 64 * 1024 * 1024
+# Commands of a batch under way at once: their values are in memory before it is known how large they are.
+UNDER_WAY_MAX = 256
+TOO_LONG = error(f"ERR the replies of this batch have more than {REPLY_BYTES_MAX} bytes; ask for less at once")
 
 QUEUED = b"+QUEUED\r\n"
 ABORTED = "EXECABORT Transaction discarded because of previous errors."
@@ -133,7 +138,7 @@ def exec_(call: Call) -> None:
 class Batch(Row):
     """The reply slots of a batch; it runs each command when those before it on the same keys are answered (B2)."""
 
-    __slots__ = ("_call", "_commands", "_going", "_left", "_next")
+    __slots__ = ("_call", "_commands", "_going", "_left", "_next", "_room")
 
     def __init__(self, call: Call, commands: list[Request]) -> None:
         super().__init__(call.session, len(commands))
@@ -141,6 +146,7 @@ class Batch(Row):
         self._commands = commands
         self._next = 0
         self._left = len(commands)
+        self._room = REPLY_BYTES_MAX
         self._going = False
         call.begin_update([b""])  # later commands of this connection wait for all of it
 
@@ -152,7 +158,8 @@ class Batch(Row):
         session = self.session
         while self._next < len(self._commands):
             arguments = self._commands[self._next]
-            if session.updating_any(session.table.keys_of(arguments)):
+            under_way = self._next - len(self._commands) + self._left
+            if under_way >= UNDER_WAY_MAX or session.updating_any(session.table.keys_of(arguments)):
                 break
             self._next += 1
             session.run(arguments, session.level, self, self._next - 1)
@@ -161,7 +168,9 @@ class Batch(Row):
             self._call.reply(b"*%d\r\n" % len(self.replies) + b"".join(self.replies))  # type: ignore[arg-type]
 
     def fill(self, index: int, reply: bytes) -> None:
-        self.replies[index] = reply
+        self._room -= len(reply)
+        # A short one stands as it is: it may tell what became of a write.
+        self.replies[index] = reply if self._room >= 0 or len(reply) <= len(TOO_LONG) else TOO_LONG
         self._left -= 1
         self.session.begin_update([b""])  # a command of the batch that had to be alone has just ended that
         self.go_on()

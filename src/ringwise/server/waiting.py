@@ -5,9 +5,11 @@ owners as were asked for, at a level that repairs before it answers; so once it 
 
     R = max(replicas + 1, N - W + 1)      the second, so that every acknowledged write is among what is read: R + W > N
 
+Its timeout is kept: when that has passed, it answers what is certain by then, W - 1, and those writes stay to be accounted for. A
+timeout of 0 leaves it to the node's own deadline for reads, after which it says what is certain too.
+
 It counts the writes since the last WAIT, and the last one before. More than 64 are not remembered: of those it says what
-their own replies said, W - 1, and says so again until something is written anew. It ends at the node's own deadline, and
-says then what is certain.
+their own replies said, W - 1, and says so again until something is written anew.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from ringwise.server.gather import Gather
 
 def wait(call: Call) -> None:
     asked = integer_of(call.arguments[1])
-    if integer_of(call.arguments[2], "ERR timeout is not an integer or out of range") < 0:
+    timeout_ms = integer_of(call.arguments[2], "ERR timeout is not an integer or out of range")
+    if timeout_ms < 0:
         raise CommandError("ERR timeout is negative")
     session, topology = call.session, call.node.topology
     written = session.written
@@ -42,27 +45,48 @@ def wait(call: Call) -> None:
         written.extend([b""] * len(written))  # no key is empty: what is written from here on pushes these out
         call.answer(w - 1)
         return
-    _confirm(call, keys, max(min(asked + 1, copies), copies - w + 1), w, copies)
+    answer = _Answer(call)
+    if timeout_ms:
+        call.node.after(timeout_ms, partial(answer.give, w - 1))
+    _confirm(answer, keys, max(min(asked + 1, copies), copies - w + 1), w, copies)
 
 
-def _confirm(call: Call, keys: list[bytes], r: int, w: int, copies: int) -> None:
+class _Answer:
+    """The reply, by whoever is first: the owners, or the time."""
+
+    __slots__ = ("call", "given")
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.given = False
+
+    def give(self, count: int) -> None:
+        if not self.given:
+            self.given = True
+            self.call.answer(count)
+
+
+def _confirm(answer: _Answer, keys: list[bytes], r: int, w: int, copies: int) -> None:
+    call = answer.call
     level = Level(r=r, w=MAJORITY, repair=True, name="wait")
-    gather = Gather(call, len(keys), partial(_confirmed, keys, r, w, copies))
+    gather = Gather(call, len(keys), partial(_confirmed, answer, keys, r, w, copies))
     for index, key in enumerate(keys):
         call.node.get(key, level, gather, index)
 
 
-def _confirmed(keys: list[bytes], r: int, w: int, copies: int, gather: Gather) -> None:
-    call, session = gather.call, gather.call.session
+def _confirmed(answer: _Answer, keys: list[bytes], r: int, w: int, copies: int, gather: Gather) -> None:
+    if answer.given:
+        return
+    session = gather.call.session
     if not gather.failures:
         session.written.clear()
         session.written.append(keys[-1])
         session.write_levels[:] = [session.level]
-        call.answer(r - 1)
+        answer.give(r - 1)
         return
     reached = [failure.acknowledged for failure in gather.failures if isinstance(failure, QuorumNotReached)]
     fewer = min(reached) if len(reached) == len(gather.failures) else 0
     if max(w, copies - w) < fewer < r:
-        _confirm(call, keys, fewer, w, copies)  # fewer owners are up than were asked for: do those hold it?
+        _confirm(answer, keys, fewer, w, copies)  # fewer owners are up than were asked for: do those hold it?
     else:
-        call.answer(w - 1)
+        answer.give(w - 1)
