@@ -16,9 +16,11 @@ from .conftest import RINGWISE, Cluster, until
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     cluster = Cluster(tmp_path_factory.mktemp("command-line"))
-    cluster.start()
-    yield cluster
-    cluster.stop()
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.abandon()
 
 
 class Shell:
@@ -116,7 +118,10 @@ def test_a_partition_is_explained_at_each_step(shell: Shell) -> None:
     assert copies(3) == {"n1": ("down", ""), "n2": ("down", ""), "n3": ("current", "n3:1")}
     assert shell.json("explain", "paint", node=3)["reads"]["quorum"] == []
     attention = shell.json("status")["attention"]
-    assert any("n3 answers clients, but the node asked has no link to it" in line for line in attention)
+    assert attention == ["n3 is cut off by 'ringwise dev partition'; join it again: ringwise dev heal"]
+    assert shell.run("status").returncode == 3 and b"cut off" in shell.run("status").stdout
+    beyond = shell.json("status", node=3)["attention"]
+    assert sum("answers clients, but the node asked has no link to it" in line for line in beyond) == 2
 
     assert b"n3 is joined" in shell.run("dev", "heal", "3").stdout
     assert set(copies().values()) == {("conflicting", "n1:1"), ("conflicting", "n3:1")}
@@ -127,6 +132,67 @@ def test_a_partition_is_explained_at_each_step(shell: Shell) -> None:
     assert copies() == dict.fromkeys(("n1", "n2", "n3"), ("current", "n1:1 n2:1 n3:1"))
     assert shell.run("get", "paint", node=3).stdout == b"Purple"
     assert shell.json("status")["attention"] == []
+    assert shell.run("status").returncode == 0
+
+
+def test_heal_without_a_node_heals_all_and_disturbs_nobody_else(shell: Shell, cluster: Cluster) -> None:
+    for node in ("2", "3"):
+        assert shell.run("dev", "partition", node).returncode == 0
+    assert b"no node is cut off" in shell.run("dev", "heal").stdout
+    assert shell.json("status")["attention"] == []
+    downs = cluster.logs().count(" link_down ")
+    assert shell.run("dev", "heal").returncode == 0
+    assert cluster.logs().count(" link_down ") == downs
+
+
+def test_a_node_that_was_killed_while_cut_off_comes_back_healed(shell: Shell, cluster: Cluster) -> None:
+    assert shell.run("dev", "partition", "2").returncode == 0
+    cluster.kill(2)
+    assert shell.run("dev", "start", "2").returncode == 0
+    until(lambda: shell.json("status")["attention"] == [], "n2 to be linked to the others")
+
+
+def test_the_json_of_each_command_keeps_its_shape(shell: Shell) -> None:
+    """Programs read it: a field may be added, none goes or changes its type."""
+    assert shape(shell.json("put", "shape", "v", "--ttl", "60")) == {
+        "version": str, "siblings": int, "context": str
+    }  # fmt: skip
+    sibling = {"value": str, "version": str, "stamp": int, "ttl_ms": int, "type": str, "flags": int}
+    assert shape(shell.json("get", "shape", "--level", "all")) == {
+        "siblings": [sibling], "context": str, "clock": str
+    }  # fmt: skip
+    version = {"value": str, "state": str, "dot": str, "stamp": int, "ttl_ms": int, "type": str, "flags": int}
+    owner = {
+        "node": str, "id": str, "state": str, "compared": str, "clock": str, "versions": [version], "hints": []
+    }  # fmt: skip
+    assert shape(shell.json("explain", "shape")) == {
+        "key": str, "slot": int, "owners": [owner], "clock": str, "siblings": [version], "context": str,
+        "reads": {"one": [str], "quorum": [str], "strong": [str], "all": [str]},
+    }  # fmt: skip
+    member = {
+        "node": str, "id": str, "rack": str, "weight": float, "slots": int, "first": int, "fair": float
+    }  # fmt: skip
+    assert shape(shell.json("ring")) == {"epoch": int, "formed": int, "slots": int, "members": [member]}
+    assert shape(shell.json("ring", "--key", "shape")) == {"slot": int, "owners": [str], "changed": int}
+    told = shape(shell.json("status"))
+    assert told.items() >= {"cluster": str, "epoch": int, "formed": bool, "replicas": int, "attention": []}.items()
+    assert set(told["members"][0]) >= {"id", "name", "address", "peer_port", "linked", "answers", "cut_off", "epoch"}
+    assert shell.json("delete", "shape")["siblings"] == 0
+    assert shell.json("get", "shape")["siblings"] == []
+
+
+def test_a_value_that_is_no_text_is_base64_in_json(shell: Shell) -> None:
+    assert shell.run("put", "raw", "-", given=b"\xff\x00").returncode == 0
+    assert shell.json("get", "raw")["siblings"][0]["value"] == {"base64": "/wA="}
+
+
+def shape(value: Any) -> Any:
+    """The types in a JSON value; a list by its first item."""
+    if isinstance(value, dict):
+        return {key: shape(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [shape(item) for item in value[:1]]
+    return type(value)
 
 
 def test_a_node_that_is_not_running_cannot_be_cut_off(shell: Shell) -> None:

@@ -175,7 +175,7 @@ def test_status_tells_who_is_down(cluster: Cluster) -> None:
     cluster.kill(3)
     with cluster.client(1) as client:
         until(lambda: client.info("ringwise")["members_up"] == 2, "n1 to see that n3 is gone")
-    found = json.loads(cluster.command("status", "--port", port, "--json"))
+    found = json.loads(cluster.command("status", "--port", port, "--json", code=3))
     assert [(member["name"], member["answers"]) for member in found["members"]] == [
         ("n1", True),
         ("n2", True),

@@ -9,7 +9,7 @@ import click
 
 from ringwise.cli.plan import DIRECTORY, NODES_MAX, NodePlan, Plan
 from ringwise.cli.supervisor import Supervisor, ask, data_dir_option, program, start_command
-from ringwise.runtime.settings import SYNC_MODES
+from ringwise.runtime.settings import CLIENT_PORT, SYNC_MODES
 
 _DIRECTORY = click.option(
     "--data-dir",
@@ -76,11 +76,11 @@ def partition(ctx: click.Context, node: int, data_dir: Path | None) -> None:
 
 
 @dev.command()
-@click.argument("node", type=_node_number)
+@click.argument("node", type=_node_number, required=False)
 @_DIRECTORY
 @click.pass_context
-def heal(ctx: click.Context, node: int, data_dir: Path | None) -> None:
-    """Join a node that was cut off to the others again."""
+def heal(ctx: click.Context, node: int | None, data_dir: Path | None) -> None:
+    """Join a node that was cut off to the others again; without NODE, all."""
     _tell(ask(_directory(ctx, data_dir), "heal", node))
 
 
@@ -92,6 +92,22 @@ def _directory(ctx: click.Context, own: Path | None) -> Path:
 
 async def _run(plan: Plan, options: list[str]) -> None:
     await Supervisor(plan, options, _tell).run(lambda running, seconds: _welcome(plan, running, seconds))
+
+
+def _partition(plan: Plan, running: list[tuple[NodePlan, int]]) -> list[tuple[str, str]]:
+    """A conflict, made and shown. Only the default directory and port need no options."""
+    if len(running) < 2:
+        return []
+    cut, at, where = running[-1][0], running[0][0].port, data_dir_option(plan)
+    port = "" if at == CLIENT_PORT else f" --port {at}"
+    return [
+        (
+            f"{program()} dev partition {cut.number}{where}",
+            f"cuts {cut.name} off; write on both sides with RW.AT one SET",
+        ),
+        (f"{program()} dev heal {cut.number}{where}", "joins it again"),
+        (f"{program()} explain greeting{port}", "what every owner of a key holds; also: status, ring"),
+    ]
 
 
 def _tell(text: str) -> None:
@@ -127,6 +143,7 @@ def _welcome(plan: Plan, running: list[tuple[NodePlan, int]], seconds: float) ->
         (f"redis-benchmark -p {last} -t set,get -n 100000 -r 1000000 -P 16 -q", ""),
         (f"kill -9 {pid}", f"{victim.name} dies, the others go on"),
         (start_command(plan, victim), "and it comes back"),
+        *_partition(plan, running),
     ]
     width = max(len(command) for command, _ in tries)
     return "\n".join(

@@ -1,7 +1,11 @@
-"""`ringwise status`: the members as one node knows them, each asked for its own view, and what needs attention."""
+"""`ringwise status`: the members as one node knows them, each asked for its own view, and what needs attention.
+
+Exit codes: 0 all is well, 1 an error, 2 wrong usage, 3 something needs attention.
+"""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, dataclass
 
 import click
@@ -9,6 +13,7 @@ import click
 from ringwise.cli.options import as_json, at_node, refusal, tell_json
 from ringwise.cli.resp import NodeError, UnreachableError, call
 
+ATTENTION = 3
 NODE_ID_DIGITS = 12  # CLUSTER NODES fills them up to Redis's forty with zeros
 
 
@@ -21,6 +26,7 @@ class MemberStatus:
     peer_port: int
     linked: bool  # to the node that was asked
     answers: bool = False
+    cut_off: bool = False  # by `ringwise dev partition`
     name: str = ""
     epoch: int = 0
     members_up: int = 0
@@ -53,6 +59,8 @@ def status(host: str, port: int, as_json: bool) -> None:
         tell_json(asdict(found))
     else:
         _print(found)
+    if found.attention:
+        sys.exit(ATTENTION)
 
 
 def look(host: str, port: int) -> ClusterStatus:
@@ -96,6 +104,7 @@ def _member(line: str, asked: dict[str, str]) -> MemberStatus:
     member.id, member.name, member.epoch = info["node_id"], info["node"], int(info["epoch"])
     member.members_up, member.clients = int(info["members_up"]), int(info["connected_clients"])
     member.commands, member.uptime_s = int(info["total_commands_processed"]), int(info["uptime_in_seconds"])
+    member.cut_off = info.get("cut_off") == "1"
     member.dot_collisions = int(info.get("dot_collisions", "0"))
     return member
 
@@ -109,7 +118,9 @@ def _attention(found: ClusterStatus) -> list[str]:
     for member in found.members:
         who = member.name or member.address
         if not member.answers:
-            lines.append(f"{who} does not answer")
+            lines.append(f"{who} does not answer: start it again, or look into its log")
+        elif member.cut_off:
+            lines.append(f"{who} is cut off by 'ringwise dev partition'; join it again: ringwise dev heal")
         elif not member.linked:
             lines.append(f"{who} answers clients, but the node asked has no link to it")
         elif member.epoch != found.epoch:
@@ -120,6 +131,14 @@ def _attention(found: ClusterStatus) -> list[str]:
                 "was a directory brought back from a copy?"
             )
     return lines
+
+
+def _state(member: MemberStatus) -> str:
+    if not member.answers:
+        return "down"
+    if member.cut_off:
+        return "cut off"
+    return "up" if member.linked else "no link"
 
 
 def _print(found: ClusterStatus) -> None:
@@ -134,7 +153,7 @@ def _print(found: ClusterStatus) -> None:
     for column in ("member", "state", "redis", "peers", "epoch", "clients", "commands", "up"):
         table.add_column(column, no_wrap=True)
     for member in found.members:
-        state = "up" if member.answers and member.linked else "no link" if member.answers else "down"
+        state = _state(member)
         own = (str(member.epoch), str(member.clients), str(member.commands), f"{member.uptime_s} s")
         known = (member.name or member.id, state, member.address, str(member.peer_port))
         table.add_row(*known, *(own if member.answers else ("",) * len(own)))

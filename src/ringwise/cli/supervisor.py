@@ -124,13 +124,13 @@ class Supervisor:
         server = await self._listen()
         try:
             began = time.monotonic()
-            for node in self._nodes.values():
-                await self._start(node)
-            await self._until_ready(list(self._nodes.values()))
+            # Once formed, a cluster serves without some of its members; before, a missing one is a mistake in the set-up.
+            formed = self._plan.state.formed
+            await self._until_ready(await self._start_all(), all_needed=not formed)
             if not self._stop.is_set():
                 self._plan.state.formed = True
                 self._plan.save()
-                running = [(node.plan, node.pid or 0) for node in self._nodes.values()]
+                running = [(node.plan, node.pid) for node in self._nodes.values() if node.pid is not None]
                 self._tell(welcome(running, time.monotonic() - began))
                 await self._stop.wait()
         finally:
@@ -171,6 +171,31 @@ class Supervisor:
         except OSError as error:
             raise StartError(f"cannot write to {directory}: {error.strerror}") from error
 
+    async def _start_all(self) -> list[NodeProcess]:
+        """Starts every node that can be; raises StartError where none can."""
+        losses = {number: self._loss(node.plan) for number, node in self._nodes.items()}
+        able = [node for number, node in self._nodes.items() if losses[number] is None]
+        for loss in losses.values():
+            if loss is not None and not able:
+                raise StartError(loss)
+            if loss is not None:
+                self._tell(f"{loss}. The others go on.")
+        for node in able:
+            await self._start(node)
+        return able
+
+    def _loss(self, node: NodePlan) -> str | None:
+        """Why a node must not be started: its directory is lost, and an empty one would be refused as a stranger's.
+
+        It is not even created, so that the lost one can be put back in its place.
+        """
+        if not self._plan.state.formed or (node.data_dir / "identity").exists():
+            return None
+        return (
+            f"{node.name} cannot start: {node.data_dir}, which made it a member of this cluster, is gone; "
+            f"put it back, then: {start_command(self._plan, node)}"
+        )
+
     async def _start(self, node: NodeProcess) -> None:
         await node.start()
         watcher = asyncio.create_task(self._watch(node))
@@ -184,13 +209,15 @@ class Supervisor:
             how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}: {node.last_words()}"
             self._tell(f"{node.plan.name} (pid {pid}) {how}. Start it again: {start_command(self._plan, node.plan)}")
 
-    async def _until_ready(self, nodes: list[NodeProcess]) -> None:
+    async def _until_ready(self, nodes: list[NodeProcess], *, all_needed: bool = True) -> None:
+        """Waits until all are ready; one that ends ends the wait, or, unless all are needed, is told and left out."""
         deadline = time.monotonic() + READY_TIMEOUT_S
         waiting = list(nodes)
         while waiting and not self._stop.is_set():
-            for node in nodes:
-                if node.pid is None:
-                    raise StartError(f"{node.plan.name} did not start: {node.last_words()}")
+            ended = [node for node in nodes if node.pid is None]
+            if ended and (all_needed or len(ended) == len(nodes)):
+                raise StartError(f"{ended[0].plan.name} did not start: {ended[0].last_words()}")
+            waiting = [node for node in waiting if node not in ended]  # its watcher says why
             if time.monotonic() > deadline:
                 names = ", ".join(node.plan.name for node in waiting)
                 raise StartError(f"{names} not ready after {READY_TIMEOUT_S:.0f} s; see {waiting[0].plan.log}")
@@ -224,7 +251,10 @@ class Supervisor:
         finally:
             writer.close()
 
-    async def _do(self, command: str, number: int) -> str:
+    async def _do(self, command: str, number: int | None) -> str:
+        if number is None:
+            assert command == "heal"
+            return await self._heal_all()
         node = self._nodes.get(number)
         if node is None:
             raise StartError(f"there is no n{number}; the nodes are n1 to n{len(self._nodes)}")
@@ -238,6 +268,8 @@ class Supervisor:
             return await self._cut(node, command)
         if node.pid is not None:
             raise StartError(f"{name} is running already (pid {node.pid})")
+        if (loss := self._loss(node.plan)) is not None:
+            raise StartError(loss)
         _check_ports([node.plan])
         await self._start(node)
         await self._until_ready([node])
@@ -246,22 +278,41 @@ class Supervisor:
     async def _cut(self, node: NodeProcess, command: str) -> str:
         """Cuts a node off, or joins it again and waits until it has its links."""
         name, port = node.plan.name, node.plan.port
-        if node.pid is None:
-            raise StartError(f"{name} is not running")
-        try:
-            await asyncio.to_thread(call, HOST, port, "RW.DEV", command.upper())
-        except (UnreachableError, NodeError) as error:
-            raise StartError(f"{name} cannot {command}: {error}") from error
+        await self._switch(node, command)
         if command == "partition":
             healing = f"{program()} dev heal {node.plan.number}{data_dir_option(self._plan)}"
             return f"{name} is cut off from the others, and answers clients on port {port}; heal it: {healing}"
+        if await self._linked([node]):
+            return f"{name} is joined to the others again"
+        return f"{name} is no longer cut off, but has not reached all others yet"
+
+    async def _heal_all(self) -> str:
+        running = [node for node in self._nodes.values() if node.pid is not None]
+        for node in running:
+            await self._switch(node, "heal")
+        if await self._linked(running):
+            return "no node is cut off"
+        return "no node is cut off any longer, but not all have reached one another yet"
+
+    async def _switch(self, node: NodeProcess, command: str) -> None:
+        name = node.plan.name
+        if node.pid is None:
+            raise StartError(f"{name} is not running")
+        try:
+            await asyncio.to_thread(call, HOST, node.plan.port, "RW.DEV", command.upper())
+        except (UnreachableError, NodeError) as error:
+            raise StartError(f"{name} cannot {command}: {error}") from error
+
+    async def _linked(self, nodes: list[NodeProcess]) -> bool:
+        """Whether these have links to all that run, soon."""
         running = sum(each.pid is not None for each in self._nodes.values())
         deadline = time.monotonic() + HEAL_TIMEOUT_S
-        while not await asyncio.to_thread(node.ready, running):
-            if time.monotonic() > deadline:
-                return f"{name} is no longer cut off, but has not reached all others yet"
-            await asyncio.sleep(POLL_S)
-        return f"{name} is joined to the others again"
+        for node in nodes:
+            while not await asyncio.to_thread(node.ready, running):
+                if time.monotonic() > deadline:
+                    return False
+                await asyncio.sleep(POLL_S)
+        return True
 
 
 def start_command(plan: Plan, node: NodePlan) -> str:
@@ -279,7 +330,7 @@ def data_dir_option(plan: Plan) -> str:
     return "" if plan.directory == DIRECTORY else f" --data-dir {plan.directory}"
 
 
-def ask(directory: Path, command: str, node: int) -> str:
+def ask(directory: Path, command: str, node: int | None) -> str:
     """Send a command to the supervisor that runs on a directory; its answer, or StartError."""
     with socket.socket(socket.AF_UNIX) as connection:
         try:

@@ -346,6 +346,8 @@ class Peers:
 
     def isolate(self, on: bool) -> None:
         """Breaks every link and makes none until it is called with False; clients are not concerned."""
+        if on == self.isolated:
+            return
         self.isolated = on
         for link in list(self.links):
             link.abort()

@@ -19,6 +19,7 @@ class Clients:
     started_ms: int = 0  # wall clock
     sync: str = "periodic"  # when the log reaches the disk, for CONFIG GET
     partition: Callable[[bool], None] | None = None  # RW.DEV, where it is served
+    cut_off: bool = False  # by it
     multi: bool = True  # whether MULTI is served
     debug: bool = False  # whether DEBUG is served
     # Counters as they were at CONFIG RESETSTAT: connections, commands. The counters go on, connections are numbered by them.

@@ -279,5 +279,6 @@ def rw_dev(call: Call) -> None:
     action = call.arguments[1].upper()
     if action not in (b"PARTITION", b"HEAL"):
         raise CommandError("ERR RW.DEV takes PARTITION or HEAL")
-    partition(action == b"PARTITION")
+    call.session.clients.cut_off = action == b"PARTITION"
+    partition(call.session.clients.cut_off)
     call.reply(OK)

@@ -250,6 +250,7 @@ def _sections(call: Call) -> dict[str, dict[str, object]]:
             "formed": int(topology.formed),
             "members": len(topology.members),
             "members_up": sum(member.id == node.id or node.is_up(member.id) for member in members),
+            "cut_off": int(clients.cut_off),  # by RW.DEV PARTITION
             "default_level": node.config.default_level,
             "dot_collisions": alarms["dot_collision"],
             **{f"member_{member.id.hex()}": member.name for member in members},
