@@ -83,6 +83,13 @@ def test_an_error_is_one_line_that_says_what_to_do(shell: Shell, words: tuple[st
     assert done.stderr.count(b"\n") == 1 and done.stderr.startswith(b"ringwise: ")
 
 
+def test_a_port_of_another_protocol_is_told(shell: Shell, cluster: Cluster) -> None:
+    done = shell.run("get", "k", node=1001)  # the HTTP port of n1
+    address = f"127.0.0.1:{cluster.port + 1000}"
+    told = f"ringwise: {address} does not speak the Redis protocol; is a node running there? (--host, --port)\n"
+    assert (done.returncode, done.stdout, done.stderr.decode()) == (1, b"", told)
+
+
 @pytest.mark.parametrize(
     "command", [("status",), ("ring",), ("get", "k"), ("put", "k", "v"), ("delete", "k"), ("explain", "k")]
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ringwise.cli.plan import DIRECTORY, NODES_MAX, NodePlan, Plan
+from ringwise.cli.plan import DIRECTORY, HOST, NODES_MAX, NodePlan, Plan
 from ringwise.cli.supervisor import Supervisor, ask, data_dir_option, program, start_command
 from ringwise.runtime.settings import CLIENT_PORT, SYNC_MODES
 
@@ -141,6 +141,7 @@ def _welcome(plan: Plan, running: list[tuple[NodePlan, int]], seconds: float) ->
         (f"redis-cli -p {other} GET greeting", "any node takes any request"),
         (f"redis-benchmark -p {first} -t set,get -n 100000 -r 1000000 -q", ""),
         (f"redis-benchmark -p {last} -t set,get -n 100000 -r 1000000 -P 16 -q", ""),
+        (f"curl http://{HOST}:{running[0][0].http_port}/api/v1/kv/greeting", "the same over HTTP; / has the page"),
         (f"kill -9 {pid}", f"{victim.name} dies, the others go on"),
         (start_command(plan, victim), "and it comes back"),
         *_partition(plan, running),

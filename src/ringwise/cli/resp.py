@@ -37,7 +37,7 @@ def _exchange(host: str, port: int, commands: list[tuple[str | bytes, ...]], tim
         with socket.create_connection((host, port), timeout_s) as connection:
             connection.settimeout(timeout_s)
             connection.sendall(b"".join(map(_encoded, commands)))
-            reader = hiredis.Reader(protocolError=UnreachableError, replyError=NodeError)
+            reader = hiredis.Reader(replyError=NodeError)
             left = len(commands)
             while True:
                 data = connection.recv(65536)
@@ -50,6 +50,8 @@ def _exchange(host: str, port: int, commands: list[tuple[str | bytes, ...]], tim
                     left -= 1
                     if not left:
                         return reply  # type: ignore[no-any-return]
+    except hiredis.ProtocolError as error:
+        raise UnreachableError(f"{host}:{port} does not speak the Redis protocol") from error
     except OSError as error:
         raise UnreachableError(f"{host}:{port}: {error.strerror or 'no answer in time'}") from error
 
