@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from ringwise.core import versions
+from ringwise.core import keys, versions
 from ringwise.core.forward import ForwardPath
 from ringwise.core.get import GetPath, ReadGroup
 from ringwise.core.levels import Level
@@ -19,6 +19,7 @@ from ringwise.core.scan import END, ScanPath
 from ringwise.core.versions import DotSource
 from ringwise.sim.simulator import Scenario, run
 from ringwise.sim.workload import Mix
+from ringwise.storage import walk
 from ringwise.storage.commitlog import CommitLog
 from ringwise.storage.identity import Identity
 from ringwise.storage.store import Store
@@ -44,6 +45,7 @@ SCANS = replace(
     # Mostly of keys that are written once, each with its chance to be missed by an owner.
     mix=Mix(kinds=(("set", 3), ("get", 1)), levels=(("quorum", 1),), keys=400, stampede=0.0, scans=0.5),
 )
+ONE_SLOT = replace(SCANS, mix=replace(SCANS.mix, tag=b"{t}", keys=100))
 COLD = Scenario(memtable_bytes=20_000, cache_bytes=1_000, segment_bytes=4_000, work_ms=10.0)
 
 
@@ -216,6 +218,23 @@ def cursor_one_too_far(patch: Patch) -> None:
     patch.setattr(ScanPath, "scan", beyond)
 
 
+def few_positions(patch: Patch) -> None:
+    """No fault: all keys of a slot share eight hashes, as two in 2^48 might."""
+    patch.setattr(keys, "xxh3_64_digest", lambda key: bytes([key[-1] & 7]) * 8)
+
+
+def keys_of_one_position_parted(patch: Patch) -> None:
+    """A page ends in the middle of keys with one hash, and the next one begins behind them."""
+    few_positions(patch)
+    whole = walk.cut
+
+    def parted(names: Any, upto: int, limit: int) -> Any:
+        names, upto = whole(names, upto, limit)
+        return names[:limit], upto
+
+    patch.setattr(walk, "cut", parted)
+
+
 def frozen_memtable_forgotten(patch: Patch) -> None:
     """What a flush is about to bring to the disk is named by nobody."""
     patch.setattr(Store, "_layers", lambda self: [self.tables])
@@ -284,6 +303,7 @@ FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
     (names_of_one_owner, SCANS, {"missed"}, 8),
     (page_to_the_furthest_end, SCANS, {"missed"}, 8),
     (cursor_one_too_far, SCANS, {"missed"}, 4),
+    (keys_of_one_position_parted, ONE_SLOT, {"missed"}, 4),
     (frozen_memtable_forgotten, replace(SCANS, memtable_bytes=20_000, work_ms=100.0), {"missed"}, 24),
     (last_entry_not_replayed, KILLS, {"lost", "stale"}, 16),
     (log_cut_below_what_is_synced, replace(KILLS, segment_bytes=4_000), {"lost", "stale", "exception"}, 8),
@@ -303,3 +323,10 @@ def test_a_deliberate_fault_is_caught(
         if found & checks:
             return
     pytest.fail(f"not caught in {seeds} seeds; other violations: {sorted(found) or 'none'}")
+
+
+def test_keys_of_one_position_are_all_shown(monkeypatch: Patch) -> None:
+    """What the fault above is planted in is right without it."""
+    few_positions(monkeypatch)
+    for seed in (1, 2):
+        assert run(seed, ONE_SLOT).violations == []

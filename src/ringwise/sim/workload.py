@@ -50,6 +50,7 @@ class Mix:
         ("r=2,w=3", 3),
     )
     keys: int = 20
+    tag: bytes = b""  # before each key: a hashtag puts all of them into one slot
     operations: int = 1_000
     stampede: float = 0.25  # share of the volleys that start one
     scans: float = 0.0  # share of the volleys before which a scan is begun; the next volleys take a page of it each
@@ -269,7 +270,7 @@ class Workload:
         self.default_level = default_level
         self.mix = mix
         self._rng = rng
-        self._keys = [b"k%d" % number for number in range(mix.keys)]
+        self._keys = [mix.tag + b"k%d" % number for number in range(mix.keys)]
         self._until_ms = until_ms
         self._kinds = [kind for kind, _ in mix.kinds], [weight for _, weight in mix.kinds]
         self._levels = [level for level, _ in mix.levels], [weight for _, weight in mix.levels]
