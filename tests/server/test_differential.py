@@ -70,12 +70,18 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     ]
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL)
     try:
-        while process.poll() is None and not path.exists():
+        while process.poll() is None and not _listens(path):
             time.sleep(0.01)
         yield path
     finally:
         process.terminate()
         process.wait()
+
+
+def _listens(path: Path) -> bool:
+    """The path is there a moment before anybody listens on it."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 class RealRedis:

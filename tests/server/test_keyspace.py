@@ -131,6 +131,15 @@ class TestOrder:
             seen = b":3\r\n" if command == "DBSIZE" else b"*3\r\n"
             assert output.startswith(b"+OK\r\n" * 3 + seen) and output.endswith(b"+OK\r\n:4\r\n")
 
+    def test_in_a_batch_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("ringwise.server.keyspace.PAGE_NAMES", 1)
+        client = Client(FakeNode(delay=True), protocol=2)
+        pipeline = ["MULTI", "SET a v", "SET b v", "DBSIZE", "SET c v", "GET c", "DBSIZE", "EXEC", "DBSIZE"]
+        output = client.connection.send(b"".join(request(*line.split()) for line in pipeline))
+        output += client.connection.finish()
+        replies = b"*6\r\n+OK\r\n+OK\r\n:2\r\n+OK\r\n$1\r\nv\r\n:3\r\n" + b":3\r\n"
+        assert output == b"+OK\r\n" + b"+QUEUED\r\n" * 6 + replies
+
     def test_a_level_for_one_command_changes_nothing_about_that(self) -> None:
         client = Client(FakeNode(delay=True), protocol=2)
         pipeline = ["SET a v", "RW.AT one DBSIZE", "SET b v"]

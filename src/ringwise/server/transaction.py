@@ -77,7 +77,7 @@ def queue_up(session: Session, queue: Queue, arguments: Request, row: Row, index
             raise CommandError(misfit(session, command.name))
         if command.subcommands and len(arguments) > 1:
             subcommand_of(command.name, CommandTable(command.subcommands), arguments)
-        if command.barrier:
+        if command.barrier and not command.all_keys:
             raise CommandError(f"ERR {command.name.upper()} inside MULTI is not allowed")
         queue.add(arguments)
     except CommandError as refusal:
@@ -138,7 +138,7 @@ def exec_(call: Call) -> None:
 class Batch(Row):
     """The reply slots of a batch; it runs each command when those before it on the same keys are answered (B2)."""
 
-    __slots__ = ("_call", "_commands", "_going", "_left", "_next", "_room")
+    __slots__ = ("_alone", "_call", "_commands", "_going", "_left", "_next", "_room")
 
     def __init__(self, call: Call, commands: list[Request]) -> None:
         super().__init__(call.session, len(commands))
@@ -148,6 +148,7 @@ class Batch(Row):
         self._left = len(commands)
         self._room = REPLY_BYTES_MAX
         self._going = False
+        self._alone = False  # the command run last is about all keys: those behind it wait
         call.begin_update([b""])  # later commands of this connection wait for all of it
 
     def go_on(self) -> None:
@@ -158,9 +159,14 @@ class Batch(Row):
         session = self.session
         while self._next < len(self._commands):
             arguments = self._commands[self._next]
+            command = session.table.find(arguments[0])
+            alone = command is not None and command.all_keys
             under_way = self._next - len(self._commands) + self._left
-            if under_way >= UNDER_WAY_MAX or session.updating_any(session.table.keys_of(arguments)):
+            if under_way >= UNDER_WAY_MAX or (under_way and (alone or self._alone)):
                 break
+            if session.updating_any(session.table.keys_of(arguments)):
+                break
+            self._alone = alone
             self._next += 1
             session.run(arguments, session.level, self, self._next - 1)
         self._going = False
