@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ringwise.core.context import Context
 from ringwise.core.record import Dot
 from ringwise.core.topology import NODE_ID_BYTES, Topology
 
@@ -37,3 +38,9 @@ class Names:
         for actor, counter in cloud:
             seen[actor] = f"{seen.get(actor, '0')}+{counter}"
         return " ".join(sorted(f"{self._names[actor]}:{count}" for actor, count in seen.items()))
+
+
+def clock_of(topology: Topology, context: Context) -> str:
+    """The clock of everything that a context has seen."""
+    names = Names(topology, [actor for actor, _ in (*context.vector, *context.cloud)])
+    return names.clock(context.vector, context.cloud)

@@ -11,7 +11,7 @@ from ringwise.core.record import Sibling
 from ringwise.core.versions import Context, Write
 from ringwise.server.arguments import SYNTAX, check_key, check_value, expiry_of, integer_of
 from ringwise.server.call import Call, CommandError
-from ringwise.server.clock import Names
+from ringwise.server.clock import clock_of
 from ringwise.server.gather import Gather, refused
 from ringwise.wire.replies import Value
 
@@ -32,12 +32,11 @@ def _shown(gather: Gather) -> None:
     wall_ms = call.node.now.wall_ms
     found: list[Value] = [_sibling(sibling, wall_ms) for sibling in versions.siblings(record, wall_ms)]
     context = versions.context_of(record)
-    names = Names(call.node.topology, [actor for actor, _ in (*context.vector, *context.cloud)])
     call.answer(
         {
             "siblings": found,
             "context": context.token(call.arguments[1]),
-            "clock": names.clock(context.vector, context.cloud),
+            "clock": clock_of(call.node.topology, context),
         }
     )
 

@@ -12,9 +12,10 @@ from msgspec import UNSET
 from ringwise.core import versions
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure
+from ringwise.core.topology import Topology
 from ringwise.core.versions import Write
 from ringwise.server.http.ask import Ask
-from ringwise.server.http.keys import conflict, not_found, put_result
+from ringwise.server.http.keys import conflict, not_found, put_result, seen_of
 from ringwise.server.http.message import Answer, Refusal, Request, json_answer, refusal_of
 from ringwise.server.http.parse import check_parameters, level_of
 from ringwise.server.http.values import (
@@ -54,7 +55,7 @@ async def batch_get(ask: Ask, request: Request) -> Answer:
             result = _refused(Refusal(413, "batch_too_large", message, limit=ANSWER_BYTES_MAX))
         else:
             room -= len(outcome)
-            result = _found(outcome, key, wall_ms)
+            result = _found(outcome, key, ask.node.topology, wall_ms)
         results.append({**shown_key(key), **result})
     return json_answer({"results": results})
 
@@ -63,14 +64,14 @@ def _key_of(named: str | KeyBase64, config: NodeConfig) -> bytes:
     return batch_key(named, UNSET, config) if isinstance(named, str) else batch_key(UNSET, named.key_base64, config)
 
 
-def _found(record: bytes, key: bytes, wall_ms: int) -> dict[str, Any]:
+def _found(record: bytes, key: bytes, topology: Topology, wall_ms: int) -> dict[str, Any]:
     found = versions.siblings(record, wall_ms)
     if not found:
         return _refused(not_found())
-    token = versions.context_of(record).token(key).decode("ascii")
+    seen = seen_of(record, key, topology)
     if len(found) > 1:
-        return {"status": 300, **conflict(found, token, wall_ms)}
-    return {"status": 200, **shown(found[0], wall_ms), "context": token}
+        return {"status": 300, **conflict(found, seen, wall_ms)}
+    return {"status": 200, **shown(found[0], wall_ms), **seen}
 
 
 async def batch_put(ask: Ask, request: Request) -> Answer:

@@ -15,7 +15,9 @@ from ringwise.core.keys import position_of
 from ringwise.core.levels import Level
 from ringwise.core.record import Sibling
 from ringwise.core.ring import slot_of
+from ringwise.core.topology import Topology
 from ringwise.core.versions import Write
+from ringwise.server.clock import clock_of
 from ringwise.server.http.ask import Ask
 from ringwise.server.http.message import JSON, Answer, Refusal, Request, json_answer
 from ringwise.server.http.parse import (
@@ -91,25 +93,32 @@ async def get(ask: Ask, request: Request) -> Answer:
     found = versions.siblings(record, wall_ms)
     if not found:
         raise not_found()
-    token = versions.context_of(record).token(key).decode("ascii")
+    seen = seen_of(record, key, ask.node.topology)
+    token = seen["context"]
     headers = {"ETag": etag_of(found), "Vary": "Accept"}
     if len(token) <= CONTEXT_HEADER_BYTES_MAX:
         headers[CONTEXT_HEADER] = token
     if none_match(request.header("If-None-Match"), headers["ETag"]):
         return Answer(304, headers=headers)
     if len(found) > 1:
-        return json_answer(conflict(found, token, wall_ms), 300, headers)
+        return json_answer(conflict(found, seen, wall_ms), 300, headers)
     if raw or not accepts(request.header("Accept"), JSON):
         return _raw(found[0], request, headers, wall_ms, asked=raw)
-    return json_answer({**shown(found[0], wall_ms), "context": token}, headers=headers)
+    return json_answer({**shown(found[0], wall_ms), **seen}, headers=headers)
 
 
 def not_found() -> Refusal:
     return Refusal(404, "not_found", "there is no such key, or it has expired")
 
 
-def conflict(found: list[Sibling], token: str, wall_ms: int) -> dict[str, Any]:
-    return {"siblings": [shown(sibling, wall_ms) for sibling in found], "context": token}
+def conflict(found: list[Sibling], seen: dict[str, str], wall_ms: int) -> dict[str, Any]:
+    return {"siblings": [shown(sibling, wall_ms) for sibling in found], **seen}
+
+
+def seen_of(record: bytes, key: bytes, topology: Topology) -> dict[str, str]:
+    """What a reader of this record has seen: for the next put, and for people."""
+    context = versions.context_of(record)
+    return {"context": context.token(key).decode("ascii"), "clock": clock_of(topology, context)}
 
 
 def etag_of(found: list[Sibling]) -> str:

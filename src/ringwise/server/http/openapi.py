@@ -22,6 +22,7 @@ from ringwise.server.http.parse import (
 _Schema = dict[str, Any]
 
 _STRING = {"type": "string"}
+_CLOCK = {"type": "string", "description": "The vector clock of all that the context covers", "examples": ["n1:2 n3:1"]}
 _TTL = {
     "type": "number",
     "minimum": 0.001,
@@ -194,7 +195,11 @@ def _schemas(config: NodeConfig) -> _Schema:
         "content_type": _TYPE,
         "flags": _FLAGS,
     }
-    conflict = {"siblings": {"type": "array", "minItems": 2, "items": _ref("Version")}, "context": _STRING}
+    conflict = {
+        "siblings": {"type": "array", "minItems": 2, "items": _ref("Version")},
+        "context": _STRING,
+        "clock": _CLOCK,
+    }
     written = {"version": _VERSION, "siblings": {"type": "integer", "minimum": 0}, "context": _NULLABLE_CONTEXT}
     result = {**_KEY_NAME, "status": {"type": "integer"}}
     error = {"error": _STRING, "message": _STRING}
@@ -209,11 +214,11 @@ def _schemas(config: NodeConfig) -> _Schema:
         ),
         "Version": _object(_VERSIONED_REQUIRED, _VERSIONED, oneOf=_either("value", "value_base64")),
         "Found": _object(
-            [*_VERSIONED_REQUIRED, "context"],
-            {**_VERSIONED, "context": _STRING},
+            [*_VERSIONED_REQUIRED, "context", "clock"],
+            {**_VERSIONED, "context": _STRING, "clock": _CLOCK},
             oneOf=_either("value", "value_base64"),
         ),
-        "Conflict": _object(["siblings", "context"], conflict),
+        "Conflict": _object(["siblings", "context", "clock"], conflict),
         "Written": _object(["version", "siblings", "context"], written),
         "Error": _object(
             ["error", "message"],
