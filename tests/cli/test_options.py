@@ -141,6 +141,32 @@ def test_a_call_tells_errors_from_silence() -> None:
         call("127.0.0.1", port, "PING")
 
 
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (("put", "k", "v"), "it may be written or not: read the key before trying again"),
+        (("delete", "k"), "it may be written or not: read the key before trying again"),
+        (("get", "k"), "is a node running there?"),
+    ],
+)
+def test_a_write_that_was_not_answered_is_not_called_undone(words: tuple[str, ...], advice: str) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def vanish() -> None:
+        with listener, listener.accept()[0] as connection:
+            assert b"HELLO" in connection.recv(1000)
+
+    threading.Thread(target=vanish, daemon=True).start()
+    result = CliRunner().invoke(cli, [*words, "--port", str(listener.getsockname()[1])])
+    assert isinstance(result.exception, StartError) and advice in str(result.exception)
+    assert "closed the connection" in str(result.exception)
+
+
+def test_a_write_that_was_never_sent_is_simply_unreachable() -> None:
+    result = CliRunner().invoke(cli, ["put", "k", "v", "--port", "1"])
+    assert isinstance(result.exception, StartError) and "is a node running there?" in str(result.exception)
+
+
 def _answering(reply: bytes) -> int:
     """A server that reads one command, answers and closes."""
     listener = socket.create_server(("127.0.0.1", 0))

@@ -12,6 +12,7 @@ import click
 
 from ringwise.cli.options import as_json, at_node, plain, readable, refusal, tell_json
 from ringwise.cli.resp import NodeError, Reply, UnreachableError, call_mapped
+from ringwise.runtime.settings import StartError
 
 NOT_FOUND = 3
 SIBLINGS = 4
@@ -102,6 +103,8 @@ def _run(host: str, port: int, level: str, *command: str | bytes) -> dict[bytes,
     try:
         return call_mapped(host, port, *words)
     except (UnreachableError, NodeError) as error:
+        if isinstance(error, UnreachableError) and error.sent and command[0] != "RW.GET":
+            raise StartError(f"{error}; it may be written or not: read the key before trying again") from error
         raise refusal(error) from error
 
 

@@ -13,6 +13,8 @@ Reply: TypeAlias = "bytes | str | int | float | bool | list[Reply] | dict[bytes,
 class UnreachableError(Exception):
     """Nobody answers there, or not in time, or not in this protocol."""
 
+    sent = False  # the command may have reached a node: what it was to change may be changed
+
 
 class NodeError(Exception):
     """The node's own error reply."""
@@ -34,15 +36,24 @@ def call_mapped(host: str, port: int, *arguments: str | bytes, timeout_s: float 
 def _exchange(host: str, port: int, commands: list[tuple[str | bytes, ...]], timeout_s: float) -> Reply:
     """The last reply, once all have come."""
     try:
+        return _asked(host, port, commands, timeout_s)
+    except hiredis.ProtocolError as error:
+        raise UnreachableError(f"{host}:{port} does not speak the Redis protocol") from error
+
+
+def _asked(host: str, port: int, commands: list[tuple[str | bytes, ...]], timeout_s: float) -> Reply:
+    sent = False
+    try:
         with socket.create_connection((host, port), timeout_s) as connection:
             connection.settimeout(timeout_s)
+            sent = True
             connection.sendall(b"".join(map(_encoded, commands)))
             reader = hiredis.Reader(replyError=NodeError)
             left = len(commands)
             while True:
                 data = connection.recv(65536)
                 if not data:
-                    raise UnreachableError(f"{host}:{port} closed the connection")
+                    raise ConnectionError(0, "closed the connection")
                 reader.feed(data)
                 while (reply := reader.gets()) is not False:
                     if isinstance(reply, NodeError):
@@ -50,10 +61,10 @@ def _exchange(host: str, port: int, commands: list[tuple[str | bytes, ...]], tim
                     left -= 1
                     if not left:
                         return reply  # type: ignore[no-any-return]
-    except hiredis.ProtocolError as error:
-        raise UnreachableError(f"{host}:{port} does not speak the Redis protocol") from error
     except OSError as error:
-        raise UnreachableError(f"{host}:{port}: {error.strerror or 'no answer in time'}") from error
+        unreachable = UnreachableError(f"{host}:{port}: {error.strerror or 'no answer in time'}")
+        unreachable.sent = sent
+        raise unreachable from error
 
 
 def _encoded(words: tuple[str | bytes, ...]) -> bytes:
