@@ -219,6 +219,18 @@ def test_bodies_together_have_a_limit() -> None:
     run(test, replace(LIMITS, held_bytes_max=100_000))
 
 
+def test_a_slow_body_gives_way_to_others() -> None:
+    async def test(port: Port) -> None:
+        slow, slow_writer = await port.open()
+        slow_writer.write(PUT + b"Content-Length: 90000\r\n\r\n" + b"x" * 80_000)
+        await until(lambda: port.server._held_bytes == 80_000)
+        status, _, _ = await port.says(PUT + b"Content-Length: 30000\r\n\r\n" + b"y" * 30_000)
+        assert status == 200
+        assert (await answer(slow))[0] == 408
+
+    run(test, replace(LIMITS, held_bytes_max=100_000, body_yields_s=0.0, linger_s=0.1))
+
+
 def test_connections_have_a_limit() -> None:
     async def test(port: Port) -> None:
         held = [await port.open() for _ in range(3)]

@@ -35,8 +35,10 @@ class Limits:
     # Behind a request that is not answered yet a client may send so much; aiohttp stops reading at 32 requests, or when a body
     # is not taken, which is earlier for all that is no mischief.
     pipelined_bytes_max: int = 1024 * 1024
-    # Bodies and answers of all connections together; past it requests are refused, not queued.
+    # Bodies and answers of all connections together; past it requests are refused, not queued, unless there is a body to cut
+    # off that has been coming for so long: slow senders must not keep the others out.
     held_bytes_max: int = 32 * 1024 * 1024
+    body_yields_s: float = 2.0
     body_timeout_s: float = 20.0  # the largest body in that time is 100 KiB a second
     send_timeout_s: float = 20.0
     idle_timeout_s: float = 75.0  # between requests, and until the head of the first is complete; as nginx
@@ -163,6 +165,7 @@ class HttpServer:
         self.connections: set[_Connection] = set()
         self.app = App(Ask(node, turn.enter, loop.create_future), self._why_not)
         self._held_bytes = 0
+        self._coming: dict[_Held, None] = {}  # bodies, the oldest first
         self._stopping = False
         self._server = _Server(self)
         self._listener: asyncio.Server | None = None
@@ -226,7 +229,8 @@ class HttpServer:
         chunks: list[bytes] = []
         size = 0
         try:
-            async with asyncio.timeout(self.limits.body_timeout_s):
+            async with asyncio.timeout(self.limits.body_timeout_s) as held.deadline:
+                self._coming[held] = None
                 while chunk := await request.content.readany():
                     size += len(chunk)
                     if size > limit:
@@ -234,31 +238,48 @@ class HttpServer:
                     held.take(len(chunk))
                     chunks.append(chunk)
         except TimeoutError as error:
-            limit_s = self.limits.body_timeout_s
-            message = f"the body did not end within {limit_s:g} s; send it faster, or in smaller pieces"
-            raise Refusal(408, "body_timeout", message) from error
+            message = "the body did not end in time; send it faster, or in smaller pieces"
+            raise Refusal(408, "body_timeout", message, limit_s=self.limits.body_timeout_s) from error
         except web.RequestPayloadError as error:
             raise Refusal(400, "malformed_body", "the body's chunks or length are wrong") from error
+        finally:
+            self._coming.pop(held, None)
         return b"".join(chunks)
 
 
 class _Held:
     """What one request holds of the memory that all requests share."""
 
-    __slots__ = ("_bytes", "_server")
+    __slots__ = ("_bytes", "_server", "_since_s", "deadline")
 
     def __init__(self, server: HttpServer) -> None:
         self._server = server
         self._bytes = 0
+        self._since_s = server.loop.time()
+        self.deadline: asyncio.Timeout | None = None  # of the body
 
     def take(self, size: int) -> None:
         """Raises Refusal where there is no room."""
         server = self._server
-        if server._held_bytes + size > server.limits.held_bytes_max:
+        while server._held_bytes + size > server.limits.held_bytes_max:
+            slowest = next(iter(server._coming), self)
+            if slowest is not self and slowest._yield():
+                continue
             message = "requests hold as much memory as they may; try again after a pause"
             raise Refusal(503, "overloaded", message, {"Retry-After": str(RETRY_SOON_S)})
         server._held_bytes += size
         self._bytes += size
+
+    def _yield(self) -> bool:
+        """Ends this body now, where it has had its time."""
+        server = self._server
+        now_s = server.loop.time()
+        if self.deadline is None or now_s - self._since_s < server.limits.body_yields_s:
+            return False
+        del server._coming[self]
+        self.release()
+        self.deadline.reschedule(now_s)
+        return True
 
     def release(self) -> None:
         self._server._held_bytes -= self._bytes
