@@ -1,4 +1,4 @@
-"""docs/first-hour.md, as its reader goes through it."""
+"""README.md and docs/first-hour.md, as their readers go through them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from scripts.transcript import ROOT, run
 from .conftest import free_base
 
 
-def test_the_first_hour_goes_as_its_page_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("page", "commands"), [("README.md", 12), ("docs/first-hour.md", 26)])
+def test_everything_goes_as_the_page_says(page: str, commands: int, tmp_path: Path) -> None:
     missing = [tool for tool in ("redis-cli", "curl") if shutil.which(tool) is None]
     if missing:
         pytest.skip(f"not on this machine: {', '.join(missing)}")
-    assert run(ROOT / "docs" / "first-hour.md", free_base(), tmp_path / "data") > 20
+    assert run(ROOT / page, free_base(), tmp_path / "data") >= commands
