@@ -10,7 +10,7 @@ from ringwise.server.arguments import SYNTAX, integer_of
 from ringwise.server.call import Call, CommandError, shown
 from ringwise.server.session_info import client_line
 from ringwise.server.table import wrong_arity
-from ringwise.wire.replies import OK, Simple
+from ringwise.wire.replies import OK, Simple, Verbatim
 
 if TYPE_CHECKING:
     from ringwise.server.session import Session
@@ -123,7 +123,7 @@ def client_setinfo(call: Call) -> None:
 
 
 def client_info(call: Call) -> None:
-    call.answer(client_line(call.session) + "\n")
+    call.answer(Verbatim(client_line(call.session) + "\n"))
 
 
 def client_list(call: Call) -> None:
@@ -139,7 +139,8 @@ def client_list(call: Call) -> None:
         raise CommandError(f"ERR Unknown client type '{shown(options[1])}'")
     else:
         raise CommandError(SYNTAX)
-    call.answer("".join(client_line(sessions[number]) + "\n" for number in wanted if number in sessions))
+    lines = [client_line(sessions[number]) + "\n" for number in wanted if number in sessions]
+    call.answer(Verbatim("".join(lines)))
 
 
 def client_kill(call: Call) -> None:

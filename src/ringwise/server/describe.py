@@ -10,7 +10,7 @@ from ringwise.server.arguments import SYNTAX, integer_of
 from ringwise.server.call import Call, CommandError, shown
 from ringwise.server.connection import REDIS_VERSION
 from ringwise.server.table import Command, wrong_arity
-from ringwise.wire.replies import OK, Simple, Value
+from ringwise.wire.replies import OK, Simple, Value, Verbatim
 
 
 def everything(call: Call) -> None:
@@ -156,7 +156,7 @@ def lolwut(call: Call) -> None:
         taken = number * count // len(places) != (number - 1) * count // len(places) or count >= len(places)
         rows[row][column + 1] = "o" if taken else "."
     drawn = "\n".join("".join(row).rstrip() for row in rows)
-    call.answer(f"{drawn}\n\nEvery place on the ring is the first. Ringwise ver. {__version__}\n")
+    call.answer(Verbatim(f"{drawn}\n\nEvery place on the ring is the first. Ringwise ver. {__version__}\n"))
 
 
 SLEEP_S_MAX = 60.0  # longer than any test waits
@@ -214,7 +214,7 @@ def info(call: Call) -> None:
         for name, fields in sections.items()
         if name in wanted
     ]
-    call.answer("\r\n".join(parts))
+    call.answer(Verbatim("\r\n".join(parts)))
 
 
 def _sections(call: Call) -> dict[str, dict[str, object]]:

@@ -11,6 +11,7 @@
 | `dict`         | map                | flat array: key, value, key, value        |
 | `set`          | set, sorted        | array, sorted                             |
 | `Simple`       | simple string `+…` | the same                                  |
+| `Verbatim`     | verbatim string    | bulk string                               |
 | `Encoded`      | as it is           | as it is                                  |
 """
 
@@ -26,6 +27,12 @@ BULK_HEADERS = [b"$%d\r\n" % length for length in range(_READY)]
 
 class Encoded(bytes):
     """Part of a reply that is encoded already, because it stands in it many times."""
+
+    __slots__ = ()
+
+
+class Verbatim(str):
+    """Text for people, which a client shows as it is."""
 
     __slots__ = ()
 
@@ -69,6 +76,9 @@ def _append(parts: list[bytes], value: Value, protocol: int) -> None:
         parts.append(value if isinstance(value, Encoded) else bulk(value))
     elif isinstance(value, Simple):
         parts.append(b"+%b\r\n" % value.encode())
+    elif isinstance(value, Verbatim) and protocol == 3:
+        text = value.encode()
+        parts.append(b"=%d\r\ntxt:%b\r\n" % (len(text) + 4, text))
     elif isinstance(value, str):
         parts.append(bulk(value.encode()))
     elif value is None:
