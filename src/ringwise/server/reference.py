@@ -1,0 +1,85 @@
+"""docs/commands.md, from the command table and the tables of what is not served.
+
+python -m ringwise.server.reference            prints it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ringwise.server.commands import TABLE
+from ringwise.server.others import LATER, NEVER
+from ringwise.server.redis_commands import REDIS_COMMANDS
+from ringwise.server.table import Command
+
+# What two clients at once get; where nothing is said, the command changes nothing.
+CONCURRENCY = {
+    "append": "Two at once on different nodes make siblings: GET shows the newest, RW.GET both.",
+    "del": "What it has read is deleted; a write at the same time survives it.",
+    "exec": "Commands of others may come between those of the batch, and one that fails undoes none.",
+    "flushdb": "Writes at the same time are before it or after it, each key by itself.",
+    "getdel": "What it has read is deleted; two at once may both answer with the value.",
+    "getset": "Two at once may both answer with the same old value.",
+    "mset": "Each key by itself: another client may see some of them set.",
+    "rw.del": "Deletes exactly what its context has seen; what was written meanwhile stays.",
+    "rw.get": "Shows every sibling, and the context with which to replace exactly these.",
+    "rw.put": "Replaces exactly what its context has seen; what was written meanwhile stays as a sibling.",
+    "set": "Of two at once the newest wins; with GET or KEEPTTL it reads first, and replaces what it has read.",
+    "setrange": "Two at once on different nodes make siblings: GET shows the newest, RW.GET both.",
+}
+GROUPS = {command: group for group, names in REDIS_COMMANDS.items() for command in names.split()}
+
+
+def reference() -> str:
+    """The whole document."""
+    return "\n".join(_lines()) + "\n"
+
+
+def _lines() -> Iterator[str]:
+    yield "# Commands"
+    yield ""
+    yield "Made by `python -m ringwise.server.reference` from the tables that the node itself uses. Every command of Redis 7.0"
+    yield "is here: served, coming later, or refused with its reason, which is also the error that a client gets."
+    yield ""
+    yield "## Served"
+    yield ""
+    for group in sorted({command.group for command in TABLE.commands.values()}):
+        yield f"### {group}"
+        yield ""
+        yield "| command | what it does |"
+        yield "| --- | --- |"
+        for command in sorted(TABLE.commands.values(), key=lambda each: each.name):
+            if command.group == group:
+                yield from _rows(command)
+        yield ""
+    yield from _table("Coming later", LATER)
+    yield ""
+    yield from _table("Refused", NEVER)
+
+
+def _rows(command: Command) -> Iterator[str]:
+    first = CONCURRENCY.get(command.name, "")
+    yield f"| `{command.name.upper()}` | {first + ' ' if first else ''}{_cell(command.summary)}. |"
+    for subcommand in sorted(command.subcommands, key=lambda each: each.name):
+        yield f"| `{command.name.upper()} {subcommand.name.upper()}` | {_cell(subcommand.summary)}. |"
+
+
+def _table(title: str, commands: dict[str, str]) -> Iterator[str]:
+    """Commands with the same reason in one row."""
+    yield f"## {title}"
+    yield ""
+    yield "| group | commands | reason |"
+    yield "| --- | --- | --- |"
+    alike: dict[tuple[str, str], list[str]] = {}
+    for name in sorted(commands):
+        alike.setdefault((GROUPS.get(name, "other"), commands[name]), []).append(f"`{name.upper()}`")
+    for (group, reason), names in sorted(alike.items()):
+        yield f"| {group} | {' '.join(names)} | {_cell(reason)} |"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    print(reference(), end="")
