@@ -10,15 +10,20 @@ from typing import Any
 import msgspec
 import pytest
 
+from ringwise.core import flush as flush_module
 from ringwise.core import keys, versions
+from ringwise.core.flush import Flushes
 from ringwise.core.forward import ForwardPath
 from ringwise.core.get import GetPath, ReadGroup
 from ringwise.core.levels import Level
+from ringwise.core.node import Node
 from ringwise.core.put import PutPath, WriteGroup
+from ringwise.core.replica import Replica
 from ringwise.core.scan import END, ScanPath
+from ringwise.core.topology import Document, flush
 from ringwise.core.versions import DotSource
 from ringwise.sim.simulator import Scenario, run
-from ringwise.sim.workload import Mix
+from ringwise.sim.workload import FLUSHES, Mix
 from ringwise.storage import walk
 from ringwise.storage.commitlog import CommitLog
 from ringwise.storage.identity import Identity
@@ -46,6 +51,12 @@ SCANS = replace(
     mix=Mix(kinds=(("set", 3), ("get", 1)), levels=(("quorum", 1),), keys=400, stampede=0.0, scans=0.5),
 )
 ONE_SLOT = replace(SCANS, mix=replace(SCANS.mix, tag=b"{t}", keys=100))
+FLUSHED = Scenario(
+    faults=("partition", "one way", "pause", "crash", "loss"),
+    mix=replace(
+        FLUSHES, levels=(("quorum", 1),), kinds=(("set", 10), ("get", 6), ("inspect", 12), ("flush", 1)), keys=8
+    ),
+)
 COLD = Scenario(memtable_bytes=20_000, cache_bytes=1_000, segment_bytes=4_000, work_ms=10.0)
 
 
@@ -286,6 +297,29 @@ def failed_sync_tried_again(patch: Patch) -> None:
     patch.setattr(CommitLog, "_sync_done", again)
 
 
+# Flushes.
+
+
+def answered_before_a_majority_holds_the_epoch(patch: Patch) -> None:
+    """A flush is decided by a majority of the voters; that they have accepted it is not yet that owners follow it."""
+    patch.setattr(Flushes, "_lacking", lambda *_: (0, 0))
+
+
+def old_incarnation_accepted(patch: Patch) -> None:
+    """T5: a new incarnation changes no slot, and owners take frames of the one before it."""
+
+    def change(document: Document, number: int) -> Document:
+        return msgspec.structs.replace(flush(document, number), table=document.table)
+
+    patch.setattr(flush_module, "flush", change)
+    patch.setattr(Replica, "bucket", property(lambda _: b"", lambda *_: None), raising=False)
+
+
+def void_rows_merged(patch: Patch) -> None:
+    """What is written in a new incarnation is put where the old one's rows are: the paths do not follow."""
+    patch.setattr(Node, "_follow", lambda _: None)
+
+
 FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
     (one_acknowledgement_too_few, NETWORK, {"stale", "lost", "shadowed", "blind"}, 4),
     (newer_answer_ignored, NETWORK, {"stale"}, 4),
@@ -308,6 +342,14 @@ FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
     (last_entry_not_replayed, KILLS, {"lost", "stale"}, 16),
     (log_cut_below_what_is_synced, replace(KILLS, segment_bytes=4_000), {"lost", "stale", "exception"}, 8),
     (sync_claims_what_came_meanwhile, POWER, {"lost", "stale"}, 24),
+    (
+        answered_before_a_majority_holds_the_epoch,
+        replace(FLUSHED, nodes=5, faults=("partition",)),
+        {"flushed", "stale"},
+        8,
+    ),
+    (old_incarnation_accepted, FLUSHED, {"flushed", "lost", "stale"}, 8),
+    (void_rows_merged, FLUSHED, {"flushed"}, 4),
     (failed_sync_tried_again, replace(POWER, faults=("bad disk", "crash all")), {"lost", "stale"}, 16),
 ]
 

@@ -1,6 +1,7 @@
 """Histories of the real node: that they pass, that they are what they claim to be, and that a seed is a history."""
 
 import os
+import random
 import subprocess
 import sys
 
@@ -9,8 +10,8 @@ import pytest
 from ringwise.sim import __main__ as command
 from ringwise.sim import pairs
 from ringwise.sim.nemesis import FAULTS_MIN
-from ringwise.sim.simulator import OPERATIONS_MIN, Scenario, run
-from ringwise.sim.workload import LEVELS
+from ringwise.sim.simulator import OPERATIONS_MIN, Scenario, Simulation, run
+from ringwise.sim.workload import FLUSHES, LEVELS
 
 
 @pytest.mark.parametrize("seed", range(1, 7))
@@ -20,6 +21,24 @@ def test_a_history_passes_and_counts(seed: int) -> None:
     assert report.operations >= OPERATIONS_MIN
     assert report.faults >= FAULTS_MIN
     assert report.counts
+
+
+@pytest.mark.parametrize("seed", range(1, 7))
+def test_a_history_with_flushes_passes_and_counts(seed: int) -> None:
+    scenario = Scenario(
+        nodes=(3, 5)[seed % 2],
+        power=seed > 3,
+        mix=FLUSHES,
+        memtable_bytes=20_000,
+        cache_bytes=5_000,
+        segment_bytes=4_000,
+    )
+    simulation = Simulation(seed, scenario, random.Random(seed))
+    simulation.run()
+    report = simulation.report()
+    assert not report.violations and report.counts, str(report)
+    flushed = [operation.outcome for operation in simulation.history.operations if operation.kind == "flush"]
+    assert flushed.count("ok") >= 3, flushed
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@
     backwards  a read at `strong` covers what an earlier one at `strong` covered (R3)
     missed     a scan that came to its end has shown every key that was there throughout: written and acknowledged before it
                began, and not deleted by anything newer until it ended, where R + W > N
+    flushed    a read of a majority that began after a flush was acknowledged shows no value acknowledged before the flush began
     epoch      no two documents for one epoch (T3); noted while the history runs
 
 Each check is a function from what was recorded to violations, and believes nothing but the history, the witness of
@@ -62,18 +63,59 @@ def check(history: History, witness: Witness, endings: list[Ending]) -> list[Vio
     by_key: dict[bytes, list[Operation]] = {}
     for operation in history.operations:
         by_key.setdefault(operation.key, []).append(operation)
+    flushes = Flushes(history.flushed())
     violations = [Violation("dots", key, what) for key, what in witness.violations]
     for ending in endings:
         versions = witness.key(ending.key)
-        violations += check_ending(ending, by_key.get(ending.key, []), versions)
+        violations += check_ending(ending, by_key.get(ending.key, []), versions, flushes)
     for key, operations in by_key.items():
-        violations += check_order(key, operations, witness.key(key))
+        violations += check_order(key, operations, witness.key(key), flushes)
+        violations += check_flushes(key, operations, flushes)
         violations += check_pipelines(key, operations, witness.key(key), history)
         violations += check_scans(key, operations, witness.key(key), history)
     return violations
 
 
-def check_ending(ending: Ending, operations: list[Operation], versions: Key) -> Iterator[Violation]:
+class Flushes:
+    """When the database was flushed, as far as clients can tell."""
+
+    def __init__(self, spans: list[tuple[float, float, bool]]) -> None:
+        self.spans = spans
+
+    def between(self, write: Operation, later: Operation) -> bool:
+        """Whether a flush may have taken what was written before the other ended; below a majority a write may be void already,
+        on a node that has not heard of it (T5)."""
+        return any(
+            began_ms < later.ended_ms and (ended_ms > write.began_ms or write.w <= N // 2)
+            for began_ms, ended_ms, _ in self.spans
+        )
+
+    def parted(self, write: Operation, later: Operation) -> bool:
+        """Whether a flush was acknowledged that began after the one was answered and ended before the other began."""
+        return any(
+            whole and write.ended_ms < began_ms and ended_ms < later.began_ms
+            for began_ms, ended_ms, whole in self.spans
+        )
+
+
+NO_FLUSHES = Flushes([])
+
+
+def check_flushes(key: bytes, operations: list[Operation], flushes: Flushes) -> Iterator[Violation]:
+    """flushed: what a flush took is not shown again."""
+    writes = {operation.value: operation for operation in operations if operation.value and operation.outcome == "ok"}
+    for reading in operations if flushes.spans else []:
+        if reading.outcome == "ok" and reading.r > N // 2:
+            shown = [*reading.siblings, *([reading.found] if reading.found is not None else [])]
+            for write in (writes[value] for value in shown if value in writes):
+                if flushes.parted(write, reading):
+                    text = f"{reading} shows {write}, from before a flush"
+                    yield Violation("flushed", key, text, (write.number, reading.number))
+
+
+def check_ending(
+    ending: Ending, operations: list[Operation], versions: Key, flushes: Flushes = NO_FLUSHES
+) -> Iterator[Violation]:
     """lost, ghost, siblings, converged."""
     key, reading = ending.key, ending.reading
     if reading.outcome != "ok":
@@ -90,7 +132,8 @@ def check_ending(ending: Ending, operations: list[Operation], versions: Key) -> 
     for operation in operations:
         issues = issues_of(operation, versions)
         applied = [issue for issue in issues if covers(covered, issue)]
-        if operation.outcome == "ok" and operation.writes and not applied and (issues or operation.kind != "delete"):
+        lost = operation.outcome == "ok" and operation.writes and not applied and (issues or operation.kind != "delete")
+        if lost and not flushes.between(operation, reading):
             yield Violation("lost", key, f"acknowledged and gone: {operation}", (operation.number,))
         if operation.outcome == "refused" and applied:
             yield Violation("ghost", key, f"refused and yet applied: {operation}", (operation.number,))
@@ -108,7 +151,9 @@ def check_ending(ending: Ending, operations: list[Operation], versions: Key) -> 
             yield Violation("siblings", key, text, (reading.number,))
 
 
-def check_order(key: bytes, operations: list[Operation], versions: Key) -> Iterator[Violation]:
+def check_order(
+    key: bytes, operations: list[Operation], versions: Key, flushes: Flushes = NO_FLUSHES
+) -> Iterator[Violation]:
     """shadowed, blind, stale, value, backwards: what began after an acknowledged write had ended."""
     writes = [(operation, issues_of(operation, versions)) for operation in operations if operation.writes]
     writes = [(write, issues) for write, issues in writes if write.outcome == "ok" and issues]
@@ -116,7 +161,11 @@ def check_order(key: bytes, operations: list[Operation], versions: Key) -> Itera
     for operation in operations:
         if operation.outcome != "ok":
             continue
-        earlier = [(write, issues) for write, issues in writes if write.before(operation)]
+        earlier = [
+            (write, issues)
+            for write, issues in writes
+            if write.before(operation) and not flushes.between(write, operation)
+        ]
         if operation.kind == "set":
             yield from _shadowed(key, operation, earlier, versions)
         elif operation.kind in ("update", "delete"):
@@ -126,7 +175,8 @@ def check_order(key: bytes, operations: list[Operation], versions: Key) -> Itera
             yield from _stale(key, operation, earlier, covered)
             if operation.level == "strong":
                 for other, before in strong:
-                    if other.before(operation) and any(covered.get(actor, 0) < n for actor, n in before.items()):
+                    kept = other.before(operation) and not flushes.between(other, operation)
+                    if kept and any(covered.get(actor, 0) < n for actor, n in before.items()):
                         text = f"{operation} covers {show_vector(covered)}, an earlier one {show_vector(before)}"
                         yield Violation("backwards", key, text, (other.number, operation.number))
                 strong.append((operation, covered))
@@ -136,6 +186,7 @@ def check_order(key: bytes, operations: list[Operation], versions: Key) -> Itera
 
 def check_pipelines(key: bytes, operations: list[Operation], versions: Key, history: History) -> Iterator[Violation]:
     """order: among operations of one client that were under way together."""
+    flushes = Flushes(history.flushed())
     for reading in operations:
         orderly = reading.began_ms >= history.pipelines_from_ms and history.orderly(reading.began_ms, reading.ended_ms)
         if reading.kind != "inspect" or reading.outcome != "ok" or not orderly:
@@ -145,7 +196,13 @@ def check_pipelines(key: bytes, operations: list[Operation], versions: Key, hist
             together = write.client == reading.client and write.began_ms == reading.began_ms
             if together and write.writes and write.number < reading.number and write.outcome == "ok":
                 issues = issues_of(write, versions)
-                if reading.r + write.w > N and issues and not any(covers(covered, issue) for issue in issues):
+                void = flushes.between(write, reading)
+                if (
+                    reading.r + write.w > N
+                    and issues
+                    and not void
+                    and not any(covers(covered, each) for each in issues)
+                ):
                     text = f"{reading} misses {write}, sent before it"
                     yield Violation("order", key, text, (write.number, reading.number))
 

@@ -17,6 +17,7 @@ Dot = tuple[bytes, int]
 Vector = dict[bytes, int]  # an actor's counters, all of 1…n: what a context covers
 
 WRITES = frozenset({"set", "update", "put", "delete"})
+FLUSH_GIVEN_UP_MS = 6_000.0  # beyond the node's own deadline
 READS = frozenset({"get", "inspect"})
 
 
@@ -26,6 +27,7 @@ class Operation:
     client: int
     node: str  # that the client was connected to
     # set (blind), update (SET … GET, KEEPTTL), put (RW.PUT), delete (DEL), get (GET), inspect (RW.GET); scan: a page, no key
+    # flush: FLUSHDB, no key
     kind: str
     key: bytes
     level: str
@@ -94,6 +96,25 @@ class History:
 
     damaged: set[bytes] = field(default_factory=set)  # keys of which an owner's record was damaged
     pipelines_from_ms: float = inf  # from when on an order among operations under way together is promised
+
+    def flushed(self) -> list[tuple[float, float, bool]]:
+        """(from, to, acknowledged) of each flush that was not refused: between the two it takes effect, if it does.
+
+        One with an unknown outcome may be proposed until its coordinator gives up, and what was accepted may be decided as
+        long as nothing else is: it is over when another is acknowledged that began after that.
+        """
+        flushes = [
+            operation for operation in self.operations if operation.kind == "flush" and operation.outcome != "refused"
+        ]
+        whole = [flush for flush in flushes if flush.outcome == "ok"]
+        spans = []
+        for flush in flushes:
+            ended_ms = flush.ended_ms
+            if flush.outcome != "ok":
+                given_up_ms = flush.began_ms + FLUSH_GIVEN_UP_MS
+                ended_ms = min((other.ended_ms for other in whole if other.began_ms > given_up_ms), default=inf)
+            spans.append((flush.began_ms, ended_ms, flush.outcome == "ok"))
+        return spans
 
     def orderly(self, from_ms: float, to_ms: float) -> bool:
         """Whether the frames of each link kept their order all that time, as TCP keeps it."""

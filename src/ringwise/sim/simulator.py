@@ -11,10 +11,10 @@ small the memtable.
 import random
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ringwise.core.config import NodeConfig
-from ringwise.core.keys import Bucket, storage_key
+from ringwise.core.keys import storage_key
 from ringwise.core.ring import slot_of
 from ringwise.core.topology import Topology
 from ringwise.sim.checker import Ending, N, Violation, check, stale_reads
@@ -25,7 +25,7 @@ from ringwise.sim.nemesis import FAULTS_MIN, Nemesis
 from ringwise.sim.network import Network, Weather
 from ringwise.sim.scheduler import Scheduler
 from ringwise.sim.trace import Trace
-from ringwise.sim.workload import Client, Mix, Workload
+from ringwise.sim.workload import FLUSHES, Client, Mix, Workload
 from ringwise.storage.commitlog import SyncMode
 from ringwise.storage.store import StoreConfig
 
@@ -54,6 +54,7 @@ ACKNOWLEDGED_SHARE_MIN = 0.5  # a history in which less was acknowledged shows t
 LINES_AROUND = 10  # of the operations in question, told where a promise is broken
 LINES_MAX = 60
 LINES_LAST = 3
+FLUSHED_EVERY = 5  # seeds of which one has flushes, and then no contexts
 
 
 @dataclass(frozen=True)
@@ -258,13 +259,16 @@ class Simulation:
 
     def _replicas(self, key: bytes) -> dict[str, bytes]:
         """What each owner holds, in memory or on disk."""
-        slot, rkey = slot_of(key), Bucket(0, 1).row_key(key)
+        slot = slot_of(key)
         held: dict[str, bytes] = {}
         for machine in self.machines:
             node = machine.node
             if node is None:
                 held[machine.name] = b""
             elif node.id in node.topology.owners[slot]:
+                document = node.topology.document
+                assert document is not None
+                rkey = document.bucket(0).row_key(key)
                 record = node.store.find(slot, rkey)
                 if record is None:
                     record = machine.medium.records.get(storage_key(slot, rkey), b"")
@@ -310,6 +314,8 @@ def run(seed: int, scenario: Scenario | None = None, tell: Callable[[str], None]
     """The history of a seed; its conditions are drawn from it too, unless given."""
     rng = random.Random(seed)
     drawn = Scenario.draw(rng)
+    if not seed % FLUSHED_EVERY:
+        drawn = replace(drawn, mix=FLUSHES)
     simulation = Simulation(seed, scenario or drawn, rng, tell)
     try:
         simulation.run()

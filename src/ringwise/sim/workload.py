@@ -56,6 +56,12 @@ class Mix:
     scans: float = 0.0  # share of the volleys before which a scan is begun; the next volleys take a page of it each
 
 
+# Flushes among the rest. A context from before a flush covers versions that are void: such puts have no place in the model.
+FLUSHES = Mix(
+    kinds=(("set", 36), ("update", 5), ("delete", 6), ("get", 18), ("inspect", 34), ("flush", 1)),
+)
+
+
 class Connection(Protocol):
     """A client's end of a connection to a node; it tells the client what comes, and of its end, each with itself."""
 
@@ -193,6 +199,8 @@ class Client:
     def _draw(self, key: bytes) -> tuple[list[Operation], bytes]:
         rng, workload = self._rng, self._workload
         kind = workload.any_kind()
+        if kind == "flush":
+            return [self._begin("flush", b"", "quorum")], _command(b"FLUSHDB")
         level = workload.any_level()
         if kind == "get" and rng.random() < 0.2:
             keys = sorted({key, workload.any_key(), workload.any_key()})
