@@ -239,7 +239,7 @@ def ringwise(stack: ExitStack, directory: Path, level: str) -> System:
     if not binary.exists():
         raise BenchmarkError(f"{binary} is missing: run make setup")
     # Clients, HTTP and peers each count up from a port of their own, a thousand apart.
-    first = free_ports([base + node for base in (0, 1000, 2000) for node in range(NODES)])
+    first = free_ports([base + node for base in (0, 1000, 2000, 3000) for node in range(NODES)])
     ports = [first + node for node in range(NODES)]
     directory.mkdir(parents=True)
     options = [

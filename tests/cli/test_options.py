@@ -70,6 +70,19 @@ def test_mistakes_in_the_file_are_named(served: list[Settings], tmp_path: Path, 
     assert not served
 
 
+def test_the_port_of_cluster_clients_follows_the_port(served: list[Settings]) -> None:
+    serve("--port", "7001")
+    serve("--port", "7001", "--cluster-port", "7002")
+    assert [settings.cluster_port for settings in served] == [10001, 7002]
+
+
+def test_ports_that_cannot_be_are_refused(served: list[Settings]) -> None:
+    for arguments, complaint in ((("--port", "65000"), "68000"), (("--cluster-port", "8379"), "must differ")):
+        result = CliRunner().invoke(cli, ["serve", *arguments])
+        assert isinstance(result.exception, StartError) and complaint in str(result.exception)
+    assert not served
+
+
 def test_addresses_may_be_ipv6(served: list[Settings]) -> None:
     serve("--join", "[::1]:9379")
     assert served[0].join == ("::1", 9379)
@@ -83,10 +96,10 @@ def test_a_name_is_one_word(served: list[Settings], name: str) -> None:
 
 def test_ports_names_and_directories_count_up(tmp_path: Path) -> None:
     plan = Plan.open(tmp_path, 3, None)
-    assert [(node.name, node.port, node.http_port, node.peer_port) for node in plan.nodes()] == [
-        ("n1", 7379, 8379, 9379),
-        ("n2", 7380, 8380, 9380),
-        ("n3", 7381, 8381, 9381),
+    assert [(node.name, node.port, node.http_port, node.peer_port, node.cluster_port) for node in plan.nodes()] == [
+        ("n1", 7379, 8379, 9379, 10379),
+        ("n2", 7380, 8380, 9380, 10380),
+        ("n3", 7381, 8381, 9381, 10381),
     ]
     assert plan.node(2).data_dir == tmp_path / "n2"
 

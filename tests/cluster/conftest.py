@@ -42,12 +42,12 @@ def until(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE
 
 
 def free_base(nodes: int = 3) -> int:
-    """A port P such that P, P+1000 and P+2000 and the next of each are free; below those that the system hands out."""
+    """A port P such that P, P+1000, P+2000 and P+3000 and the next of each are free; below those that the system hands out."""
     while True:
         base = random.randrange(10_000, 29_000, 10)
         with contextlib.ExitStack() as stack:
             try:
-                for offset in (0, 1000, 2000):
+                for offset in (0, 1000, 2000, 3000):
                     for port in range(base + offset, base + offset + nodes):
                         listener = stack.enter_context(socket.socket())
                         listener.bind(("127.0.0.1", port))

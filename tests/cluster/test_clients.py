@@ -66,7 +66,7 @@ def test_redis_py_asyncio(shared: Cluster) -> None:
 
 def test_redis_py_cluster(shared: Cluster) -> None:
     with redis.RedisCluster(host="127.0.0.1", port=shared.port + 1) as client:
-        assert {node.port for node in client.get_nodes()} == {shared.port, shared.port + 1, shared.port + 2}
+        assert {node.port for node in client.get_nodes()} == {shared.port + 3000 + node for node in range(3)}
         for number in range(200):
             assert client.set(f"rc:{number}", number)
         assert [client.get(f"rc:{number}") for number in range(200)] == [str(number).encode() for number in range(200)]

@@ -66,7 +66,9 @@ def alone(tmp_path: Path) -> Iterator[Served]:
         served.stop()
 
 
-@pytest.mark.parametrize(("offset", "option"), [(0, "--port"), (1000, "--http-port"), (2000, "--peer-port")])
+@pytest.mark.parametrize(
+    ("offset", "option"), [(0, "--port"), (1000, "--http-port"), (2000, "--peer-port"), (3000, "--cluster-port")]
+)
 def test_a_taken_port(tmp_path: Path, offset: int, option: str) -> None:
     base = free_base()
     with socket.create_server(("127.0.0.1", base + offset)):

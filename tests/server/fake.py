@@ -22,7 +22,9 @@ from ringwise.core.versions import DotSource, Write
 from ringwise.server.clients import Clients
 from ringwise.server.session import Session
 
-MEMBERS = [Member(f"n{i}", bytes([i]) * 6, "127.0.0.1", 9379 + i, 7379 + i, 8379 + i) for i in range(3)]
+MEMBERS = [
+    Member(f"n{i}", bytes([i]) * 6, "127.0.0.1", 9379 + i, 7379 + i, 8379 + i, cluster_port=10379 + i) for i in range(3)
+]
 
 
 @cache

@@ -7,8 +7,9 @@ from typing import Any
 import hiredis
 from tests.server.fake import MEMBERS, Connection, FakeNode
 
+from ringwise.core.preference import first_slots, is_first
 from ringwise.core.ring import SLOTS, slot_of
-from ringwise.core.topology import Topology
+from ringwise.core.topology import Topology, found
 
 
 def run(node: FakeNode, *arguments: str, protocol: int = 2) -> Any:
@@ -20,32 +21,83 @@ def run(node: FakeNode, *arguments: str, protocol: int = 2) -> Any:
 
 
 def ports_by_slot(node: FakeNode) -> list[list[int]]:
-    by_slot: list[list[int]] = []
+    by_slot: dict[int, list[int]] = {}
     for first, last, *owners in run(node, "CLUSTER", "SLOTS"):
-        assert first == len(by_slot)
-        by_slot += [[port for _, port, _, _ in owners]] * (last - first + 1)
-    return by_slot
+        for slot in range(first, last + 1):
+            assert slot not in by_slot
+            by_slot[slot] = [port for _, port, _, _ in owners]
+    return [by_slot[slot] for slot in range(SLOTS)]
+
+
+def owners_by_slot(node: FakeNode) -> list[list[int]]:
+    port_of = {member.id: member.cluster_port for member in MEMBERS}
+    return [[port_of[owner] for owner in owners] for owners in node.topology.owners]
 
 
 def test_slots_cover_all_and_follow_the_table() -> None:
     node = FakeNode()
-    port_of = {member.id: member.port for member in MEMBERS}
-    assert ports_by_slot(node) == [[port_of[owner] for owner in owners] for owners in node.topology.owners]
+    told, owners = ports_by_slot(node), owners_by_slot(node)
+    alone = [slot for slot in range(SLOTS) if len(told[slot]) == 1]
+    assert {told[slot][0] for slot in alone} == {member.cluster_port for member in MEMBERS}
+    assert len(alone) == len(MEMBERS)
+    assert all(told[slot] == owners[slot][: len(told[slot])] for slot in range(SLOTS))
+
+
+def test_every_member_is_met_first_as_a_primary() -> None:
+    """Clients that take a member for a replica then would not ask it for its keys (redis-py)."""
+    for down in ([], [MEMBERS[1].id]):
+        node = FakeNode()
+        node.down.update(down)
+        met: dict[int, bool] = {}
+        for _, _, primary, *replicas in run(node, "CLUSTER", "SLOTS"):
+            met.setdefault(primary[1], True)
+            for replica in replicas:
+                met.setdefault(replica[1], False)
+        assert met == {member.cluster_port: True for member in MEMBERS if member.id not in down}
 
 
 def test_first_owners_spread() -> None:
     firsts = [ports[0] for ports in ports_by_slot(FakeNode())]
     for member in MEMBERS:
-        assert abs(firsts.count(member.port) - SLOTS / 3) < SLOTS * 0.05
+        assert abs(firsts.count(member.cluster_port) - SLOTS / 3) < SLOTS * 0.05
 
 
 def test_a_live_owner_is_listed_first() -> None:
     node = FakeNode()
-    before = ports_by_slot(node)
+    before = owners_by_slot(node)
     dead = MEMBERS[1]
     node.down.add(dead.id)
     for was, now in zip(before, ports_by_slot(node), strict=True):
-        assert now == [port for port in was if port != dead.port] + [dead.port]
+        live = [port for port in was if port != dead.cluster_port]
+        assert now in (live, live[:1])
+
+
+def test_a_slot_whose_owners_are_all_down_keeps_its_first_owner() -> None:
+    """The map must cover all slots, or clients refuse all of it."""
+    alone = found(b"c" * 16, MEMBERS[0])
+    topology = Topology()
+    topology.install(alone)
+    node = FakeNode(topology=topology, me=1)
+    node.down.add(MEMBERS[0].id)
+    assert ports_by_slot(node) == [[MEMBERS[0].cluster_port]] * SLOTS
+
+
+def test_what_is_announced_is_what_a_node_speaks_for() -> None:
+    """Clients in cluster mode ask every node for its slots and add up: each slot has one node that answers for it."""
+    for down in (set(), {MEMBERS[2].id}):
+        told = None
+        claimed: list[int] = []
+        for me, member in enumerate(MEMBERS):
+            if member.id in down:
+                continue
+            node = FakeNode(me=me)
+            node.down.update(down)
+            told = ports_by_slot(node) if told is None else told
+            mine = first_slots(node.topology, node.id, node.is_up)
+            assert mine == [ports[0] == member.cluster_port for ports in told]
+            assert mine == [is_first(node.topology, slot, node.id, node.is_up) for slot in range(SLOTS)]
+            claimed += [slot for slot in range(SLOTS) if mine[slot]]
+        assert sorted(claimed) == list(range(SLOTS))
 
 
 def test_shards_say_the_same_as_slots() -> None:
@@ -59,7 +111,9 @@ def test_shards_say_the_same_as_slots() -> None:
         assert [each[b"health"] for each in shard[b"nodes"]] == [b"online", b"online", b"failed"]
         for first, last in zip(bounds[::2], bounds[1::2], strict=True):
             by_slot[first : last + 1] = [ports] * (last - first + 1)
-    assert by_slot == ports_by_slot(node)
+    told = ports_by_slot(node)
+    live = [[port for port in ports if port != MEMBERS[2].cluster_port] for ports in by_slot]
+    assert all(told[slot] in (live[slot], live[slot][:1]) for slot in range(SLOTS))
 
 
 def test_nodes_lists_each_member_once_with_its_first_slots() -> None:

@@ -39,7 +39,7 @@ def _node_number(text: str) -> int:
 def dev(ctx: click.Context, nodes: int | None, port: int | None, data_dir: Path | None, level: str, sync: str) -> None:
     """Run a cluster on this machine until Ctrl-C; the data stay.
 
-    Ports count up from the first node's: Redis protocol 7379, HTTP 8379, peers 9379.
+    Ports count up from the first node's: Redis protocol 7379, HTTP 8379, peers 9379, cluster clients 10379.
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -115,7 +115,7 @@ def _tell(text: str) -> None:
 
 
 def _welcome(plan: Plan, running: list[tuple[NodePlan, int]], seconds: float) -> str:
-    header = ("node", "pid", "redis", "http", "peers", "data directory", "log")
+    header = ("node", "pid", "redis", "http", "peers", "cluster", "data directory", "log")
     rows = [
         (
             node.name,
@@ -123,6 +123,7 @@ def _welcome(plan: Plan, running: list[tuple[NodePlan, int]], seconds: float) ->
             str(node.port),
             str(node.http_port),
             str(node.peer_port),
+            str(node.cluster_port),
             str(node.data_dir),
             str(node.log),
         )

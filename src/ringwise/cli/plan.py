@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from ringwise.runtime.settings import CLIENT_PORT, HTTP_PORT, PEER_PORT, StartError
+from ringwise.runtime.settings import CLIENT_PORT, CLUSTER_PORT, HTTP_PORT, PEER_PORT, StartError
 
 FORMAT = 1
 NODES_MAX = 100
@@ -27,6 +27,7 @@ class NodePlan:
     port: int
     http_port: int
     peer_port: int
+    cluster_port: int
     data_dir: Path
     log: Path
 
@@ -58,7 +59,7 @@ class Plan:
             state = msgspec.json.decode((directory / "dev.json").read_bytes(), type=ClusterState)
         except FileNotFoundError:
             state = ClusterState(FORMAT, nodes or NODES, port or CLIENT_PORT)
-            if state.port + PEER_PORT - CLIENT_PORT + state.nodes > 65536:
+            if state.port + CLUSTER_PORT - CLIENT_PORT + state.nodes > 65536:
                 raise StartError(f"no room for {state.nodes} nodes above port {state.port}") from None
             return cls(directory, state)
         except OSError as error:
@@ -89,6 +90,7 @@ class Plan:
             port,
             port + HTTP_PORT - CLIENT_PORT,
             port + PEER_PORT - CLIENT_PORT,
+            port + CLUSTER_PORT - CLIENT_PORT,
             self.directory / f"n{number}",
             self.directory / f"n{number}.log",
         )

@@ -13,6 +13,7 @@ import click
 from ringwise.core.topology import WEIGHT_MAX
 from ringwise.runtime.settings import (
     CLIENT_PORT,
+    CLUSTER_PORT,
     HTTP_PORT,
     PEER_PORT,
     SYNC_MODES,
@@ -85,6 +86,12 @@ PORT = click.IntRange(1, 65535)
 @click.option("--http-port", type=PORT, default=HTTP_PORT, show_default=True, help="HTTP.")
 @click.option("--peer-port", type=PORT, default=PEER_PORT, show_default=True, help="Other nodes.")
 @click.option(
+    "--cluster-port",
+    type=PORT,
+    show_default=f"--port + {CLUSTER_PORT - CLIENT_PORT}",
+    help="Redis protocol for clients in cluster mode, which ask every node and add up.",
+)
+@click.option(
     "--join", type=_host_port, metavar="HOST:PORT", help="Join the cluster of the node with this peer address."
 )
 @click.option(
@@ -149,6 +156,7 @@ def serve(
     port: int,
     http_port: int,
     peer_port: int,
+    cluster_port: int | None,
     join: tuple[str, int] | None,
     sync: Literal["periodic", "batch", "off"],
     level: str,
@@ -169,8 +177,11 @@ def serve(
     On an empty directory it founds a cluster of its own, or, with --join, becomes a member of another. A directory that
     belongs to a cluster already goes on there.
     """
-    if len({port, http_port, peer_port}) < 3:
-        raise StartError(f"the three ports must differ: {port}, {http_port}, {peer_port}")
+    cluster_port = cluster_port or port + CLUSTER_PORT - CLIENT_PORT
+    if cluster_port > 65535:
+        raise StartError(f"there is no port {cluster_port} for clients in cluster mode: choose one with --cluster-port")
+    if len({port, http_port, peer_port, cluster_port}) < 4:
+        raise StartError(f"the four ports must differ: {port}, {http_port}, {peer_port}, {cluster_port}")
     # Imported here: what a node needs takes longer to load than the other commands take to run.
     from ringwise.runtime.serve import run
 
@@ -181,6 +192,7 @@ def serve(
         port=port,
         http_port=http_port,
         peer_port=peer_port,
+        cluster_port=cluster_port,
         join=join,
         sync=sync,
         level=level,

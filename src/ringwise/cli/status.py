@@ -93,7 +93,9 @@ def _member(line: str, asked: dict[str, str]) -> MemberStatus:
     """From a line of CLUSTER NODES: id, host:port@peer-port, …, link state, slots; and the names that the node asked knows."""
     fields = line.split(" ")
     address, _, peer_port = fields[1].partition("@")
-    member = MemberStatus(fields[0][:NODE_ID_DIGITS], address, int(peer_port), fields[7] == "connected")
+    id_ = fields[0][:NODE_ID_DIGITS]
+    address = asked.get(f"address_{id_}", address)  # the line has the port for clients in cluster mode
+    member = MemberStatus(id_, address, int(peer_port), fields[7] == "connected")
     member.name = asked.get(f"member_{member.id}", "")
     host, _, port = address.rpartition(":")
     try:

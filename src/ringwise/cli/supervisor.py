@@ -153,6 +153,7 @@ class Supervisor:
         return [
             *("--name", node.name, "--data-dir", str(node.data_dir), "--host", HOST),
             *("--port", str(node.port), "--http-port", str(node.http_port), "--peer-port", str(node.peer_port)),
+            *("--cluster-port", str(node.cluster_port)),
             *(("--join", join) if join is not None else ()),
             *("--expect", str(self._plan.state.nodes)),
             *options,
@@ -354,7 +355,7 @@ def ask(directory: Path, command: str, node: int | None) -> str:
 
 def _check_ports(nodes: list[NodePlan]) -> None:
     for node in nodes:
-        for port in (node.port, node.http_port, node.peer_port):
+        for port in (node.port, node.http_port, node.peer_port, node.cluster_port):
             with socket.socket() as listener:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:

@@ -34,6 +34,7 @@ from ringwise.core.levels import Level
 from ringwise.core.messages import NodeId, Scanned, encode
 from ringwise.core.now import Now
 from ringwise.core.peers import Link, Peers
+from ringwise.core.preference import is_first
 from ringwise.core.ring import SLOTS, slot_of
 from ringwise.core.sink import Nobody, Sink
 from ringwise.core.store import Store
@@ -263,7 +264,7 @@ class ScanPath:
         self._read(scan, FIRST_READS)
 
     def _is_first(self, slot: int) -> bool:
-        return next(filter(self._peers.is_up, self._topology.owners[slot]), None) == self._me
+        return is_first(self._topology, slot, self._me, self._peers.is_up)
 
     # -- records
 

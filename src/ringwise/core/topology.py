@@ -68,6 +68,7 @@ class Member(msgspec.Struct, array_like=True, frozen=True):
     weight: float = 1.0
     rack: str = ""
     dc: str = ""
+    cluster_port: int = 0  # for clients in cluster mode; 0: it has none, and they come to `port`
 
 
 class BucketRules(msgspec.Struct, array_like=True, frozen=True):
@@ -266,7 +267,12 @@ def join(document: Document, member: Member) -> Document | None:
         if known is None:
             raise ChangeRefused("the cluster is formed, and its slots hold data: it cannot take in new members yet")
         moved = msgspec.structs.replace(
-            known, host=member.host, peer_port=member.peer_port, port=member.port, http_port=member.http_port
+            known,
+            host=member.host,
+            peer_port=member.peer_port,
+            port=member.port,
+            http_port=member.http_port,
+            cluster_port=member.cluster_port,
         )
         if moved == known:
             return None

@@ -146,6 +146,7 @@ class Process:
             settings.http_port,
             settings.weight,
             settings.rack,
+            cluster_port=settings.cluster_port,
         )
         self._node = Node(
             self._member,
@@ -182,6 +183,7 @@ class Process:
         self._huge_pages.start()
         await self._server.listen(settings.host, settings.port)
         await self._http.listen(settings.host, settings.http_port)
+        await self._server.listen(settings.host, settings.cluster_port, first_only=True)
         await self._peers.listen((settings.host, settings.peer_port))
         seed = self._peers.dial_seed(settings.join) if settings.join is not None else None
         if node.topology.document is not None:
@@ -205,6 +207,7 @@ class Process:
             port=settings.port,
             http_port=settings.http_port,
             peer_port=settings.peer_port,
+            cluster_port=settings.cluster_port,
             cluster=document.cluster,
             epoch=document.epoch,
             data=settings.data_dir,
@@ -319,7 +322,12 @@ def _level(text: str, replicas: int) -> str:
 
 def _check_ports(settings: Settings) -> None:
     """Before anything is touched: can we listen there? Two nodes on one port are a mistake to be told at once."""
-    for option, port in (("port", settings.port), ("peer-port", settings.peer_port), ("http-port", settings.http_port)):
+    for option, port in (
+        ("port", settings.port),
+        ("peer-port", settings.peer_port),
+        ("http-port", settings.http_port),
+        ("cluster-port", settings.cluster_port),
+    ):
         with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

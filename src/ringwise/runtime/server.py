@@ -68,7 +68,7 @@ class Connection:
         "session",
     )
 
-    def __init__(self, server: ClientServer, sock: socket.socket, address: str) -> None:
+    def __init__(self, server: ClientServer, sock: socket.socket, address: str, first_only: bool) -> None:
         self._server = server
         self._socket: socket.socket | None = sock
         self._recv = sock.recv
@@ -92,6 +92,7 @@ class Connection:
             clients=server.clients,
             address=address,
             abort=self.lost,
+            first_only=first_only,
         )
 
     # What the session uses.
@@ -249,15 +250,15 @@ class ClientServer:
         self.connections: set[Connection] = set()
         self.stopping = False
         self.selector = selectors.DefaultSelector()
-        self._listeners: list[socket.socket] = []
+        self._listeners: dict[socket.socket, bool] = {}  # and whether a connection there is `first_only`
 
-    async def listen(self, host: str, port: int) -> None:
-        """Opens the port; raises OSError."""
+    async def listen(self, host: str, port: int, *, first_only: bool = False) -> None:
+        """Opens a port; raises OSError. On the cluster port, what a command finds is `first_only` (server/session.py)."""
         for family, kind, _, _, address in await self.loop.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         ):
             listener = socket.socket(family, kind)
-            self._listeners.append(listener)
+            self._listeners[listener] = first_only
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             _tune(listener)
             if family == socket.AF_INET6:
@@ -270,8 +271,8 @@ class ClientServer:
 
     @property
     def address(self) -> tuple[str, int] | None:
-        """Where it listens."""
-        return self._listeners[0].getsockname()[:2] if self._listeners else None
+        """Where it listened first."""
+        return next((listener.getsockname()[:2] for listener in self._listeners), None)
 
     def _ready(self) -> None:
         self.turn.enter()
@@ -308,7 +309,7 @@ class ClientServer:
                 continue
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             unpaced_on_loopback(sock)
-            self.connections.add(Connection(self, sock, "{}:{}".format(*address[:2])))
+            self.connections.add(Connection(self, sock, "{}:{}".format(*address[:2]), self._listeners[listener]))
 
     def _accept_again(self, listener: socket.socket) -> None:
         if not self.stopping:
@@ -318,7 +319,7 @@ class ClientServer:
         """Take nothing new, and wait until what was taken is answered, or has had its time."""
         self.stopping = True
         while self._listeners:
-            listener = self._listeners.pop()
+            listener, _ = self._listeners.popitem()
             with suppress(KeyError):  # while it pauses, the selector does not know it
                 self.selector.unregister(listener)
             listener.close()

@@ -13,6 +13,7 @@ MEBIBYTE = 1024 * 1024
 CLIENT_PORT = 7379
 HTTP_PORT = 8379
 PEER_PORT = 9379
+CLUSTER_PORT = 10379  # as far above CLIENT_PORT as every node's is above its own, unless it is named
 
 
 class StartError(Exception):
@@ -27,6 +28,7 @@ class Settings:
     port: int = CLIENT_PORT
     http_port: int = HTTP_PORT
     peer_port: int = PEER_PORT
+    cluster_port: int = CLUSTER_PORT
     join: tuple[str, int] | None = None
     sync: Literal["periodic", "batch", "off"] = "periodic"
     level: str = "quorum"

@@ -1,8 +1,8 @@
 """The topology in the words of Redis Cluster, so that cluster clients send each key straight to a replica.
 
-There is no primary here: for each slot the first owner listed is the most preferred one that is up, and takes a primary's
-place; since preference orders differ from slot to slot, the load spreads. Any node answers for any key, so nobody is ever
-redirected, and a client with an old map is slower, not wrong.
+There is no primary here: for each slot the first owner listed is the most preferred one that is up (core/preference.py), and
+takes a primary's place; since preference orders differ from slot to slot, the load spreads. Any node answers for any key, so
+nobody is ever redirected, and a client with an old map is slower, not wrong.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import groupby
 
+from ringwise.core.preference import live_first
 from ringwise.core.ring import SLOTS, slot_of
 from ringwise.core.topology import Member, NodeId
 from ringwise.server.call import Call, CommandError, Node
@@ -24,7 +25,7 @@ def ranges(node: Node) -> list[Range]:
         raise CommandError("CLUSTERDOWN this node is in no cluster yet, so no slot has an owner; try again")
     ordered: dict[tuple[NodeId, ...], tuple[NodeId, ...]] = {}
     for owners in set(node.topology.owners):
-        ordered[owners] = tuple(sorted(owners, key=lambda owner: not is_up(node, owner)))  # sorting keeps preference
+        ordered[owners] = live_first(owners, node.id, node.is_up)
     found: list[Range] = []
     start = 0
     for owners, run in groupby(node.topology.owners, key=ordered.__getitem__):
@@ -36,6 +37,11 @@ def ranges(node: Node) -> list[Range]:
 
 def is_up(node: Node, member: NodeId) -> bool:
     return member == node.id or node.is_up(member)
+
+
+def announced_port(member: Member) -> int:
+    """Where clients in cluster mode are sent: they ask every node and add up, and only there that adds up."""
+    return member.cluster_port or member.port
 
 
 def member_name(member: NodeId) -> str:
@@ -63,12 +69,31 @@ def kept(describe: Callable[[Call], Value]) -> Callable[[Call], None]:
 
 @kept
 def slots(call: Call) -> Value:
+    """Ranges with their first live owner, then the others that are up, as Redis leaves out replicas that are not.
+
+    A client takes a node for a primary or for a replica by where it meets it first (redis-py), and asks only primaries for
+    their keys. So each member is met first as the only owner of one slot, before any range that has it as a replica.
+    """
     node = call.node
+    seen: set[NodeId] = set()
     described: dict[NodeId, Value] = {
-        member.id: Encoded(encode([member.host, member.port, member_name(member.id), []], call.session.protocol))
+        member.id: Encoded(
+            encode([member.host, announced_port(member), member_name(member.id), []], call.session.protocol)
+        )
         for member in node.topology.members.values()
     }
-    return [[first, last, *(described[owner] for owner in owners)] for first, last, owners in ranges(node)]
+    heads: list[Value] = []
+    rest: list[Value] = []
+    for first, last, owners in ranges(node):
+        begin = first
+        if owners[0] not in seen:
+            seen.add(owners[0])
+            heads.append([first, first, described[owners[0]]])
+            begin += 1
+        if begin <= last:
+            copies = (owner for owner in owners[1:] if is_up(node, owner))
+            rest.append([begin, last, described[owners[0]], *(described[owner] for owner in copies)])
+    return heads + rest
 
 
 @kept
@@ -92,7 +117,7 @@ def _shard_node(node: Node, owner: NodeId, first: bool) -> Value:
     member = node.topology.members[owner]
     return {
         "id": member_name(owner),
-        "port": member.port,
+        "port": announced_port(member),
         "ip": member.host,
         "endpoint": member.host,
         "role": "master" if first else "replica",
@@ -117,7 +142,7 @@ def nodes(call: Call) -> Value:
 def _node_line(node: Node, member: Member, bounds: list[str]) -> str:
     flags = "myself,master" if member.id == node.id else "master" if node.is_up(member.id) else "master,fail"
     state = "connected" if is_up(node, member.id) else "disconnected"
-    address = f"{member.host}:{member.port}@{member.peer_port}"
+    address = f"{member.host}:{announced_port(member)}@{member.peer_port}"
     return " ".join([member_name(member.id), address, flags, "- 0 0", str(node.topology.epoch), state, *bounds])
 
 

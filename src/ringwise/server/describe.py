@@ -72,13 +72,33 @@ def command_getkeys(call: Call) -> None:
     call.answer(list(keys))
 
 
+# How clients in cluster mode spread a command over nodes and put the replies together, in the words of Redis's command tips.
+# FLUSHDB has none: any one node speaks for the whole cluster.
+_SUM = ["request_policy:multi_shard", "response_policy:agg_sum"]
+TIPS = {
+    "dbsize": ["request_policy:all_shards", "response_policy:agg_sum"],
+    "del": _SUM,
+    "exists": _SUM,
+    "keys": ["request_policy:all_shards"],
+    "mget": ["request_policy:multi_shard"],
+    "mset": ["request_policy:multi_shard", "response_policy:all_succeeded"],
+    "ping": ["request_policy:all_shards", "response_policy:all_succeeded"],
+    "randomkey": ["request_policy:all_shards", "response_policy:special"],
+    "scan": ["request_policy:special", "response_policy:special"],
+    "touch": _SUM,
+    "unlink": _SUM,
+    "wait": ["request_policy:all_shards", "response_policy:agg_min"],
+}
+
+
 def _info(each: Command, parent: str = "") -> Value:
     first, last, step = each.keys
     name = f"{parent}|{each.name}" if parent else each.name
     flags: list[Value] = [Simple(flag) for flag in each.flags.split()]
     categories: list[Value] = [Simple(f"@{each.group}")]
     subcommands: list[Value] = [_info(subcommand, each.name) for subcommand in each.subcommands]
-    return [name, each.arity, flags, first, last, step, categories, [], [], subcommands]
+    tips: list[Value] = list(TIPS.get(name, []))
+    return [name, each.arity, flags, first, last, step, categories, tips, [], subcommands]
 
 
 def _docs(each: Command) -> Value:
@@ -254,5 +274,6 @@ def _sections(call: Call) -> dict[str, dict[str, object]]:
             "default_level": node.config.default_level,
             "dot_collisions": alarms["dot_collision"],
             **{f"member_{member.id.hex()}": member.name for member in members},
+            **{f"address_{member.id.hex()}": f"{member.host}:{member.port}" for member in members},
         },
     }

@@ -66,12 +66,15 @@ class Session:
         clients: Clients,
         address: str = "",
         abort: Callable[[], None] | None = None,
+        first_only: bool = False,
     ) -> None:
-        self.first_only = False  # whether commands about all keys speak for this node's own share (keyspace.py)
         self.node = node
         self.now = node.now
         self.clients = clients
         self.address = address
+        # It came in on the cluster port, from a client that asks every node and adds up: SCAN, KEYS, DBSIZE and RANDOMKEY
+        # tell it only of the slots whose first live owner this node is (core/preference.py).
+        self.first_only = first_only
         self.id = clients.enter(self)
         self.since_ms = node.now.wall_ms
         self.seen_ms = node.now.wall_ms
