@@ -13,6 +13,7 @@ ALLOWED = {
     "core": {"core", "wire"},
     "server": {"server", "core", "wire"},
     "storage": {"storage", "core"},
+    "client": {"client"},
     "sim": {"sim", "server", "storage", "core", "wire"},
     "runtime": {"runtime", "server", "storage", "core", "wire"},
 }

@@ -1,4 +1,4 @@
-"""RW.RING [SLOT n]: who owns what, and how evenly; or the preference list of one slot (T1, T2)."""
+"""RW.MEMBERS; RW.RING [SLOT n]: who owns what, and how evenly; or the preference list of one slot (T1, T2)."""
 
 from __future__ import annotations
 
@@ -23,6 +23,15 @@ def rw_ring(call: Call) -> None:
         call.answer({"slot": slot, "owners": owners, "changed": topology.changed[slot]})
     else:
         raise CommandError(SYNTAX)
+
+
+def rw_members(call: Call) -> None:
+    """Where each member serves clients, for those who want another node to turn to when this one dies."""
+    topology = call.node.topology
+    if not topology.epoch:
+        raise CommandError("CLUSTERDOWN this node is in no cluster yet, so it has no members; try again")
+    addresses: list[Value] = [f"{member.host}:{member.port}" for member in topology.members.values()]
+    call.answer(addresses)
 
 
 def _ring(topology: Topology) -> Value:

@@ -1,0 +1,44 @@
+"""The Python client: `Client` for threads, `AsyncClient` for asyncio, over one core without sockets.
+
+What a caller can do is in docs/client.md.
+"""
+
+from ringwise.client.asynchronous import AsyncClient
+from ringwise.client.errors import (
+    BadContext,
+    ConnectionFailed,
+    InvalidRequest,
+    NotReady,
+    Overloaded,
+    PartialFailure,
+    QuorumNotReached,
+    Refused,
+    RingwiseError,
+    StillConflicting,
+    TimedOut,
+    UnknownOutcome,
+    WriteTimedOut,
+)
+from ringwise.client.results import Reply, Sibling, Written
+from ringwise.client.sync import Client
+
+__all__ = [
+    "AsyncClient",
+    "BadContext",
+    "Client",
+    "ConnectionFailed",
+    "InvalidRequest",
+    "NotReady",
+    "Overloaded",
+    "PartialFailure",
+    "QuorumNotReached",
+    "Refused",
+    "Reply",
+    "RingwiseError",
+    "Sibling",
+    "StillConflicting",
+    "TimedOut",
+    "UnknownOutcome",
+    "WriteTimedOut",
+    "Written",
+]

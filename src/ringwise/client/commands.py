@@ -1,0 +1,148 @@
+"""Requests to bytes, replies to results. Pure: both shells use it, and no socket is needed to test it.
+
+No handshake is sent: replies are read as RESP2, where a map is a list of keys and values in turn.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import hiredis
+
+from ringwise.client import errors
+from ringwise.client.results import Reply, Sibling, Written
+
+T = TypeVar("T")
+Text = str | bytes
+
+_SPECIAL = re.compile(rb"[*?\[\]\\]")
+
+_pack: Callable[[tuple[bytes, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]  # its stub takes one
+
+
+@dataclass(frozen=True, slots=True)
+class Command(Generic[T]):
+    """One request: its bytes, whether it writes, and how its reply is read."""
+
+    wire: bytes
+    write: bool
+    read: Callable[[Any], T]
+
+    def outcome(self, reply: object) -> T | errors.RingwiseError:
+        if isinstance(reply, hiredis.ReplyError):
+            return errors.of_reply(str(reply), write=self.write)
+        return self.read(reply)
+
+
+def as_bytes(text: Text, what: str) -> bytes:
+    if isinstance(text, bytes):
+        return text
+    if isinstance(text, str):
+        return text.encode()
+    raise TypeError(f"a {what} is bytes or str, not {type(text).__name__}")
+
+
+def _command(arguments: tuple[bytes, ...], level: str | None, write: bool, read: Callable[[Any], T]) -> Command[T]:
+    if level is not None:
+        arguments = (b"RW.AT", level.encode(), *arguments)
+    return Command(_pack(arguments), write, read)
+
+
+def get(key: Text, level: str | None) -> Command[Reply | None]:
+    return _command((b"RW.GET", as_bytes(key, "key")), level, False, read_reply)
+
+
+def exists(key: Text, level: str | None) -> Command[bool]:
+    return _command((b"EXISTS", as_bytes(key, "key")), level, False, bool)
+
+
+def put(
+    key: Text,
+    value: Text,
+    level: str | None,
+    *,
+    ttl: float | None = None,
+    context: bytes | None = None,
+    content_type: str = "",
+    flags: int = 0,
+) -> Command[Written]:
+    arguments = [b"RW.PUT", as_bytes(key, "key"), as_bytes(value, "value")]
+    if context is not None:
+        arguments += (b"CONTEXT", context)
+    if content_type:
+        arguments += (b"TYPE", content_type.encode())
+    if flags:
+        arguments += (b"FLAGS", b"%d" % flags)
+    if ttl is not None:
+        if not ttl > 0:
+            raise ValueError(f"ttl is a number of seconds above 0, not {ttl}")
+        arguments += (b"PX", b"%d" % max(1, round(ttl * 1000)))
+    return _command(tuple(arguments), level, True, read_written)
+
+
+def merge(key: Text, value: bytes, level: str | None, seen: Reply) -> Command[Written]:
+    """A put in the place of all siblings that were seen, with the newest's time to live, content type and flags."""
+    ttl = None if seen.ttl is None else max(0.001, seen.ttl)
+    return put(key, value, level, ttl=ttl, context=seen.context, content_type=seen.content_type, flags=seen.flags)
+
+
+def delete(key: Text, level: str | None, context: bytes | None) -> Command[Written]:
+    arguments: tuple[bytes, ...] = (b"RW.DEL", as_bytes(key, "key"))
+    if context is not None:
+        arguments += (b"CONTEXT", context)
+    return _command(arguments, level, True, read_written)
+
+
+def scan(cursor: int, prefix: Text, count: int, level: str | None) -> Command[tuple[int, list[bytes]]]:
+    arguments: tuple[bytes, ...] = (b"SCAN", b"%d" % cursor, b"COUNT", b"%d" % count)
+    if prefix:
+        arguments += (b"MATCH", glob_escaped(as_bytes(prefix, "prefix")) + b"*")
+    return _command(arguments, level, False, read_page)
+
+
+def members() -> Command[list[str]]:
+    return _command((b"RW.MEMBERS",), None, False, read_members)
+
+
+def glob_escaped(literal: bytes) -> bytes:
+    """A pattern that matches just these bytes."""
+    return _SPECIAL.sub(rb"\\\g<0>", literal)
+
+
+def read_reply(reply: list[Any]) -> Reply | None:
+    """RW.GET: the siblings come newest first. None where no version lives."""
+    fields = dict(zip(reply[::2], reply[1::2], strict=True))
+    found = [_sibling(sibling) for sibling in fields[b"siblings"]]
+    if not found:
+        return None
+    return Reply(tuple(found), fields[b"context"])
+
+
+def _sibling(flat: list[Any]) -> Sibling:
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    ttl_ms: int = fields[b"ttl_ms"]
+    return Sibling(
+        fields[b"value"],
+        fields[b"version"].decode(),
+        fields[b"stamp"],
+        None if ttl_ms == -1 else max(0, ttl_ms) / 1000,
+        fields[b"type"].decode(),
+        fields[b"flags"],
+    )
+
+
+def read_written(reply: list[Any]) -> Written:
+    fields = dict(zip(reply[::2], reply[1::2], strict=True))
+    version: bytes | None = fields[b"version"]
+    return Written(None if version is None else version.decode(), fields[b"siblings"], fields[b"context"])
+
+
+def read_page(reply: list[Any]) -> tuple[int, list[bytes]]:
+    return int(reply[0]), list(reply[1])
+
+
+def read_members(reply: list[Any]) -> list[str]:
+    return [address.decode() for address in reply]
