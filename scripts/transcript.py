@@ -57,7 +57,7 @@ def steps_of(page: str) -> list[Step]:
         for line in block.splitlines():
             if line.startswith("$ "):
                 steps.append(Step(line[2:], []))
-            elif line.startswith("> ") and not steps[-1].expected:
+            elif (line.startswith("> ") or line == ">") and not steps[-1].expected:
                 steps[-1].command += "\n" + line[2:]
             else:
                 steps[-1].expected.append(line)

@@ -75,7 +75,7 @@ def test_a_read_shows_every_sibling(values: list[bytes], ttl_ms: int, context: b
         {"value": value, "version": f"ab:{at}", "stamp": 9 - at, "ttl_ms": ttl_ms, "type": "t", "flags": flags}
         for at, value in enumerate(values)
     ]
-    reply = commands.read_reply(decoded(encode({"siblings": list(siblings), "context": context, "clock": []}, 2)))  # type: ignore[arg-type]
+    reply = commands.read_reply(decoded(encode({"siblings": list(siblings), "context": context, "clock": "n1:1"}, 2)))  # type: ignore[arg-type]
     if not values:
         assert reply is None
         return
@@ -104,7 +104,7 @@ def test_a_read_is_asked_elsewhere_and_a_node_that_failed_is_spared() -> None:
     assert call.begin(0.0) == 0.0 and call.address == NODES[0]
     call.lost([], ConnectionResetError("gone"), 0.1, sent=True)
     assert call.begin(0.1) == 0.0 and call.address == NODES[1]
-    call.answered([decoded(encode({"siblings": [], "context": "c", "clock": []}, 2))])
+    call.answered([decoded(encode({"siblings": [], "context": "c", "clock": "n1:1"}, 2))])
     assert not call.pending and call.outcomes == [None]
     after = Exchange([commands.get("k", None)], call._routing, 9.0)
     after.begin(0.2)

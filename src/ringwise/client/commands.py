@@ -118,7 +118,7 @@ def read_reply(reply: list[Any]) -> Reply | None:
     found = [_sibling(sibling) for sibling in fields[b"siblings"]]
     if not found:
         return None
-    return Reply(tuple(found), fields[b"context"])
+    return Reply(tuple(found), fields[b"context"], fields[b"clock"].decode())
 
 
 def _sibling(flat: list[Any]) -> Sibling:

@@ -19,10 +19,11 @@ class Sibling:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A key as a read shows it. `siblings` are newest first; the other fields but `context` are the newest's."""
+    """A key as a read shows it. `siblings` are newest first; the other fields but `context` and `clock` are the newest's."""
 
     siblings: tuple[Sibling, ...]
     context: bytes  # what was seen: a put with it replaces exactly these siblings
+    clock: str  # the same as people read it: "n1:2 n3:1"
 
     @property
     def value(self) -> bytes:
