@@ -23,7 +23,7 @@ class Reply:
 
     siblings: tuple[Sibling, ...]
     context: bytes  # what was seen: a put with it replaces exactly these siblings
-    clock: str  # the same as people read it: "n1:2 n3:1"
+    clock: str = ""  # the same as people read it: "n1:2 n3:1"; empty where `resolve` has just merged
 
     @property
     def value(self) -> bytes:
