@@ -77,7 +77,8 @@ class Cluster:
                 stdout=output,
                 stderr=output,
             )
-        until(lambda: "Ctrl-C stops it" in self.said() or self._process_ended(), "the cluster to be ready")
+        ready = '{"seconds":' if "--json" in self._options else "Ctrl-C stops it"
+        until(lambda: ready in self.said() or self._process_ended(), "the cluster to be ready")
         assert not self._process_ended(), self.said()
 
     def said(self) -> str:

@@ -83,3 +83,31 @@ def test_redis_benchmark(shared: Cluster, options: list[str]) -> None:
     done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=120, check=True)
     assert "rror" not in done.stdout + done.stderr
     assert done.stdout.count("requests per second") == 2
+
+
+def test_redis_pys_default_pipeline_is_a_batch_in_order(shared: Cluster) -> None:
+    """`pipeline()` sends MULTI and EXEC unless it is told not to."""
+    for node in (1, 2, 3):
+        with shared.client(node) as client:
+            assert client.pipeline().set("batch", node).append("batch", "2").get("batch").execute() == [
+                True,
+                2,
+                f"{node}2",
+            ]
+            with pytest.raises(redis.ResponseError, match="INCRBY is not served yet"):
+                client.pipeline().set("batch", "lost").incr("batch").execute()
+            with pytest.raises(redis.ResponseError, match="WATCH is not served"):
+                client.pipeline().watch("batch")
+            assert client.get("batch") == f"{node}2"
+
+
+def test_cluster_mode_clients_learn_what_a_slot_holds(shared: Cluster) -> None:
+    keys = {f"{{slot of its own}}{n}" for n in range(300)}
+    with shared.client(1) as client:
+        client.mset(dict.fromkeys(keys, "v"))
+    for node in (1, 2, 3):
+        with shared.client(node) as client:
+            slot = client.cluster("KEYSLOT", "{slot of its own}")
+            named = client.cluster("GETKEYSINSLOT", slot, 1000)  # other tests' keys may be in it as well
+            assert set(named) >= keys and client.cluster("COUNTKEYSINSLOT", slot) == len(named)
+            assert len(client.cluster("LINKS")) == 2

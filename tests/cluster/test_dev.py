@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,32 @@ def test_with_every_directory_lost_nothing_starts(cluster: Cluster, tmp_path: Pa
         (tmp_path / "data" / f"n{number}").rename(tmp_path / f"aside{number}")
     assert "n1 cannot start: data/n1" in cluster.command("dev", code=1)
     assert not list((tmp_path / "data").glob("n?"))
+
+
+def test_json_tells_what_became_of_every_node(cluster: Cluster) -> None:
+    done = json.loads(cluster.command("dev", "stop", "2", "--json"))
+    assert done["text"].startswith("n2 is stopped")
+    pids = {node["name"]: node["pid"] for node in done["nodes"]}
+    assert pids["n2"] is None and pids["n1"] == cluster.pid(1) and pids["n3"] == cluster.pid(3)
+    done = json.loads(cluster.command("dev", "start", "2", "--json"))
+    assert {node["name"]: node["pid"] for node in done["nodes"]}["n2"] == cluster.pid(2)
+    assert "cut off" in json.loads(cluster.command("dev", "--json", "partition", "3"))["text"]
+    assert json.loads(cluster.command("dev", "heal", "--json"))["text"] == "no node is cut off"
+    assert "there is no n9" in cluster.command("dev", "stop", "9", "--json", code=1)
+
+
+def test_options_reach_every_node_and_the_whole_speaks_json(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, "--no-multi", "--debug-commands", "--json")
+    try:
+        cluster.start()
+        welcome = json.loads(cluster.said().splitlines()[0])
+        assert [node["name"] for node in welcome["nodes"]] == ["n1", "n2", "n3"]
+        for node in (1, 2, 3):
+            with cluster.client(node) as client:
+                assert client.execute_command("DEBUG", "SLEEP", "0") == "OK"
+                with pytest.raises(RedisError, match="MULTI, which is switched off on this node"):
+                    client.pipeline().set("k", "v").execute()
+        cluster.stop()
+        assert json.loads(cluster.said().splitlines()[-1])["text"].startswith("Stopped.")
+    finally:
+        cluster.abandon()

@@ -54,6 +54,7 @@ class FakeNode:
         self.waiting: list[Callable[[], None]] = []
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self.down: set[NodeId] = set()
+        self.linked_since = {member.id: 1_700_000_000_000 + i for i, member in enumerate(MEMBERS) if i != me}
         self.log: list[tuple[str, bytes, str]] = []  # operation, key, level
         self.fail: dict[bytes, Failure] = {}  # by key
         self.fail_level: dict[str, Failure] = {}  # by level name

@@ -146,3 +146,67 @@ def test_info_tells_whether_every_slot_can_be_served() -> None:
 def test_keyslot_is_that_of_redis_cluster() -> None:
     assert run(FakeNode(), "CLUSTER", "KEYSLOT", "foo") == 12182
     assert run(FakeNode(), "CLUSTER", "KEYSLOT", "{foo}bar") == slot_of(b"foo")
+
+
+def name_of(member: int) -> str:
+    return MEMBERS[member].id.hex().ljust(40, "0")
+
+
+def test_a_node_is_named_as_it_is_in_nodes() -> None:
+    node = FakeNode(me=1)
+    assert run(node, "CLUSTER", "MYID").decode() == run(node, "CLUSTER", "MYSHARDID").decode() == name_of(1)
+    assert name_of(1) in run(node, "CLUSTER", "NODES").decode()
+
+
+def test_links_are_those_that_were_dialled() -> None:
+    links = run(FakeNode(me=1), "CLUSTER", "LINKS", protocol=3)
+    assert [(link[b"node"].decode(), link[b"direction"], link[b"create-time"]) for link in links] == [
+        (name_of(0), b"to", 1_700_000_000_000),
+        (name_of(2), b"to", 1_700_000_000_002),
+    ]
+
+
+def test_failure_reports_and_replicas_of_a_member() -> None:
+    node = FakeNode()
+    assert run(node, "CLUSTER", "COUNT-FAILURE-REPORTS", name_of(2)) == 0
+    node.down.add(MEMBERS[2].id)
+    assert run(node, "CLUSTER", "COUNT-FAILURE-REPORTS", name_of(2)) == 1
+    assert run(node, "CLUSTER", "REPLICAS", name_of(2)) == run(node, "CLUSTER", "SLAVES", name_of(0)) == []
+    for command in ("REPLICAS", "SLAVES", "COUNT-FAILURE-REPORTS"):
+        assert str(run(node, "CLUSTER", command, "nobody")) == "ERR Unknown node nobody"
+
+
+def test_keys_of_a_slot_are_counted_and_named_by_any_node() -> None:
+    for me in range(3):
+        node = FakeNode(me=me)
+        client = Connection(node)
+        keys = [b"{tag}%d" % n for n in range(600)]  # more than a page
+        for key in [*keys, b"elsewhere"]:
+            client.run("SET", key.decode(), "v")
+        slot = str(slot_of(b"tag"))
+        assert run(node, "CLUSTER", "COUNTKEYSINSLOT", slot) == 600
+        assert sorted(run(node, "CLUSTER", "GETKEYSINSLOT", slot, "1000")) == sorted(keys)
+        some = run(node, "CLUSTER", "GETKEYSINSLOT", slot, "7")
+        assert len(set(some)) == 7 and set(some) <= set(keys)
+        assert run(node, "CLUSTER", "GETKEYSINSLOT", slot, "0") == []
+        client.run("DEL", "{tag}3")
+        assert run(node, "CLUSTER", "COUNTKEYSINSLOT", slot) == 599
+        assert run(node, "CLUSTER", "COUNTKEYSINSLOT", str(SLOTS - 1)) == 0
+
+
+def test_bad_slots_and_counts() -> None:
+    node = FakeNode()
+    assert str(run(node, "CLUSTER", "COUNTKEYSINSLOT", "16384")) == "ERR Invalid slot"
+    assert str(run(node, "CLUSTER", "GETKEYSINSLOT", "-1", "1")) == "ERR Invalid slot"
+    assert str(run(node, "CLUSTER", "GETKEYSINSLOT", "1", "-1")) == "ERR Invalid number of keys"
+    assert "integer" in str(run(node, "CLUSTER", "COUNTKEYSINSLOT", "x"))
+
+
+def test_what_would_change_owners_says_who_does() -> None:
+    for command in ("MEET", "addslots", "FORGET", "SETSLOT", "REPLICATE", "RESET"):
+        reply = str(run(FakeNode(), "CLUSTER", command, "1"))
+        assert reply == (
+            f"ERR CLUSTER {command.upper()} is not served: it would change who owns what, which the members decide among "
+            "themselves; see `ringwise ring`"
+        )
+    assert str(run(FakeNode(), "CLUSTER", "NONSENSE")) == "ERR unknown subcommand 'NONSENSE'. Try CLUSTER HELP."

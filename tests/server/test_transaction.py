@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.server.fake import Connection, FakeNode, request
 
+from ringwise.core.ring import slot_of
 from ringwise.server.clients import Clients
 from ringwise.server.transaction import COMMANDS_MAX, REPLY_BYTES_MAX
 
@@ -50,12 +51,31 @@ def test_an_update_sent_before_the_batch_is_done_before_it() -> None:
 def test_what_changes_the_connection_cannot_be_part_of_a_batch() -> None:
     connection = Connection(FakeNode())
     connection.run("MULTI")
-    for command in (["HELLO", "3"], ["WAIT", "1", "0"]):
-        assert connection.run(*command).startswith(b"-ERR " + command[0].encode() + b" inside MULTI is not allowed")
+    assert connection.run("HELLO", "3").startswith(b"-ERR HELLO inside MULTI is not allowed")
     assert connection.run("EXEC").startswith(b"-EXECABORT")
     connection.run("MULTI")
     assert connection.run("RESET") == b"+RESET\r\n"
     assert connection.run("EXEC") == b"-ERR EXEC without MULTI\r\n"
+
+
+def test_what_waits_for_others_has_its_place_in_a_batch() -> None:
+    node = FakeNode()
+    connection = Connection(node)
+    connection.run("SET", "gone", "1")
+    slot = str(slot_of(b"k"))
+    batch = (
+        ["FLUSHDB"],
+        ["SET", "k", "1"],
+        ["RW.AT", "one", "KEYS", "*"],
+        ["CLUSTER", "COUNTKEYSINSLOT", slot],
+        ["WAIT", "1", "0"],
+        ["DBSIZE"],
+        ["DEL", "k"],
+        ["DBSIZE"],
+    )
+    for command in (["MULTI"], *batch, ["EXEC"]):
+        reply = connection.run(*command)
+    assert reply == b"*8\r\n+OK\r\n+OK\r\n*1\r\n$1\r\nk\r\n:1\r\n:1\r\n:1\r\n:1\r\n:0\r\n"
 
 
 def test_levels_hold_inside_a_batch() -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import click
+import msgspec
 
+from ringwise.cli.options import as_json, tell_json
 from ringwise.cli.plan import DIRECTORY, HOST, NODES_MAX, NodePlan, Plan
 from ringwise.cli.supervisor import Supervisor, ask, data_dir_option, program, start_command
 from ringwise.runtime.settings import CLIENT_PORT, SYNC_MODES
@@ -35,8 +38,23 @@ def _node_number(text: str) -> int:
 @click.option(
     "--sync", type=click.Choice(SYNC_MODES), default="periodic", show_default=True, help="See ringwise serve."
 )
+@click.option(
+    "--multi/--no-multi", default=True, show_default=True, help="Serve MULTI, as an ordered batch without isolation."
+)
+@click.option("--debug-commands", is_flag=True, help="Serve DEBUG SLEEP, for tests of clients.")
+@as_json
 @click.pass_context
-def dev(ctx: click.Context, nodes: int | None, port: int | None, data_dir: Path | None, level: str, sync: str) -> None:
+def dev(
+    ctx: click.Context,
+    nodes: int | None,
+    port: int | None,
+    data_dir: Path | None,
+    level: str,
+    sync: str,
+    multi: bool,
+    debug_commands: bool,
+    as_json: bool,
+) -> None:
     """Run a cluster on this machine until Ctrl-C; the data stay.
 
     Ports count up from the first node's: Redis protocol 7379, HTTP 8379, peers 9379, cluster clients 10379.
@@ -44,44 +62,52 @@ def dev(ctx: click.Context, nodes: int | None, port: int | None, data_dir: Path 
     if ctx.invoked_subcommand is not None:
         return
     plan = Plan.open(data_dir or DIRECTORY, nodes, port)
-    asyncio.run(_run(plan, ["--level", level, "--sync", sync]))
-    _tell(f"Stopped. The data are in {plan.directory}")
+    options = ["--level", level, "--sync", sync, "--multi" if multi else "--no-multi"]
+    if debug_commands:
+        options.append("--debug-commands")
+    tell = _tell_line if as_json else _tell
+    asyncio.run(_run(plan, options, tell, as_json))
+    tell(f"Stopped. The data are in {plan.directory}")
 
 
 @dev.command()
 @click.argument("node", type=_node_number)
 @_DIRECTORY
+@as_json
 @click.pass_context
-def start(ctx: click.Context, node: int, data_dir: Path | None) -> None:
+def start(ctx: click.Context, node: int, data_dir: Path | None, as_json: bool) -> None:
     """Start a node that was killed or stopped, and wait until it is ready."""
-    _tell(ask(_directory(ctx, data_dir), "start", node))
+    _answer(ctx, data_dir, "start", node, as_json)
 
 
 @dev.command()
 @click.argument("node", type=_node_number)
 @_DIRECTORY
+@as_json
 @click.pass_context
-def stop(ctx: click.Context, node: int, data_dir: Path | None) -> None:
+def stop(ctx: click.Context, node: int, data_dir: Path | None, as_json: bool) -> None:
     """Stop a node cleanly; the others go on."""
-    _tell(ask(_directory(ctx, data_dir), "stop", node))
+    _answer(ctx, data_dir, "stop", node, as_json)
 
 
 @dev.command()
 @click.argument("node", type=_node_number)
 @_DIRECTORY
+@as_json
 @click.pass_context
-def partition(ctx: click.Context, node: int, data_dir: Path | None) -> None:
+def partition(ctx: click.Context, node: int, data_dir: Path | None, as_json: bool) -> None:
     """Cut a node off from the others, in both directions; clients still reach it. A restart heals it."""
-    _tell(ask(_directory(ctx, data_dir), "partition", node))
+    _answer(ctx, data_dir, "partition", node, as_json)
 
 
 @dev.command()
 @click.argument("node", type=_node_number, required=False)
 @_DIRECTORY
+@as_json
 @click.pass_context
-def heal(ctx: click.Context, node: int | None, data_dir: Path | None) -> None:
+def heal(ctx: click.Context, node: int | None, data_dir: Path | None, as_json: bool) -> None:
     """Join a node that was cut off to the others again; without NODE, all."""
-    _tell(ask(_directory(ctx, data_dir), "heal", node))
+    _answer(ctx, data_dir, "heal", node, as_json)
 
 
 def _directory(ctx: click.Context, own: Path | None) -> Path:
@@ -90,8 +116,25 @@ def _directory(ctx: click.Context, own: Path | None) -> Path:
     return own or outer or DIRECTORY
 
 
-async def _run(plan: Plan, options: list[str]) -> None:
-    await Supervisor(plan, options, _tell).run(lambda running, seconds: _welcome(plan, running, seconds))
+def _answer(ctx: click.Context, data_dir: Path | None, command: str, node: int | None, as_json: bool) -> None:
+    """What the supervisor did, in its words, or with the state of all nodes."""
+    reply = ask(_directory(ctx, data_dir), command, node)
+    if as_json or (ctx.parent is not None and ctx.parent.params["as_json"]):
+        tell_json(reply)
+    else:
+        _tell(str(reply["text"]))
+
+
+async def _run(plan: Plan, options: list[str], tell: Callable[[str], None], as_json: bool) -> None:
+    supervisor = Supervisor(plan, options, tell)
+
+    def welcome(running: list[tuple[NodePlan, int]], seconds: float) -> None:
+        if as_json:
+            _write_line({"seconds": round(seconds, 1), "nodes": supervisor.described()})
+        else:
+            _tell(_welcome(plan, running, seconds))
+
+    await supervisor.run(welcome)
 
 
 def _partition(plan: Plan, running: list[tuple[NodePlan, int]]) -> list[tuple[str, str]]:
@@ -112,6 +155,15 @@ def _partition(plan: Plan, running: list[tuple[NodePlan, int]]) -> list[tuple[st
 
 def _tell(text: str) -> None:
     click.echo(text)
+
+
+def _tell_line(text: str) -> None:
+    _write_line({"text": text})
+
+
+def _write_line(value: object) -> None:
+    """JSON by the line, since a cluster that runs has more to say later."""
+    click.echo(msgspec.json.encode(value).decode())
 
 
 def _welcome(plan: Plan, running: list[tuple[NodePlan, int]], seconds: float) -> str:

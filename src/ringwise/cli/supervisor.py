@@ -114,7 +114,7 @@ class Supervisor:
         self._stop_asked_s = 0.0
         self._lock: IO[bytes] | None = None
 
-    async def run(self, welcome: Callable[[list[tuple[NodePlan, int]], float], str]) -> None:
+    async def run(self, welcome: Callable[[list[tuple[NodePlan, int]], float], None]) -> None:
         """Start all, say so, and run until a signal; raises StartError, with nothing left running."""
         self._claim_directory()
         _check_ports(self._plan.nodes())
@@ -131,7 +131,7 @@ class Supervisor:
                 self._plan.state.formed = True
                 self._plan.save()
                 running = [(node.plan, node.pid) for node in self._nodes.values() if node.pid is not None]
-                self._tell(welcome(running, time.monotonic() - began))
+                welcome(running, time.monotonic() - began)
                 await self._stop.wait()
         finally:
             self._stop.set()
@@ -242,7 +242,8 @@ class Supervisor:
         try:
             request = json.loads(await reader.readline())
             try:
-                reply = {"text": await self._do(request["command"], request["node"])}
+                text = await self._do(request["command"], request["node"])
+                reply: dict[str, object] = {"text": text, "nodes": self.described()}
             except StartError as error:
                 reply = {"error": str(error)}
             writer.write(json.dumps(reply).encode() + b"\n")
@@ -251,6 +252,22 @@ class Supervisor:
             self._tell("a 'ringwise dev' command went away before its answer")
         finally:
             writer.close()
+
+    def described(self) -> list[dict[str, object]]:
+        """All nodes, for programs; a node that does not run has no pid."""
+        return [
+            {
+                "name": node.plan.name,
+                "pid": node.pid,
+                "port": node.plan.port,
+                "http_port": node.plan.http_port,
+                "peer_port": node.plan.peer_port,
+                "cluster_port": node.plan.cluster_port,
+                "data_dir": str(node.plan.data_dir),
+                "log": str(node.plan.log),
+            }
+            for node in self._nodes.values()
+        ]
 
     async def _do(self, command: str, number: int | None) -> str:
         if number is None:
@@ -331,8 +348,8 @@ def data_dir_option(plan: Plan) -> str:
     return "" if plan.directory == DIRECTORY else f" --data-dir {plan.directory}"
 
 
-def ask(directory: Path, command: str, node: int | None) -> str:
-    """Send a command to the supervisor that runs on a directory; its answer, or StartError."""
+def ask(directory: Path, command: str, node: int | None) -> dict[str, object]:
+    """Send a command to the supervisor that runs on a directory; its answer (text, nodes), or StartError."""
     with socket.socket(socket.AF_UNIX) as connection:
         try:
             with contextlib.chdir(directory):
@@ -347,10 +364,10 @@ def ask(directory: Path, command: str, node: int | None) -> str:
             raise StartError(f"the cluster on {directory} does not answer: {error}") from error
     if not line:
         raise StartError(f"the cluster on {directory} stopped")
-    reply = json.loads(line)
+    reply: dict[str, object] = json.loads(line)
     if "error" in reply:
-        raise StartError(reply["error"])
-    return str(reply["text"])
+        raise StartError(str(reply["error"]))
+    return reply
 
 
 def _check_ports(nodes: list[NodePlan]) -> None:

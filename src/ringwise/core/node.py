@@ -87,6 +87,7 @@ class Node:
         self.dots = dots
         self.dirty: list[Flushable] = []
         self.now = Now(config.max_clock_offset_ms // 2)
+        self.linked_since: dict[NodeId, int] = {}
         self._save_topology = save_topology  # durable when it returns
         self._chunks: list[bytes] = []
         self._back: dict[NodeId, Link] = {}  # links on which others last spoke of agreement: a joiner can be answered
@@ -317,10 +318,13 @@ class Node:
     def link_up(self, link: Link) -> None:
         """A dialled link is ready."""
         self.peers.link_up(link)
+        self.linked_since[link.peer] = self.now.wall_ms
 
     def link_down(self, link: Link) -> None:
         """A link is broken; what waited for its answers asks others, or is told."""
         self.peers.link_down(link)
+        if link.peer not in self.peers.links:
+            self.linked_since.pop(link.peer, None)
         if self._back.get(link.peer) is link:
             del self._back[link.peer]
 

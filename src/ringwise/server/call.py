@@ -32,6 +32,7 @@ class Node(Protocol):
     dirty: list[Any]  # sessions with replies ready; the node calls flush() on each at the end of the turn
     now: Now
     rng: random.Random
+    linked_since: dict[NodeId, int]  # members with a link dialled from here, and its wall-clock time in ms
 
     def put(self, key: bytes, value: bytes, level: Level, sink: Sink, index: int) -> None: ...
     def get(self, key: bytes, level: Level, sink: Sink, index: int) -> None: ...

@@ -13,7 +13,7 @@ from itertools import groupby
 from ringwise.core.preference import live_first
 from ringwise.core.ring import SLOTS, slot_of
 from ringwise.core.topology import Member, NodeId
-from ringwise.server.call import Call, CommandError, Node
+from ringwise.server.call import Call, CommandError, Node, shown
 from ringwise.wire.replies import Encoded, Value, encode
 
 Range = tuple[int, int, tuple[NodeId, ...]]
@@ -181,3 +181,45 @@ def keyslot(call: Call) -> None:
 
 def my_id(call: Call) -> None:
     call.answer(member_name(call.node.id))
+
+
+def my_shard_id(call: Call) -> None:
+    """Slots overlap in their owners rather than falling into shards, so a shard is named after the node that is asked."""
+    my_id(call)
+
+
+def links(call: Call) -> None:
+    """The connections that this node has dialled; each member dials every other, so all links are two of these."""
+    since = call.node.linked_since
+    call.answer(
+        [
+            {
+                "direction": "to",
+                "node": member_name(member),
+                "create-time": since[member],
+                "events": "rw",
+                "send-buffer-allocated": 0,
+                "send-buffer-used": 0,
+            }
+            for member in sorted(since)
+        ]
+    )
+
+
+def replicas(call: Call) -> None:
+    """None: every member is the first owner of some slots, and all are listed as primaries (CLUSTER NODES)."""
+    _member_of(call)
+    call.answer([])
+
+
+def count_failure_reports(call: Call) -> None:
+    """How many say that a member is down: this node speaks for itself."""
+    call.answer(int(not is_up(call.node, _member_of(call))))
+
+
+def _member_of(call: Call) -> NodeId:
+    name = call.arguments[2].decode("ascii", "replace")
+    for member in call.node.topology.members:
+        if member_name(member) == name:
+            return member
+    raise CommandError(f"ERR Unknown node {shown(call.arguments[2])}")

@@ -73,12 +73,22 @@ OBJECT = (
     Command("refcount", 3, "readonly", (2, 2, 1), values.object_refcount, "generic", "1: no value is shared"),
 )
 CLUSTER = (
+    Command("count-failure-reports", 3, "admin stale", NO_KEYS, cluster.count_failure_reports, "cluster",
+            "1 where this node sees the member down"),
+    Command("countkeysinslot", 3, "readonly", NO_KEYS, keyspace.count_keys_in_slot, "cluster", "How many keys a slot has",
+            all_keys=True, barrier=True),
+    Command("getkeysinslot", 4, "readonly", NO_KEYS, keyspace.keys_in_slot, "cluster", "Names of keys of a slot: slot count",
+            all_keys=True, barrier=True),
     Command("info", 2, "stale", NO_KEYS, cluster.info, "cluster", "State of the cluster as this node sees it"),
     Command("keyslot", 3, "stale", NO_KEYS, cluster.keyslot, "cluster", "The slot of a key"),
+    Command("links", 2, "stale", NO_KEYS, cluster.links, "cluster", "Connections of this node to the other members"),
     Command("myid", 2, "stale", NO_KEYS, cluster.my_id, "cluster", "The id of this node"),
+    Command("myshardid", 2, "stale", NO_KEYS, cluster.my_shard_id, "cluster", "As MYID: slots share no fixed group of owners"),
     Command("nodes", 2, "stale", NO_KEYS, cluster.nodes, "cluster", "All members, one a line"),
+    Command("replicas", 3, "admin stale", NO_KEYS, cluster.replicas, "cluster", "Empty: every member is a primary"),
     Command("shards", 2, ABOUT, NO_KEYS, cluster.shards, "cluster", "Groups of slots with the same owners"),
     Command("slots", 2, ABOUT, NO_KEYS, cluster.slots, "cluster", "Ranges of slots with their owners, a live one first"),
+    Command("slaves", 3, "admin stale", NO_KEYS, cluster.replicas, "cluster", "As REPLICAS"),
 )
 
 

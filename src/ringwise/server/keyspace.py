@@ -15,6 +15,8 @@ from collections.abc import Callable
 from functools import partial
 
 from ringwise.core.errors import Failure
+from ringwise.core.keys import POSITION_BITS
+from ringwise.core.ring import SLOTS, slot_of
 from ringwise.core.scan import END, Page
 from ringwise.server.arguments import SYNTAX, integer_of
 from ringwise.server.call import Call, CommandError
@@ -50,7 +52,7 @@ def scan(call: Call) -> None:
         else:
             strings = values[0].lower() == b"string"  # nothing else is held yet
     call.begin_update(EVERYTHING)
-    _page(call, cursor, count, partial(_scanned, call, matches, strings))
+    _page(call, cursor, count, partial(_scanned, call, matches, strings), call.session.first_only)
 
 
 def _cursor_of(text: bytes) -> int:
@@ -67,8 +69,8 @@ def _matcher_of(pattern: bytes) -> Matches | None:
     return matcher(pattern)
 
 
-def _page(call: Call, cursor: int, count: int, done: Callable[[Page | Failure], None]) -> None:
-    call.node.scan(cursor, count, call.level, done, call.session.first_only)
+def _page(call: Call, cursor: int, count: int, done: Callable[[Page | Failure], None], first_only: bool) -> None:
+    call.node.scan(cursor, count, call.level, done, first_only)
 
 
 def _scanned(call: Call, matches: Matches | None, strings: bool, page: Page | Failure) -> None:
@@ -83,16 +85,24 @@ class _Pages:
     """All pages from `start` to `end`, one after another, each in a turn of its own."""
 
     def __init__(
-        self, call: Call, each: Callable[[Page], bool], done: Callable[[], None], start: int = 0, end: int = END
+        self,
+        call: Call,
+        each: Callable[[Page], bool],
+        done: Callable[[], None],
+        start: int = 0,
+        end: int = END,
+        *,
+        whole: bool = False,
     ) -> None:
         self._call = call
+        self._first_only = call.session.first_only and not whole
         self._each = each  # what to do with a page; False: that is enough
         self._done = done
         self._cursor = start
         self._end = end
 
     def go_on(self) -> None:
-        _page(self._call, self._cursor, PAGE_NAMES, self._came)
+        _page(self._call, self._cursor, PAGE_NAMES, self._came, self._first_only)
 
     def _came(self, page: Page | Failure) -> None:
         if isinstance(page, Failure):
@@ -149,6 +159,47 @@ def randomkey(call: Call) -> None:
 
     call.begin_update(EVERYTHING)
     _Pages(call, each, around, start=start).go_on()
+
+
+def keys_in_slot(call: Call) -> None:
+    """CLUSTER GETKEYSINSLOT: names of keys of a slot, as the cluster has them, whichever node is asked."""
+    most = integer_of(call.arguments[3])
+    if most < 0:
+        raise CommandError("ERR Invalid number of keys")
+    found: list[bytes] = []
+
+    def each(keys: list[bytes]) -> bool:
+        found.extend(keys)
+        return len(found) < most
+
+    _slot(call, each, lambda: call.answer(list(found[:most])))
+
+
+def count_keys_in_slot(call: Call) -> None:
+    count = 0
+
+    def each(keys: list[bytes]) -> bool:
+        nonlocal count
+        count += len(keys)
+        return True
+
+    _slot(call, each, lambda: call.answer(count))
+
+
+def _slot(call: Call, each: Callable[[list[bytes]], bool], done: Callable[[], None]) -> None:
+    """Pages of one slot: `each` is given its live keys and says whether to go on."""
+    slot = integer_of(call.arguments[2])
+    if not 0 <= slot < SLOTS:
+        raise CommandError("ERR Invalid slot")
+
+    def of_slot(page: Page) -> bool:
+        more = each([key for key, _ in page.found if slot_of(key) == slot])
+        if not more:
+            done()
+        return more
+
+    call.begin_update(EVERYTHING)
+    _Pages(call, of_slot, done, slot << POSITION_BITS, (slot + 1) << POSITION_BITS, whole=True).go_on()
 
 
 def flushdb(call: Call) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ringwise.server.call import shown
 from ringwise.wire.resp import Request
 
 _TYPES = "comes with the types that merge by themselves"
@@ -81,6 +82,33 @@ NEVER: dict[str, str] = {
     "module": "loads compiled code into the node, and Ringwise has none",
     "shutdown": "would let any client stop a node; send SIGTERM to its process, or `ringwise dev stop N`",
 }  # fmt: skip
+
+_AGREED = "would change who owns what, which the members decide among themselves; see `ringwise ring`"
+_CAN_WAIT = "holds other clients up, and no command here waits for another client"
+
+SUBCOMMANDS: dict[str, dict[str, str]] = {
+    "client": {
+        "caching": "belongs to tracking, and nothing is tracked",
+        **dict.fromkeys(("pause", "unblock"), _CAN_WAIT),
+    },
+    "cluster": dict.fromkeys(
+        ("addslots", "addslotsrange", "bumpepoch", "delslots", "delslotsrange", "failover", "flushslots", "forget", "meet",
+         "replicate", "reset", "saveconfig", "set-config-epoch", "setslot"),
+        _AGREED,
+    ),
+    "command": {"getkeysandflags": "tells how keys are locked, and nothing is locked"},
+    "memory": dict.fromkeys(
+        ("doctor", "malloc-stats", "purge", "stats"), "is about an allocator of Redis's; INFO memory shows what this node uses"
+    ),
+}  # fmt: skip
+
+
+def unknown_subcommand(name: str, subcommand: bytes) -> str:
+    """The error for a subcommand that is not served, with its reason where Redis has it."""
+    reason = SUBCOMMANDS.get(name, {}).get(subcommand.lower().decode("ascii", "replace"))
+    if reason is not None:
+        return f"ERR {name.upper()} {subcommand.decode().upper()} is not served: it {reason}"
+    return f"ERR unknown subcommand '{shown(subcommand)}'. Try {name.upper()} HELP."
 
 
 def unknown_command(arguments: Request) -> str:

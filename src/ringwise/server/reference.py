@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ringwise.server.commands import TABLE
-from ringwise.server.others import LATER, NEVER
+from ringwise.server.others import LATER, NEVER, SUBCOMMANDS
 from ringwise.server.redis_commands import REDIS_COMMANDS
 from ringwise.server.table import Command
 
@@ -54,7 +54,8 @@ def _lines() -> Iterator[str]:
         yield ""
     yield from _table("Coming later", LATER)
     yield ""
-    yield from _table("Refused", NEVER)
+    refused = {f"{name} {each}": why for name, inner in SUBCOMMANDS.items() for each, why in inner.items()}
+    yield from _table("Refused", NEVER | refused)
 
 
 def _rows(command: Command) -> Iterator[str]:
@@ -72,7 +73,7 @@ def _table(title: str, commands: dict[str, str]) -> Iterator[str]:
     yield "| --- | --- | --- |"
     alike: dict[tuple[str, str], list[str]] = {}
     for name in sorted(commands):
-        alike.setdefault((GROUPS.get(name, "other"), commands[name]), []).append(f"`{name.upper()}`")
+        alike.setdefault((GROUPS.get(name.split()[0], "other"), commands[name]), []).append(f"`{name.upper()}`")
     for (group, reason), names in sorted(alike.items()):
         yield f"| {group} | {' '.join(names)} | {_cell(reason)} |"
 

@@ -300,10 +300,7 @@ class Session:
         self.seen_ms = self.node.now.wall_ms
 
     def _must_wait(self, arguments: Request, row: Row, index: int) -> bool:
-        command = self.table.find(arguments[0])
-        if command is not None and command.name == "rw.at" and len(arguments) > 2:
-            command = self.table.find(arguments[2])
-        return command is not None and command.barrier and (index > 0 or self._rows[0] is not row)
+        return (index > 0 or self._rows[0] is not row) and self.table.is_barrier(arguments)
 
     def _put_back(self, requests: list[Request], row: Row, index: int) -> None:
         self._backlog.extendleft(reversed(requests[index:]))

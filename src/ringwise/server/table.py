@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ringwise.server.call import Call, CommandError, shown
+from ringwise.server.call import Call, CommandError
+from ringwise.server.others import unknown_subcommand
 from ringwise.wire.replies import Simple
 
 Handler = Callable[[Call], None]
@@ -60,6 +61,17 @@ class CommandTable:
         command = self.find(arguments[0])
         return command.keys_of(arguments) if command is not None else []
 
+    def is_barrier(self, arguments: Sequence[bytes]) -> bool:
+        """Whether a command line waits until everything before it on the connection is answered."""
+        command = self.find(arguments[0])
+        if command is None or len(arguments) < 2:
+            return command is not None and command.barrier
+        if command.name == "rw.at":
+            inner = arguments[2:]  # another RW.AT in it is refused
+            return bool(inner) and inner[0].lower() != b"rw.at" and self.is_barrier(inner)
+        name = arguments[1].lower()
+        return command.barrier or any(each.barrier for each in command.subcommands if each.name.encode() == name)
+
 
 def wrong_arity(name: str) -> str:
     return f"ERR wrong number of arguments for '{name}' command"
@@ -81,7 +93,7 @@ def subcommand_of(name: str, table: CommandTable, arguments: list[bytes]) -> Com
         return _help(name, table)
     subcommand = table.find(arguments[1])
     if subcommand is None:
-        raise CommandError(f"ERR unknown subcommand '{shown(arguments[1])}'. Try {name.upper()} HELP.")
+        raise CommandError(unknown_subcommand(name, arguments[1]))
     if not subcommand.takes(len(arguments)):
         raise CommandError(wrong_arity(f"{name}|{subcommand.name}"))
     return subcommand

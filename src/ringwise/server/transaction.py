@@ -37,6 +37,10 @@ ABORTED = "EXECABORT Transaction discarded because of previous errors."
 SWITCHED_OFF = (
     "ERR MULTI is switched off on this node (rw.multi no): batches here are neither isolated nor all-or-nothing"
 )
+EXEC_SWITCHED_OFF = (
+    "ERR EXEC without MULTI, which is switched off on this node (rw.multi no): what was sent between the two was run, command by "
+    "command; with redis-py, call pipeline(transaction=False)"
+)
 NO_WATCH = (
     "ERR WATCH is not served: it promises that no write comes in between, which needs linearizable keys; "
     "read with RW.GET and write with its CONTEXT to replace exactly what was seen"
@@ -77,7 +81,7 @@ def queue_up(session: Session, queue: Queue, arguments: Request, row: Row, index
             raise CommandError(misfit(session, command.name))
         if command.subcommands and len(arguments) > 1:
             subcommand_of(command.name, CommandTable(command.subcommands), arguments)
-        if command.barrier and not command.all_keys:
+        if command.name == "hello":  # the reply of a batch is of one protocol
             raise CommandError(f"ERR {command.name.upper()} inside MULTI is not allowed")
         queue.add(arguments)
     except CommandError as refusal:
@@ -129,7 +133,8 @@ def exec_(call: Call) -> None:
     session = call.session
     queue, session.queue = session.queue, None
     if queue is None:
-        raise CommandError("ERR EXEC without MULTI")
+        # Libraries that send a whole batch at once show this error rather than MULTI's.
+        raise CommandError("ERR EXEC without MULTI" if session.clients.multi else EXEC_SWITCHED_OFF)
     if queue.failed:
         raise CommandError(ABORTED)
     Batch(call, queue.commands).go_on()
@@ -148,7 +153,7 @@ class Batch(Row):
         self._left = len(commands)
         self._room = REPLY_BYTES_MAX
         self._going = False
-        self._alone = False  # the command run last is about all keys: those behind it wait
+        self._alone = False  # the command run last is one that others wait for (barrier)
         call.begin_update([b""])  # later commands of this connection wait for all of it
 
     def go_on(self) -> None:
@@ -159,8 +164,7 @@ class Batch(Row):
         session = self.session
         while self._next < len(self._commands):
             arguments = self._commands[self._next]
-            command = session.table.find(arguments[0])
-            alone = command is not None and command.all_keys
+            alone = session.table.is_barrier(arguments)
             under_way = self._next - len(self._commands) + self._left
             if under_way >= UNDER_WAY_MAX or (under_way and (alone or self._alone)):
                 break
