@@ -51,6 +51,9 @@ def test_a_difference_that_is_not_listed_is_noticed() -> None:
     assert not explained(Step([b"GET", b"a"]), b"$1\r\n1\r\n", b"$1\r\n2\r\n")
     assert not explained(Step([b"DBSIZE"]), b":2\r\n", b":1\r\n")
     assert not explained(Step([b"KEYS", b"*"]), b"*1\r\n$1\r\na\r\n", b"*1\r\n$1\r\nb\r\n")
+    page = b"*2\r\n$1\r\n0\r\n*1\r\n"
+    assert not explained(Step([b"SCAN", b"0"]), page + b"$1\r\na\r\n", page + b"$1\r\nb\r\n")
+    assert not explained(Step([b"RANDOMKEY"]), b"$1\r\na\r\n", b"$-1\r\n")
     assert not explained(Step([b"INFO"], Difference("", (b"INFO",), b"")), b":1\r\n", b"$0\r\n\r\n")
 
 
