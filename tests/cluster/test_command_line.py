@@ -142,6 +142,33 @@ def test_a_partition_is_explained_at_each_step(shell: Shell) -> None:
     assert shell.run("status").returncode == 0
 
 
+def test_a_partition_in_one_direction_loses_what_travels_in_it_alone(shell: Shell, cluster: Cluster) -> None:
+    def copy(key: str, asked: int) -> tuple[str, str]:
+        owner = next(owner for owner in shell.json("explain", key, node=asked)["owners"] if owner["node"] == "n3")
+        return owner["state"], owner["compared"]
+
+    shell.run("put", "before", "v", "--level", "all")
+    told = shell.run("dev", "partition", "3", "--direction", "in").stdout
+    assert b"n3 is cut off from the others (nothing sent to it arrives), and answers clients" in told
+    assert shell.run("put", "unheard", "v").returncode == 0
+    assert copy("unheard", 3) == ("answered", "current")  # as far as n3 knows, which hears of no other copy
+    assert copy("unheard", 1)[0] in ("silent", "down")
+    assert shell.run("put", "said", "v", "--level", "one", node=3).returncode == 0
+    until(lambda: shell.run("get", "said", "--level", "one").stdout == b"v", "n1 to be told of a write of n3")
+    assert b"n3 is joined" in shell.run("dev", "heal", "3").stdout
+
+    told = shell.run("dev", "partition", "3", "--direction", "out").stdout
+    assert b"n3 is cut off from the others (nothing it sends arrives), and answers clients" in told
+    assert shell.run("put", "heard", "v").returncode == 0
+    until(lambda: shell.run("get", "heard", "--level", "one", node=3).stdout == b"v", "n3 to be told of a write of n1")
+    with cluster.client(1) as client:
+        until(lambda: client.info("ringwise")["members_up"] == 2, "n1 to see that n3 does not answer")
+        assert shell.run("dev", "heal", "3").returncode == 0
+        until(lambda: client.info("ringwise")["members_up"] == 3, "n1 to see that n3 is back")
+    done = shell.run("dev", "partition", "3", "--direction", "up")
+    assert done.returncode == 2 and b"both" in done.stderr
+
+
 def test_heal_without_a_node_heals_all_and_disturbs_nobody_else(shell: Shell, cluster: Cluster) -> None:
     for node in ("2", "3"):
         assert shell.run("dev", "partition", node).returncode == 0

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import pytest
 import uvloop
 
 from ringwise.core.agreement import Known
@@ -242,5 +243,55 @@ def test_garbage_and_silence_and_a_first_frame_that_is_no_hello_close_the_link()
             writer.close()
         await until(lambda: not pair.b.links)
         assert not pair.second.received
+
+    with_pair(scenario)
+
+
+def test_what_is_cut_in_one_direction_vanishes_while_links_stand_and_a_heal_makes_new_ones() -> None:
+    async def scenario(pair: Pair) -> None:
+        pair.a.follow()
+        pair.b.follow()
+        await until(lambda: pair.first.ups == 1 and pair.second.ups == 1)
+        there, back = pair.first.links[0], pair.second.links[0]
+
+        def send(link: Link, number: int) -> None:
+            link.outbox.append(encode(Known(number, True)))
+            assert link.flush() and link.ready()
+
+        pair.b.isolate("in")
+        send(there, 1)
+        send(back, 2)
+        await until(lambda: bool(pair.first.received))
+        assert pair.first.received == [(pair.second.id, Known(2, True))] and not pair.second.received
+        pair.b.isolate("")  # `there` has a hole, `back` has none
+        await until(lambda: pair.first.ups == 2)
+        assert pair.second.ups == 1 and back.ready() and not there.ready()
+        pair.b.isolate("out")
+        send(back, 3)
+        send(pair.first.links[0], 4)
+        await until(lambda: bool(pair.second.received))
+        assert pair.second.received == [(pair.first.id, Known(4, True))]
+        pair.b.isolate("")
+        await until(lambda: pair.second.ups == 2)
+        send(pair.second.links[0], 5)
+        await until(lambda: len(pair.first.received) == 2)
+        assert pair.first.received[1] == (pair.second.id, Known(5, True)) and pair.first.ups == 2
+
+    with_pair(scenario)
+
+
+def test_a_cut_in_one_direction_ends_links_as_tcp_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ringwise.runtime.peers.SILENCE_MS_MAX", 50)
+
+    async def scenario(pair: Pair) -> None:
+        pair.a.follow()
+        await until(lambda: pair.first.ups == 1)
+        pair.b.isolate("out")
+        assert pair.first.links
+        await until(lambda: not pair.first.links)
+        pair.b.isolate("both")
+        pair.b.isolate("")
+        await until(lambda: pair.first.ups == 2)
+        assert pair.first.links[0].ready()
 
     with_pair(scenario)

@@ -12,6 +12,7 @@ import msgspec
 from ringwise.cli.options import as_json, tell_json
 from ringwise.cli.plan import DIRECTORY, HOST, NODES_MAX, NodePlan, Plan
 from ringwise.cli.supervisor import Supervisor, ask, data_dir_option, program, start_command
+from ringwise.runtime.peers import DIRECTIONS
 from ringwise.runtime.settings import CLIENT_PORT, SYNC_MODES
 
 _DIRECTORY = click.option(
@@ -92,12 +93,23 @@ def stop(ctx: click.Context, node: int, data_dir: Path | None, as_json: bool) ->
 
 @dev.command()
 @click.argument("node", type=_node_number)
+@click.option(
+    "--direction",
+    type=click.Choice(DIRECTIONS),
+    default="both",
+    show_default=True,
+    help="What is lost: what the others send it (in), what it sends (out), or both.",
+)
 @_DIRECTORY
 @as_json
 @click.pass_context
-def partition(ctx: click.Context, node: int, data_dir: Path | None, as_json: bool) -> None:
-    """Cut a node off from the others, in both directions; clients still reach it. A restart heals it."""
-    _answer(ctx, data_dir, "partition", node, as_json)
+def partition(ctx: click.Context, node: int, direction: str, data_dir: Path | None, as_json: bool) -> None:
+    """Cut a node off from the others; clients still reach it. A restart heals it.
+
+    In both directions its connections to them end at once. In one, what is sent in that direction vanishes while they stand,
+    and they end after ten seconds, as TCP gives them up; new ones cannot be made.
+    """
+    _answer(ctx, data_dir, "partition", node, as_json, direction)
 
 
 @dev.command()
@@ -116,9 +128,11 @@ def _directory(ctx: click.Context, own: Path | None) -> Path:
     return own or outer or DIRECTORY
 
 
-def _answer(ctx: click.Context, data_dir: Path | None, command: str, node: int | None, as_json: bool) -> None:
+def _answer(
+    ctx: click.Context, data_dir: Path | None, command: str, node: int | None, as_json: bool, direction: str = "both"
+) -> None:
     """What the supervisor did, in its words, or with the state of all nodes."""
-    reply = ask(_directory(ctx, data_dir), command, node)
+    reply = ask(_directory(ctx, data_dir), command, node, direction)
     if as_json or (ctx.parent is not None and ctx.parent.params["as_json"]):
         tell_json(reply)
     else:

@@ -29,6 +29,7 @@ HEAL_TIMEOUT_S = 5.0  # several of a dialer's longest pauses
 POLL_S = 0.05
 # A second Ctrl-C means "at once", unless it is the same one twice, as from a process group and its leader.
 INSIST_AFTER_S = 1.0
+CUT = {"both": "", "in": " (nothing sent to it arrives)", "out": " (nothing it sends arrives)"}
 
 
 class NodeProcess:
@@ -242,7 +243,7 @@ class Supervisor:
         try:
             request = json.loads(await reader.readline())
             try:
-                text = await self._do(request["command"], request["node"])
+                text = await self._do(request["command"], request["node"], request["direction"])
                 reply: dict[str, object] = {"text": text, "nodes": self.described()}
             except StartError as error:
                 reply = {"error": str(error)}
@@ -269,7 +270,7 @@ class Supervisor:
             for node in self._nodes.values()
         ]
 
-    async def _do(self, command: str, number: int | None) -> str:
+    async def _do(self, command: str, number: int | None, direction: str) -> str:
         if number is None:
             assert command == "heal"
             return await self._heal_all()
@@ -283,7 +284,7 @@ class Supervisor:
             await node.stop()
             return f"{name} is stopped; start it again: {start_command(self._plan, node.plan)}"
         if command in ("partition", "heal"):
-            return await self._cut(node, command)
+            return await self._cut(node, command, direction)
         if node.pid is not None:
             raise StartError(f"{name} is running already (pid {node.pid})")
         if (loss := self._loss(node.plan)) is not None:
@@ -293,13 +294,14 @@ class Supervisor:
         await self._until_ready([node])
         return f"{name} is up: pid {node.pid}, port {node.plan.port}"
 
-    async def _cut(self, node: NodeProcess, command: str) -> str:
+    async def _cut(self, node: NodeProcess, command: str, direction: str) -> str:
         """Cuts a node off, or joins it again and waits until it has its links."""
         name, port = node.plan.name, node.plan.port
-        await self._switch(node, command)
         if command == "partition":
+            await self._switch(node, command, direction)
             healing = f"{program()} dev heal {node.plan.number}{data_dir_option(self._plan)}"
-            return f"{name} is cut off from the others, and answers clients on port {port}; heal it: {healing}"
+            return f"{name} is cut off from the others{CUT[direction]}, and answers clients on port {port}; heal it: {healing}"
+        await self._switch(node, command)
         if await self._linked([node]):
             return f"{name} is joined to the others again"
         return f"{name} is no longer cut off, but has not reached all others yet"
@@ -312,12 +314,12 @@ class Supervisor:
             return "no node is cut off"
         return "no node is cut off any longer, but not all have reached one another yet"
 
-    async def _switch(self, node: NodeProcess, command: str) -> None:
+    async def _switch(self, node: NodeProcess, command: str, *words: str) -> None:
         name = node.plan.name
         if node.pid is None:
             raise StartError(f"{name} is not running")
         try:
-            await asyncio.to_thread(call, HOST, node.plan.port, "RW.DEV", command.upper())
+            await asyncio.to_thread(call, HOST, node.plan.port, "RW.DEV", command.upper(), *words)
         except (UnreachableError, NodeError) as error:
             raise StartError(f"{name} cannot {command}: {error}") from error
 
@@ -348,7 +350,7 @@ def data_dir_option(plan: Plan) -> str:
     return "" if plan.directory == DIRECTORY else f" --data-dir {plan.directory}"
 
 
-def ask(directory: Path, command: str, node: int | None) -> dict[str, object]:
+def ask(directory: Path, command: str, node: int | None, direction: str = "both") -> dict[str, object]:
     """Send a command to the supervisor that runs on a directory; its answer (text, nodes), or StartError."""
     with socket.socket(socket.AF_UNIX) as connection:
         try:
@@ -358,7 +360,7 @@ def ask(directory: Path, command: str, node: int | None) -> dict[str, object]:
             raise StartError(f"no cluster is running on {directory}; start one with: {program()} dev") from error
         connection.settimeout(READY_TIMEOUT_S + STOP_TIMEOUT_S)
         try:
-            connection.sendall(json.dumps({"command": command, "node": node}).encode() + b"\n")
+            connection.sendall(json.dumps({"command": command, "node": node, "direction": direction}).encode() + b"\n")
             line = connection.makefile("rb").readline()
         except OSError as error:
             raise StartError(f"the cluster on {directory} does not answer: {error}") from error

@@ -41,6 +41,8 @@ PAUSE_MAX_S = 1.0
 SILENCE_MS_MAX = 10_000
 
 Address = tuple[str, int]
+# What a cut stops, seen from the node that is cut off: what it sends, what is sent to it, or both.
+DIRECTIONS = ("both", "in", "out")
 
 
 class Link(Protocol):
@@ -80,6 +82,7 @@ class PeerLink(asyncio.Protocol):
         self._frames = FrameReader(decode)
         self._transport: asyncio.Transport | None = None
         self._full = False
+        self._holed = False  # bytes of it were dropped: no stream may go on after that
         self._file = -1  # of the connected socket
         self._deadline: asyncio.TimerHandle | None = None
 
@@ -92,6 +95,9 @@ class PeerLink(asyncio.Protocol):
         if transport is None or self._full or transport.is_closing():  # closing: connection_lost is still to come
             return False
         if frames:
+            if self._peers.cut == "out":
+                self._holed = True
+                return True  # as a network would: whoever sends does not learn of it
             data = b"".join(frames)
             if not transport.get_write_buffer_size():
                 # Past the transport, which would wait for the end of the loop's iteration, and a turn may be cut before.
@@ -113,7 +119,7 @@ class PeerLink(asyncio.Protocol):
             transport.abort()  # TCP's self-connect: nobody listens there, and the port was ours by chance
             self.closed.set()
             return
-        if self._peers.isolated:
+        if self._peers.cut:
             transport.abort()
             self.closed.set()
             return
@@ -127,6 +133,9 @@ class PeerLink(asyncio.Protocol):
         transport.write(encode(self._peers.node.hello()))
 
     def data_received(self, data: bytes) -> None:
+        if self._peers.cut == "in":
+            self._holed = True
+            return
         try:
             messages = self._frames.feed(data)
         except FrameDamaged as damage:
@@ -169,6 +178,10 @@ class PeerLink(asyncio.Protocol):
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+    def abort_if_holed(self) -> None:
+        if self._holed:
+            self.abort()
 
     def _greet(self, message: Message) -> None:
         if not isinstance(message, Hello):
@@ -266,7 +279,7 @@ class Dialer:
                 pass
 
     async def _connect(self) -> PeerLink:
-        if self._peers.isolated:
+        if self._peers.cut:
             raise ConnectionError(errno.ENETUNREACH, "cut off by 'ringwise dev partition'")
         loop, name = self._peers.loop, local_name(*self.address)
         if name is not None:
@@ -293,7 +306,8 @@ class Peers:
         self.node = node
         self.turn = turn
         self.links: set[PeerLink] = set()
-        self.isolated = False  # by `ringwise dev partition`: as if no cable led to the others
+        self.cut = ""  # by `ringwise dev partition`: one of DIRECTIONS
+        self._silence: asyncio.TimerHandle | None = None
         self._rng = rng
         self._on_refused = refused  # tells whoever waits for the node named by --join
         self._dialers: dict[NodeId, Dialer] = {}
@@ -344,17 +358,36 @@ class Peers:
         dialer.complain(reason)
         self._on_refused(hello, reason)
 
-    def isolate(self, on: bool) -> None:
-        """Breaks every link and makes none until it is called with False; clients are not concerned."""
-        if on == self.isolated:
+    def isolate(self, direction: str) -> None:
+        """Cuts this node off until it is called with ""; clients are not concerned.
+
+        Both: every link breaks at once. One of them: frames of that direction vanish, and links stand until TCP would have
+        given them up for want of acknowledgements, which need the other direction. No new link is made, since a handshake
+        needs both. One that has lost something ends with the cut: the rest of a stream means nothing.
+        """
+        if direction == self.cut:
             return
-        self.isolated = on
-        for link in list(self.links):
-            link.abort()
-        if not on:
+        self.cut = direction
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
+        if direction == "both":
+            self._abort_all()
+        else:
+            for link in list(self.links):
+                link.abort_if_holed()
+        if direction in ("in", "out"):
+            self._silence = self.loop.call_later(SILENCE_MS_MAX / 1000, self._abort_all)
+        if not direction:
             for dialer in self._dialers.values():
                 dialer.wake()
-        log.warning("isolated" if on else "healed")
+            log.warning("healed")
+        else:
+            log.warning("isolated", direction=direction)
+
+    def _abort_all(self) -> None:
+        for link in list(self.links):
+            link.abort()
 
     def stop_listening(self) -> None:
         for server in self._servers:
@@ -363,11 +396,12 @@ class Peers:
     async def close(self) -> None:
         """Close everything; the node hears of every link that goes down."""
         self.stop_listening()
+        if self._silence is not None:
+            self._silence.cancel()
         dialers = [*self._dialers.values(), *([self._seed] if self._seed is not None else [])]
         self._dialers.clear()
         await asyncio.gather(*(dialer.stop() for dialer in dialers))
-        for link in list(self.links):
-            link.abort()
+        self._abort_all()
 
     def _drop(self, dialer: Dialer) -> None:
         stopping = self.loop.create_task(dialer.stop())

@@ -18,8 +18,8 @@ class Clients:
     process_id: int = 0
     started_ms: int = 0  # wall clock
     sync: str = "periodic"  # when the log reaches the disk, for CONFIG GET
-    partition: Callable[[bool], None] | None = None  # RW.DEV, where it is served
-    cut_off: bool = False  # by it
+    partition: Callable[[str], None] | None = None  # RW.DEV, where it is served: "both", "in", "out", or ""
+    cut_off: str = ""  # by it, in that direction
     multi: bool = True  # whether MULTI is served
     debug: bool = False  # whether DEBUG is served
     # Counters as they were at CONFIG RESETSTAT: connections, commands. The counters go on, connections are numbered by them.

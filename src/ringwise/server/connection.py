@@ -277,9 +277,15 @@ def rw_dev(call: Call) -> None:
     partition = call.session.clients.partition
     if partition is None:
         raise CommandError("ERR RW.DEV is served only by nodes that 'ringwise dev' has started")
-    action = call.arguments[1].upper()
-    if action not in (b"PARTITION", b"HEAL"):
-        raise CommandError("ERR RW.DEV takes PARTITION or HEAL")
-    call.session.clients.cut_off = action == b"PARTITION"
-    partition(call.session.clients.cut_off)
+    match [argument.upper() for argument in call.arguments[1:]]:
+        case [b"HEAL"]:
+            direction = ""
+        case [b"PARTITION"]:
+            direction = "both"
+        case [b"PARTITION", (b"BOTH" | b"IN" | b"OUT") as named]:
+            direction = named.decode().lower()
+        case _:
+            raise CommandError("ERR RW.DEV takes PARTITION [BOTH | IN | OUT] or HEAL")
+    call.session.clients.cut_off = direction
+    partition(direction)
     call.reply(OK)

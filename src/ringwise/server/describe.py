@@ -270,7 +270,8 @@ def _sections(call: Call) -> dict[str, dict[str, object]]:
             "formed": int(topology.formed),
             "members": len(topology.members),
             "members_up": sum(member.id == node.id or node.is_up(member.id) for member in members),
-            "cut_off": int(clients.cut_off),  # by RW.DEV PARTITION
+            "cut_off": int(bool(clients.cut_off)),  # by RW.DEV PARTITION
+            "cut_off_direction": clients.cut_off,
             "default_level": node.config.default_level,
             "dot_collisions": alarms["dot_collision"],
             **{f"member_{member.id.hex()}": member.name for member in members},
