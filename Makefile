@@ -9,13 +9,14 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup up test lint bench sim spread clean
+.PHONY: help setup up test lint bench chaos sim spread clean
 
 help:
 	@echo "make up       set-up, then a three-node cluster on this machine"
 	@echo "make setup    only $(BIN)/ringwise"
 	@echo "make test     lint, strict types and the whole test suite"
 	@echo "make bench    the table beside Redis      make sim SEEDS=200   the simulator"
+	@echo "make chaos    what clients see while a node fails, six ways (about ten minutes)"
 	@echo "make spread   how evenly keys are placed  make lint            lint and types alone"
 
 setup: $(VENV)/.setup
@@ -53,6 +54,9 @@ test: $(VENV)/.test
 bench: $(VENV)/.test
 	@scripts/debian-packages redis-server redis-tools
 	$(BIN)/python -m bench
+
+chaos: $(VENV)/.test
+	$(BIN)/python -m bench.chaos
 
 sim: setup
 	$(BIN)/python -m ringwise.sim --seeds $(SEEDS)
