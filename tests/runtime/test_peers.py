@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import socket
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -134,6 +135,20 @@ def test_each_dials_the_other_and_answers_come_back_on_the_same_link() -> None:
         await until(lambda: bool(pair.first.received))
         assert pair.second.received == [(pair.first.id, Known(1, True))]
         assert pair.first.received == [(pair.second.id, Known(99, False))]
+
+    with_pair(scenario)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the abstract name space is Linux's")
+def test_on_one_machine_links_are_unix_sockets() -> None:
+    """Half the system time of TCP; falling back to that works as well, so nothing else would tell."""
+
+    async def scenario(pair: Pair) -> None:
+        pair.a.follow()
+        pair.b.follow()
+        await until(lambda: pair.first.ups == 1 and pair.second.ups == 1)
+        families = [link.family() for peers in (pair.a, pair.b) for link in peers.links]
+        assert families == [socket.AF_UNIX] * 4
 
     with_pair(scenario)
 

@@ -26,3 +26,19 @@ def unpaced_on_loopback(sock: socket.socket) -> None:
 def local_name(host: str, port: int) -> str | None:
     """The Unix socket that stands for a peer address, or None where there is none."""
     return f"\0ringwise {host}:{port}" if sys.platform == "linux" and host.startswith("127.") else None
+
+
+def connected_locally(name: str) -> socket.socket | None:
+    """A connection to such a Unix socket, or None where nobody listens on this machine, or too many wait: TCP tells which.
+
+    Made by hand, since the event loop's library takes a name that begins with a zero byte for an empty one and refuses it.
+    A Unix socket connects at once or not at all.
+    """
+    sock = socket.socket(socket.AF_UNIX)
+    sock.setblocking(False)
+    try:
+        sock.connect(name)
+    except OSError:
+        sock.close()
+        return None
+    return sock

@@ -25,7 +25,7 @@ from typing import Protocol, cast
 from ringwise.core.messages import Hello, Message, NodeId, decode, encode
 from ringwise.core.topology import Topology
 from ringwise.runtime import log
-from ringwise.runtime.loopback import local_name, unpaced_on_loopback
+from ringwise.runtime.loopback import connected_locally, local_name, unpaced_on_loopback
 from ringwise.runtime.turn import Turn
 from ringwise.wire.frame import FrameDamaged, FrameReader
 
@@ -110,6 +110,10 @@ class PeerLink(asyncio.Protocol):
     def ready(self) -> bool:
         transport = self._transport
         return self.hello is not None and transport is not None and not self._full and not transport.is_closing()
+
+    def family(self) -> int:
+        """Of its socket; -1 while it is not connected."""
+        return self._transport.get_extra_info("socket").family if self._transport is not None else -1
 
     # What the event loop calls.
 
@@ -282,9 +286,9 @@ class Dialer:
         if self._peers.cut:
             raise ConnectionError(errno.ENETUNREACH, "cut off by 'ringwise dev partition'")
         loop, name = self._peers.loop, local_name(*self.address)
-        if name is not None:
-            with suppress(OSError):  # not on this machine, or not there: TCP tells
-                return (await loop.create_unix_connection(self._make_link, name))[1]
+        sock = connected_locally(name) if name is not None else None
+        if sock is not None:
+            return (await loop.create_unix_connection(self._make_link, sock=sock))[1]
         return (await loop.create_connection(self._make_link, *self.address))[1]
 
     def _make_link(self) -> PeerLink:
