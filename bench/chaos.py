@@ -212,6 +212,7 @@ class Trial:
         self._rate: float = given.rate
         self._sample: int = given.sample
         self._victim: int = given.victim
+        self._logs: Path | None = given.logs
 
     def run(self) -> Result:
         with ExitStack() as stack:
@@ -235,6 +236,9 @@ class Trial:
                 self._go(site, loads, monitor)
             finally:
                 logs = "".join(path.read_text() for path in sorted((directory / "data").glob("*.log")))
+                if self._logs is not None:
+                    self._logs.mkdir(parents=True, exist_ok=True)
+                    (self._logs / f"{self.result.scenario}.log").write_text(logs)
             troubles = re.findall(r"^.* (?:error|critical) .*$", logs, re.MULTILINE)
             self.result.failures += [f"in a node's log: {line}" for line in troubles[:3]]
         return self.result
@@ -547,6 +551,7 @@ def parse() -> argparse.Namespace:
         "--converge-max-s", type=float, default=60.0, help="copies equal by then, or failed (default 60); 0: not judged"
     )
     parser.add_argument("--json", type=Path, help="write every figure")
+    parser.add_argument("--logs", type=Path, help="keep the nodes' logs of each scenario in this directory")
     parser.add_argument("--markdown", type=Path, help="write the tables as Markdown")
     given = parser.parse_args()
     given.names = given.scenarios.split(",")
