@@ -66,6 +66,7 @@ class GossipNetwork:
         self.members: dict[NodeId, Membership] = {}  # those that run
         self.homes: dict[NodeId, Address] = {}  # where they are in truth
         self._kind = kind
+        self._early = not warm  # comparisons at start
         self._paused: dict[NodeId, list[bytes]] = {}
         self._due: dict[NodeId, float] = {}
         self._events: list[tuple[float, int, NodeId, bytes | Callable[[], None] | None]] = []
@@ -74,12 +75,15 @@ class GossipNetwork:
             self.start(node, GENERATION)
         if warm:
             self._warm()
+            self._early = True
 
     # What happens to members
 
     def start(self, node: NodeId, generation: int, address: Address | None = None) -> Membership:
         self.homes[node] = address or self.listed[node]
         member = self._kind(node, self.homes[node], generation, self.preset, random.Random(self.rng.getrandbits(64)))
+        if not self._early:
+            member.early_syncs = 0
         self.members[node] = member
         self._paused.pop(node, None)
         self._due.pop(node, None)
@@ -161,11 +165,9 @@ class GossipNetwork:
     def _warm(self) -> None:
         """Gives all of them the same knowledge, as one comparison with a member that knows all would."""
         known = [Update(node, GENERATION, State.ALIVE, self.homes[node]) for node in self.ids]
-        for index, node in enumerate(self.ids[: 2 if len(self.ids) > 1 else 0]):
-            payload = encode(Sync(known[index], known, True))
-            for other, member in self.members.items():
-                if other != node:
-                    member.receive(payload, 0.0)
+        payloads = [encode(Sync(me, known, True)) for me in known[:2]]
+        for node, member in self.members.items():
+            member.receive(payloads[node == self.ids[0]], 0.0)
         for node, member in self.members.items():
             member.broadcasts.clear()
             member.outbox.clear()

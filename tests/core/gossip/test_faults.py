@@ -39,6 +39,9 @@ def an_accuser_counts_once() -> None:
     assert suspicion is not None
     assert suspicion.due_ms == LAN.suspicion_min_ms * LAN.suspicion_max_factor
     for accuser in (D, E, A):
+        member._merge(Update(B, 6, State.SUSPECT, address_of(1), accuser), 0)
+    assert suspicion.due_ms == LAN.suspicion_min_ms * LAN.suspicion_max_factor  # that was an older incarnation
+    for accuser in (D, E, A):
         member._merge(Update(B, 7, State.SUSPECT, address_of(1), accuser), 0)
     assert suspicion.due_ms == LAN.suspicion_min_ms
 

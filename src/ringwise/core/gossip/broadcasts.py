@@ -17,7 +17,7 @@ class _News:
 
     def __init__(self, update: Update, age: int) -> None:
         self.update = update
-        self.bytes = size(update)
+        self.bytes = 0  # not measured yet
         self.told = 0
         self.age = age
 
@@ -52,6 +52,7 @@ class Broadcasts:
         taken: list[Update] = []
         candidates = heapq.nsmallest(room_bytes // _UPDATE_BYTES_MIN, self._news.values())
         for news in candidates:
+            news.bytes = news.bytes or size(news.update)
             if news.bytes > room_bytes:
                 continue
             room_bytes -= news.bytes

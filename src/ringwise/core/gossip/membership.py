@@ -84,14 +84,15 @@ class Membership:
         self.strangers = 0  # packets from nobody that is followed
         self.overflowed = 0  # packets that the outbox had no room for
         self.broadcasts = Broadcasts()
+        self.early_syncs = EARLY_SYNCS  # still to come
         self._address = address
         self._self = Update(me, generation, State.ALIVE, address if generation else None)
+        self._self_bytes = size(self._self)
         self._rng = rng
         self._awareness = Awareness(preset.health_max)
         self._roster = Roster(me, rng)
         self._probes = Probes(preset, rng)
         self._suspects: dict[NodeId, Peer] = {}
-        self._early_syncs = EARLY_SYNCS
         self._probe_ms = self._gossip_ms = self._sync_ms = self._dead_ms = math.inf  # until there is somebody to follow
 
     # What the shell calls
@@ -105,7 +106,8 @@ class Membership:
         if self._probe_ms == math.inf and self._roster.peers:
             interval = self.preset.probe_interval_ms
             self._probe_ms = now_ms + self._rng.uniform(0, interval)
-            self._sync_ms = now_ms + self._rng.uniform(0, interval)
+            sync_ms = interval if self.early_syncs else self.preset.sync_ms(len(self._roster))
+            self._sync_ms = now_ms + self._rng.uniform(0, sync_ms)
             self._dead_ms = now_ms + self._rng.uniform(0, self.preset.dead_interval_ms)
             self._gossip_ms = now_ms
             self._pass_on(self._self, now_ms)
@@ -159,11 +161,10 @@ class Membership:
 
     def leave(self, now_ms: float) -> None:
         """A clean stop: told at once to as many as can be told at once."""
-        self._self = Update(self.me, self._self.incarnation, State.LEFT, self._self.address)
+        self._say(Update(self.me, self._self.incarnation, State.LEFT, self._self.address), now_ms)
         self._probes.clear()
         self._suspects.clear()
         self._probe_ms = self._sync_ms = self._dead_ms = math.inf
-        self._pass_on(self._self, now_ms)
         for peer in self._roster.pick(FAREWELLS_MAX):
             self._post(peer, Tell(self._self, self._news_for(peer)))
         for peer in self._roster.pick(self.preset.gossip_fanout):
@@ -307,15 +308,17 @@ class Membership:
 
     def _merge(self, update: Update, now_ms: float) -> None:
         """Takes one update in, whoever it is from, and passes it on if it was news."""
-        if update.node == self.me:
-            self._refute(update, now_ms)
-            return
         peer = self._roster.peers.get(update.node)
-        if peer is None or update.incarnation < peer.incarnation or not sound(update):
+        if peer is None:
+            if update.node == self.me:
+                self._refute(update, now_ms)
             return
         if not peer.is_news(update):
-            if update.state == State.SUSPECT and peer.suspicion is not None and peer.suspicion.confirm(update.by):
+            same = update.state == State.SUSPECT and update.incarnation == peer.incarnation
+            if same and peer.suspicion is not None and peer.suspicion.confirm(update.by):
                 self._pass_on(peer.update(update.by), now_ms)
+            return
+        if not sound(update):
             return
         before = peer.state
         fresh = update.incarnation > peer.incarnation
@@ -364,8 +367,12 @@ class Membership:
             return
         if update.state in (State.SUSPECT, State.DEAD):
             self._awareness.worse()
-        self._self = Update(self.me, update.incarnation + 1, State.ALIVE, self._address)
-        self._pass_on(self._self, now_ms)
+        self._say(Update(self.me, update.incarnation + 1, State.ALIVE, self._address), now_ms)
+
+    def _say(self, mine: Update, now_ms: float) -> None:
+        self._self = mine
+        self._self_bytes = size(mine)
+        self._pass_on(mine, now_ms)
 
     # Packets
 
@@ -390,10 +397,14 @@ class Membership:
 
     def _sync(self, now_ms: float) -> None:
         interval_ms = self.preset.sync_ms(len(self._roster))
-        if self._early_syncs:
-            self._early_syncs -= 1
-            interval_ms = self.preset.probe_interval_ms
-        self._sync_ms = now_ms + interval_ms * self._rng.uniform(0.75, 1.25)
+        if self.early_syncs > 0:
+            self.early_syncs -= 1
+            if self.early_syncs:
+                self._sync_ms = now_ms + self.preset.probe_interval_ms
+            else:  # those that started together are not to compare together
+                self._sync_ms = now_ms + interval_ms * self._rng.random()
+        else:
+            self._sync_ms = now_ms + interval_ms * self._rng.uniform(0.75, 1.25)
         for peer in self._roster.pick(1):
             self._post_sync(peer, answer=False)
 
@@ -410,13 +421,10 @@ class Membership:
 
     def _news_for(self, peer: Peer) -> list[Update]:
         """What rides along: first, for a member in doubt, what is thought of it; then the news told least."""
-        room = DATAGRAM_BYTES_MAX - HEADER_BYTES - self._self_bytes()
+        room = DATAGRAM_BYTES_MAX - HEADER_BYTES - self._self_bytes
         first = [peer.update(self.me)] if peer.state != State.ALIVE or peer.behind is not None else []
         room -= sum(map(size, first))
         return first + self.broadcasts.take(room, self.preset.transmissions(len(self._roster)))
-
-    def _self_bytes(self) -> int:
-        return size(self._self)
 
     def _post(self, peer: Peer, packet: Packet, reliable: bool = False) -> None:
         if len(self.outbox) >= OUTBOX_MAX:

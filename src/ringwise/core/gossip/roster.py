@@ -51,6 +51,8 @@ class Peer:
     def is_news(self, update: Update) -> bool:
         if update.incarnation != self.incarnation:
             return update.incarnation > self.incarnation
+        if update.state == self.state and update.address == self.announced:
+            return False  # as nearly all of what a comparison of everything brings
         return update.state > self.state or _greater(self.announced, update.address) != self.announced
 
     def take(self, update: Update) -> None:
