@@ -76,6 +76,7 @@ class Membership:
     def __init__(self, me: NodeId, address: Address, generation: int, preset: Preset, rng: random.Random) -> None:
         if len(address.host) > HOST_BYTES_MAX or not address.host.isascii():
             raise ValueError(f"the address to announce is no host name or address: {address.host[:80]}")
+        assert 0 <= generation < INCARNATION_MAX
         self.me = me
         self.preset = preset
         self.outbox: list[Outgoing] = []
@@ -103,7 +104,7 @@ class Membership:
             self._suspects.pop(node, None)
             self._probes.forget(node)
             self.broadcasts.forget(node)
-        if self._probe_ms == math.inf and self._roster.peers:
+        if self._probe_ms == math.inf and self._roster.peers and self._self.state == State.ALIVE:
             interval = self.preset.probe_interval_ms
             self._probe_ms = now_ms + self._rng.uniform(0, interval)
             sync_ms = interval if self.early_syncs else self.preset.sync_ms(len(self._roster))

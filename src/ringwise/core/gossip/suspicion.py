@@ -34,8 +34,8 @@ class Suspicion:
         return self.expires_ms if self.last_word_ms is None else self.last_word_ms
 
     def confirm(self, by: NodeId) -> bool:
-        """Whether this accuser is new and still needed; only then is it worth passing on."""
-        if by in self.accusers or len(self.accusers) > self._needed:
+        """Whether this accuser is named, new and still needed; only then is it worth passing on."""
+        if not by or by in self.accusers or len(self.accusers) > self._needed:
             return False
         self.accusers.add(by)
         self.expires_ms = self._expiry()
