@@ -176,6 +176,56 @@ def test_nodes_that_sleep_in_turns_are_never_dead() -> None:
         assert not net.deaths()
 
 
+@pytest.mark.parametrize("preset", [LOCAL, LAN])
+@pytest.mark.parametrize(("awake_ms", "asleep_ms"), [(50, 300), (50, 900), (20, 1_900)])
+def test_a_stuttering_process_accuses_nobody_and_is_not_dead(preset: Preset, awake_ms: int, asleep_ms: int) -> None:
+    net = GossipNetwork(10, 1, preset)
+    for at_ms in range(1_000, 60_000, awake_ms + asleep_ms):
+        net.at(at_ms, lambda: net.pause(A, asleep_ms))
+    net.run(60_000)
+    assert not net.deaths()
+    assert not [seen for seen in net.seen if seen.observer == A]
+
+
+@pytest.mark.parametrize("asleep_ms", [1_500, 2_000, 30_000])
+def test_when_all_sleep_at_once_nobody_accuses_anybody(asleep_ms: int) -> None:
+    """The machine that all of them run on was suspended."""
+    net = GossipNetwork(6, 1, LOCAL)
+    net.run(2_000)
+    for node in net.ids:
+        net.pause(node, asleep_ms + net.rng.random() * 50)
+    net.run(asleep_ms + 20_000)
+    assert not net.seen
+
+
+@pytest.mark.parametrize("clock", [-5, 5])
+def test_two_restarted_nodes_with_each_others_address_are_told_apart(clock: int) -> None:
+    net = GossipNetwork(5, 1)
+    one, other = net.homes[A], net.homes[B]
+    net.kill(A)
+    net.kill(B)
+    net.run(1_000)
+    net.start(A, GENERATION + clock, other)
+    net.start(B, GENERATION + 5, one)
+    assert net.run(10_000, until=net.whole)
+    net.run(5_000)
+    assert all(member.address(A) == other and member.address(B) == one for member in net.members.values())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_after_any_partitions_all_meet_again(seed: int) -> None:
+    net = GossipNetwork(9, seed, loss=0.05)
+    for cut in range(1, 6):
+        shuffled = net.rng.sample(net.ids, len(net.ids))
+        net.part(shuffled[:cut], shuffled[cut:], both=cut % 2 == 0)
+        net.run(net.rng.uniform(0, 30_000))
+        net.cut.clear()
+        net.run(net.rng.uniform(0, 5_000))
+    assert net.run(30_000, until=net.whole)
+    net.run(60_000)
+    assert net.whole()
+
+
 def test_datagrams_stay_below_the_limit_with_the_longest_names_and_much_news() -> None:
     net = GossipNetwork(60, 1, warm=False)
     for index, node in enumerate(net.ids):
