@@ -172,3 +172,36 @@ def test_changes_retell_the_states() -> None:
         views[observer, change.node] = change.after
     assert all(net.members[observer].state(node) == state for (observer, node), state in views.items())
     assert len(net.seen) > 20
+
+
+def test_a_suspect_has_the_last_word() -> None:
+    for answers in (True, False):
+        one = member()
+        one._merge(Update(B, 7, State.SUSPECT, address_of(1), C), 0)
+        for accuser in (A, D):
+            one._merge(Update(B, 7, State.SUSPECT, address_of(1), accuser), 0)
+        now_ms = 0.0
+        while now_ms < LOCAL.suspicion_min_ms:
+            one.outbox.clear()
+            now_ms = one.next_due_ms
+            one.tick(now_ms)
+        pings = [(outgoing, decode(outgoing.payload)) for outgoing in one.outbox]
+        asked = [outgoing.reliable for outgoing, ping in pings if isinstance(ping, Ping) and ping.target == B]
+        assert {True, False} <= set(asked)
+        assert one.state(B) == State.SUSPECT
+        if answers:
+            one.receive(encode(Tell(Update(B, 8, State.ALIVE, address_of(1)), [])), now_ms)
+        while now_ms < LOCAL.suspicion_min_ms + 9 * LOCAL.probe_timeout_ms:  # whatever its health
+            now_ms = one.next_due_ms
+            one.tick(now_ms)
+        assert one.state(B) == (State.ALIVE if answers else State.DEAD)
+
+
+def test_nacks_keep_a_nodes_health_when_the_fault_is_the_targets() -> None:
+    net = GossipNetwork(6, 1, LOCAL)
+    net.run(1_000)
+    net.kill(B)
+    for _ in range(100):
+        net.run(100)
+        assert all(one.health == 0 for one in net.members.values())
+    assert net.all_think(B, State.DEAD)
