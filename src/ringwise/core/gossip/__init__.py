@@ -1,0 +1,1 @@
+"""Who is up: SWIM membership with the Lifeguard extensions, as pure code."""
