@@ -22,11 +22,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ringwise.core.hashtree import HashTree
 from ringwise.core.keys import BUCKET_BYTES, BUCKET_NUMBER_BYTES, key_of
 from ringwise.core.messages import decode_chunk
 from ringwise.core.record import CHECKSUM_BYTES
 from ringwise.core.ring import SLOTS, slot_of
-from ringwise.core.store import Named
+from ringwise.core.store import Digested, Named
 from ringwise.core.versions import max_stamp, merge
 from ringwise.storage.cache import RecordCache
 from ringwise.storage.commitlog import CommitLog, SyncMode
@@ -35,11 +36,13 @@ from ringwise.storage.engine import Engine, Worker
 from ringwise.storage.flush import Flush
 from ringwise.storage.purge import Purge
 from ringwise.storage.reads import ColdReads
+from ringwise.storage.trees import DIRTY_MAX, FOLD_RUN, Trees
 from ringwise.storage.walk import Walks
 
 MEBIBYTE = 1024 * 1024
 SYNC_EVERY_MS = 1000.0  # sync mode `periodic`, as Redis `everysec`
 REPLAY_FACTOR = 3  # of the memtable's size: the most that is logged before a flush
+FREEZE_PRESSURE = 1.5  # a flush this late waits for nothing more
 ENTRY_BYTES = 200  # what CPython spends on an entry of the memtable beside the bytes of the chunk
 
 
@@ -91,6 +94,8 @@ class Store:
         self.on_synced: Callable[[int], None] = _ignore_position  # told `synced` when it grows, and when it will not
         self._reads = ColdReads(engine, worker, self._cache, self.find, config.cold_queue_max)
         self._walks = Walks(engine, worker, self._layers)
+        self._trees = Trees(engine, worker, self._layers, self.names, lambda: self._reads.flushes, self._clock_ms)
+        self._dirty = self._trees.dirty
         self._log = CommitLog(disk, worker, engine.position, self._replay, config.segment_bytes)
         self._log.on_synced = self._synced
         self._log.on_failed = self._failed
@@ -105,8 +110,12 @@ class Store:
             return self._find_older(slot, rkey) if self._has_older else b""
         return record
 
-    def put(self, slot: int, rkey: bytes, record: bytes) -> None:
-        """Set the record; b"" removes it. The caller has it in a chunk of this turn's `append`."""
+    def put(self, slot: int, rkey: bytes, base: bytes | None, record: bytes) -> None:
+        """Set the record. The caller has it in a chunk of this turn's `append`, and `base` from `find`. HOT."""
+        if base is None:
+            self._trees.doubt(slot)
+        else:
+            self._dirty.setdefault(rkey, base)
         self.tables[slot][rkey] = record
 
     def replace_many(
@@ -114,7 +123,7 @@ class Store:
     ) -> list[int]:
         """Put each record that was made from the one held, which its base tells, or where none is held; the positions
         of the others. HOT: `find` and `put` for a frame of writes, in one loop."""
-        tables, has_older = self.tables, self._has_older
+        tables, has_older, dirty = self.tables, self._has_older, self._dirty
         others: list[int] = []
         for position, (slot, rkey, base, record) in enumerate(zip(slots, rkeys, bases, records, strict=True)):
             table = tables[slot]
@@ -127,6 +136,7 @@ class Store:
             if held and held[:CHECKSUM_BYTES] != base:
                 others.append(position)
             else:
+                dirty.setdefault(rkey, base if held else b"")
                 table[rkey] = record
         return others
 
@@ -140,8 +150,27 @@ class Store:
         wait."""
         return self._walks.names(bucket, start, end, limit, then, self._has_older)
 
+    @property
+    def tree(self) -> HashTree:
+        """The hash tree, but for what is still to be folded in (R5)."""
+        return self._trees.tree
+
+    @property
+    def mended(self) -> int:
+        """Leaves of the tree that were found to be wrong."""
+        return self._trees.mended
+
+    def fold(self, limit: int) -> bool:
+        """Fold up to so many written keys into the tree; whether it now has them all."""
+        return self._trees.fold(limit)
+
+    def digests(self, start: int, end: int, limit: int, then: Digested) -> bool:
+        """(Row key, checksum) of what is held with start <= position < end (core/store.py); False where too many wait."""
+        return self._trees.digests(start, end, limit, then)
+
     def follow(self, bucket: bytes, fresh: bool) -> None:
         """Rows of earlier incarnations of the bucket are void from now on (core/store.py)."""
+        self._trees.follow(bucket, fresh)
         if int.from_bytes(bucket[BUCKET_NUMBER_BYTES:], "big") <= 1:
             return  # there was none before
         low = bucket[:BUCKET_NUMBER_BYTES].ljust(BUCKET_BYTES, b"\x00")
@@ -226,11 +255,16 @@ class Store:
         if self.failed:
             return False
         deadline_ms = self._clock_ms() + budget_ms
+        self._trees.step()
+        if not self._fold_down_to(DIRTY_MAX, deadline_ms):
+            return True
         if self._flush is None:
             if self._purge is not None and self._purge_some(self._purge, deadline_ms):
                 return True
             if not self._is_flush_due():
                 return False
+            if not self._fold_down_to(0, deadline_ms) and self.pressure < FREEZE_PRESSURE:
+                return True
             self._freeze()
         assert self._flush is not None
         while self._flush.step():
@@ -317,11 +351,19 @@ class Store:
     def _freeze(self) -> None:
         """Begin a flush. What is put but not yet appended in this turn is flushed too, and replayed once more."""
         self._flush_due = False
+        self._trees.fold(len(self._dirty))  # a dirty key is in the memtable
         frozen, self.tables = self.tables, _empty_tables()
         self._frozen = frozen
         self._has_older = True
         self._memtable_bytes = self._memtable_records = 0
         self._flush = Flush(frozen, self._log.position, self._engine, self._worker, self._cache, self._flush_ended)
+
+    def _fold_down_to(self, count: int, deadline_ms: float) -> bool:
+        while len(self._dirty) > count:
+            self._trees.fold(FOLD_RUN)
+            if self._clock_ms() >= deadline_ms:
+                break
+        return len(self._dirty) <= max(count, FOLD_RUN)
 
     def _flush_ended(self, error: BaseException | None) -> None:
         if error is not None:  # the log keeps what was not flushed; but an engine that failed once is not trusted again
