@@ -64,6 +64,11 @@ class Tally:
         self.sent = 0  # and at a peer
         self.hash_bytes = 0  # sent in questions and answers about hashes and digests
 
+    @property
+    def exchanged(self) -> int:
+        """Keys that differed twice."""
+        return self.received + self.sent
+
 
 class Exchange:
     """The differing keys of one comparison with one peer.

@@ -194,6 +194,10 @@ class Store:
         """Rows of dead incarnations may still take space."""
         return self._purge is not None
 
+    def layers(self) -> list[list[dict[bytes, bytes]]]:
+        """The tables of memory, newest first."""
+        return self._layers()
+
     def waiting(self, rkey: bytes) -> bool:
         """Does anybody wait for this key?"""
         return self._reads.waiting(rkey)
