@@ -206,3 +206,13 @@ def test_a_node_that_is_not_running_cannot_be_cut_off(shell: Shell) -> None:
     assert shell.run("dev", "stop", "3").returncode == 0
     assert b"n3 is not running" in shell.run("dev", "partition", "3").stderr
     assert shell.run("dev", "start", "3").returncode == 0
+
+
+def test_repair_compares_and_tells(shell: Shell) -> None:
+    shell.run("put", "fence", "green")
+    done = shell.run("repair", "--watch")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(b"compared with 2 peers, equal at once: ")
+    told = shell.json("repair", "--watch", "--slot", "77", node=2)
+    assert (told["running"], told["comparisons"], told["unanswered"]) == (0, 2, 0)
+    assert shell.run("repair").stdout.startswith(b"a round has begun")

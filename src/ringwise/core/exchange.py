@@ -64,6 +64,10 @@ class Tally:
         self.sent = 0  # and at a peer
         self.hash_bytes = 0  # sent in questions and answers about hashes and digests
 
+    def told(self) -> dict[str, int]:
+        """By name, for whoever shows them."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
     @property
     def exchanged(self) -> int:
         """Keys that differed twice."""
