@@ -149,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for count in counts:
         pair = Pair(count)
         frames, size, _ = pair.round()
-        assert all([store.fold(count) for store in pair.stores])
+        assert all(store.fold(count) for store in pair.stores)
         one, two = (store.tree.roots for store in pair.stores)
         assert one == two and pair.nodes[0].repair.tally.sent == 1, "it was not repaired"
         equal_frames, equal_size, equal_s = min((pair.round() for _ in range(5)), key=lambda each: each[2])

@@ -248,7 +248,7 @@ def test_few_keys_wait_to_be_folded() -> None:
         machine.store.put(*machine.row(key), b"", new)
     while machine.store.background(1.0):
         pass
-    assert len(machine.store._dirty) <= DIRTY_MAX
+    assert machine.store._trees.behind <= DIRTY_MAX
     assert storage_key(*machine.row(keys[0])) not in machine.medium.records
 
 

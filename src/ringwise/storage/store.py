@@ -95,7 +95,7 @@ class Store:
         self._reads = ColdReads(engine, worker, self._cache, self.find, config.cold_queue_max)
         self._walks = Walks(engine, worker, self._layers)
         self._trees = Trees(engine, worker, self._layers, self.names, lambda: self._reads.flushes, self._clock_ms)
-        self._dirty = self._trees.dirty
+        self._touched, self._bases = self._trees.touched, self._trees.bases
         self._log = CommitLog(disk, worker, engine.position, self._replay, config.segment_bytes)
         self._log.on_synced = self._synced
         self._log.on_failed = self._failed
@@ -115,7 +115,8 @@ class Store:
         if base is None:
             self._trees.doubt(slot)
         else:
-            self._dirty.setdefault(rkey, base)
+            self._touched.append(rkey)
+            self._bases.append(base)
         self.tables[slot][rkey] = record
 
     def replace_many(
@@ -123,8 +124,9 @@ class Store:
     ) -> list[int]:
         """Put each record that was made from the one held, which its base tells, or where none is held; the positions
         of the others. HOT: `find` and `put` for a frame of writes, in one loop."""
-        tables, has_older, dirty = self.tables, self._has_older, self._dirty
+        tables, has_older = self.tables, self._has_older
         others: list[int] = []
+        absent: list[int] = []  # here, though not where the record was made
         for position, (slot, rkey, base, record) in enumerate(zip(slots, rkeys, bases, records, strict=True)):
             table = tables[slot]
             held = table.get(rkey)
@@ -133,12 +135,25 @@ class Store:
                 if held is None:
                     others.append(position)
                     continue
-            if held and held[:CHECKSUM_BYTES] != base:
-                others.append(position)
-            else:
-                dirty.setdefault(rkey, base if held else b"")
-                table[rkey] = record
+            if held:
+                if held[:CHECKSUM_BYTES] != base:
+                    others.append(position)
+                    continue
+            elif base:
+                absent.append(position)
+            table[rkey] = record
+        self._touch_many(rkeys, bases, others, absent)
         return others
+
+    def _touch_many(self, rkeys: Sequence[bytes], bases: Sequence[bytes], others: list[int], absent: list[int]) -> None:
+        if others or absent:
+            left_out, none = set(others), set(absent)
+            kept = [i for i in range(len(rkeys)) if i not in left_out]
+            self._touched += [rkeys[i] for i in kept]
+            self._bases += [b"" if i in none else bases[i] for i in kept]
+        else:
+            self._touched += rkeys
+            self._bases += bases
 
     def load(self, slot: int, rkey: bytes, then: Callable[[], None]) -> bool:
         """Ask the disk; False where too many wait already. `then` runs, in order for each key, when `find` answers;
@@ -355,7 +370,7 @@ class Store:
     def _freeze(self) -> None:
         """Begin a flush. What is put but not yet appended in this turn is flushed too, and replayed once more."""
         self._flush_due = False
-        self._trees.fold(len(self._dirty))  # a dirty key is in the memtable
+        self._trees.fold(self._trees.behind)  # a dirty key is in the memtable
         frozen, self.tables = self.tables, _empty_tables()
         self._frozen = frozen
         self._has_older = True
@@ -363,11 +378,12 @@ class Store:
         self._flush = Flush(frozen, self._log.position, self._engine, self._worker, self._cache, self._flush_ended)
 
     def _fold_down_to(self, count: int, deadline_ms: float) -> bool:
-        while len(self._dirty) > count:
-            self._trees.fold(FOLD_RUN)
+        trees = self._trees
+        while trees.behind > count:
+            trees.fold(FOLD_RUN)
             if self._clock_ms() >= deadline_ms:
                 break
-        return len(self._dirty) <= max(count, FOLD_RUN)
+        return trees.behind <= max(count, FOLD_RUN)
 
     def _flush_ended(self, error: BaseException | None) -> None:
         if error is not None:  # the log keeps what was not flushed; but an engine that failed once is not trusted again

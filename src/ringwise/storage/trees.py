@@ -1,11 +1,12 @@
 """The hash tree kept true (R5): what was written is folded in later, a listing sets its leaves right, a start makes it anew.
 
-    put ─▶ dirty[row key] = digest that the key had before       once for each key until it is folded; one dict.setdefault
+    put ─▶ touched: row key, digest that it had before           two appends; a frame of writes: two extends
+    gather ─▶ dirty[row key] = the first of these digests        once for each key until it is folded
     fold ─▶ tree.apply(digest before, digest now)                in slices, before a flush begins, and before a comparison
     digests ─▶ names of a range ─▶ their digests, from memory or a worker ─▶ the leaves of that range, set from the data
 
-To fold costs a microsecond, which a write does not pay: a key that is written often is folded once, and most is done when hashes
-are about to be compared. No more than DIRTY_MAX keys wait, so that a comparison and a flush come soon.
+To fold costs a microsecond or two, which a write does not pay: a key that is written often is folded once, and most is done when
+hashes are about to be compared. No more than DIRTY_MAX of them wait, so that a comparison and a flush come soon.
 
 Invariants
 * A dirty key is in the memtable: a flush begins only when nothing is dirty, and only void rows leave the memtable otherwise.
@@ -78,7 +79,9 @@ class Trees:
         clock_ms: Callable[[], float],
     ) -> None:
         self.tree = HashTree()
-        self.dirty: dict[bytes, bytes] = {}  # row key -> the digest that the tree has; the store adds to it
+        self.touched: list[bytes] = []  # row keys in the order of their writes, and
+        self.bases: list[bytes] = []  # the digests that they replaced; the store adds to both
+        self._dirty: dict[bytes, bytes] = {}  # row key -> the digest that the tree has
         self.mended = 0  # leaves that a listing found wrong: 0, or there is a path that changes records unseen
         self._engine = engine
         self._worker = worker
@@ -98,7 +101,7 @@ class Trees:
     def follow(self, bucket: bytes, fresh: bool) -> None:
         """Only rows of this incarnation count; `fresh`: there are none yet."""
         self._bucket = bucket
-        self.dirty.clear()
+        self._gather().clear()
         self._rebuilding = False
         self._due_ms = 0.0
         if fresh:
@@ -112,9 +115,26 @@ class Trees:
 
     # -- folding
 
+    @property
+    def behind(self) -> int:
+        """How much is to be folded, at most."""
+        return len(self._dirty) + len(self.touched)
+
+    def _gather(self) -> dict[bytes, bytes]:
+        """The dirty keys; of several digests of one, the first is in the tree."""
+        touched, bases = self.touched, self.bases
+        if touched:
+            fresh = dict(zip(reversed(touched), reversed(bases), strict=True))
+            touched.clear()
+            bases.clear()
+            if self._dirty:
+                fresh.update(self._dirty)
+            self._dirty = fresh
+        return self._dirty
+
     def fold(self, limit: int) -> bool:
         """Takes up to so many dirty keys into the tree; whether nothing is left."""
-        dirty, tree, tables = self.dirty, self.tree, self._layers()[0]
+        dirty, tree, tables = self._gather(), self.tree, self._layers()[0]
         ready, bucket, listing = tree.ready, self._bucket, self._listing
         building = self._at >> POSITION_BITS if self._rebuilding else SLOTS
         for _ in range(min(limit, len(dirty))):
@@ -197,7 +217,7 @@ class Trees:
             slot = slot_of(key_of(rkey))
             if listing.start <= position_of(slot, key_of(rkey)) < upto:
                 rows.append((slot, rkey))
-        layers, dirty = self._layers(), self.dirty
+        layers, dirty = self._layers(), self._gather()
         entries: list[Entry] = []
         for slot, rkey in rows:
             record = next((layer[slot][rkey] for layer in layers if rkey in layer[slot]), None)
