@@ -47,7 +47,7 @@ LEAF_SHIFT = POSITION_BITS - LEAF_BITS  # a position without these bits is the n
 GROUPS = 128
 GROUP_SLOTS = SLOTS // GROUPS  # both near the square root: neither level's answer is longer than two kilobytes
 
-_HASH_BITS = 64
+HASH_SHIFT = 64 - LEAF_BITS  # of the 64 bits that begin with hash48
 
 
 def term(rkey: bytes, digest: bytes) -> int:
@@ -57,7 +57,7 @@ def term(rkey: bytes, digest: bytes) -> int:
 
 def leaf_of(slot: int, key: bytes) -> int:
     """The number of a key's leaf, over all slots."""
-    return slot << LEAF_BITS | xxh3_64_intdigest(key) >> _HASH_BITS - LEAF_BITS
+    return slot << LEAF_BITS | xxh3_64_intdigest(key) >> HASH_SHIFT
 
 
 class HashTree:

@@ -23,8 +23,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
-from ringwise.core.hashtree import LEAF_SHIFT, HashTree, leaf_of, term
-from ringwise.core.keys import POSITION_BITS, key_of, position_of, storage_key
+from xxhash import xxh3_64_intdigest
+
+from ringwise.core.hashtree import HASH_SHIFT, LEAF_BITS, LEAF_SHIFT, HashTree, leaf_of, term
+from ringwise.core.keys import BUCKET_BYTES, POSITION_BITS, key_of, position_of, storage_key
 from ringwise.core.record import CHECKSUM_BYTES
 from ringwise.core.ring import SLOTS, slot_of
 from ringwise.core.store import Digested, Named
@@ -133,21 +135,25 @@ class Trees:
         return self._dirty
 
     def fold(self, limit: int) -> bool:
-        """Takes up to so many dirty keys into the tree; whether nothing is left."""
+        """Takes up to so many dirty keys into the tree; whether nothing is left. HOT: HashTree.apply, written out."""
         dirty, tree, tables = self._gather(), self.tree, self._layers()[0]
-        ready, bucket, listing = tree.ready, self._bucket, self._listing
+        ready, leaves, roots, bucket = tree.ready, tree.leaves, tree.roots, self._bucket
+        listing = self._listing is not None
         building = self._at >> POSITION_BITS if self._rebuilding else SLOTS
         for _ in range(min(limit, len(dirty))):
             rkey, old = dirty.popitem()
-            if not rkey.startswith(bucket):
+            if rkey[:BUCKET_BYTES] != bucket:
                 continue
-            slot = slot_of(key_of(rkey))
-            if listing is not None:
+            key = key_of(rkey)
+            slot = slot_of(key)
+            if listing:
                 self._folded.add(rkey)
-            if ready[slot] or (slot == building and position_of(slot, key_of(rkey)) < self._at):
-                record = tables[slot].get(rkey)
-                assert record is not None, "a dirty key is in the memtable"
-                tree.apply(slot, rkey, old, record[:CHECKSUM_BYTES])
+            if ready[slot] or (slot == building and position_of(slot, key) < self._at):
+                terms = xxh3_64_intdigest(rkey + tables[slot][rkey][:CHECKSUM_BYTES])  # a dirty key is in the memtable
+                if old:
+                    terms ^= xxh3_64_intdigest(rkey + old)
+                leaves[slot << LEAF_BITS | xxh3_64_intdigest(key) >> HASH_SHIFT] ^= terms
+                roots[slot] ^= terms
         return not dirty
 
     # -- listings
