@@ -46,6 +46,7 @@ class FakeRepair:
         self.running = False
         self.with_peer: NodeId | None = None
         self.left = 0
+        self.ready = 16384
         self.begun: list[int | None] = []
 
     def begin(self, slot: int | None = None) -> None:

@@ -8,12 +8,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from tests.storage.fakes import BUCKET, MemoryDisk, Steps, chunk, record
 
 from ringwise.core.hashtree import LEAF_BITS, LEAF_SHIFT, HashTree, leaf_of
-from ringwise.core.keys import POSITION_BITS, Bucket, key_of, position_of, split_storage_key, storage_key
+from ringwise.core.keys import POSITION_BITS, Bucket, key_of, position_of, split_storage_key
 from ringwise.core.ring import SLOTS, slot_of
 from ringwise.sim.engine import Medium, ModelEngine
 from ringwise.storage.errors import ReadFailed
 from ringwise.storage.store import Store, StoreConfig
-from ringwise.storage.trees import DIRTY_MAX, END, UNREADABLE
+from ringwise.storage.trees import CALM_MS, DIRTY_MAX, END, UNREADABLE
 
 SMALL = StoreConfig(sync_mode="off", memtable_bytes=1_500, cache_bytes=2_000, segment_bytes=2_000)
 KEYS = [b"key:%d" % number for number in range(30)] + [b"{tag}%d" % number for number in range(30)]
@@ -61,7 +61,7 @@ class Machine:
 
     def work(self) -> None:
         """All that is to be done, slices and jobs, and the rebuild with them."""
-        for _ in range(400):
+        for _ in range(4_000):
             self.time_ms += 20.0
             more = self.store.background(1.0)
             if not (more or self.worker.jobs or self.worker.results or 0 in self.store.tree.ready):
@@ -240,16 +240,39 @@ def test_a_record_that_cannot_be_read_differs_from_every_other() -> None:
     assert machine.store.tree.ready[slot] and machine.store.tree.roots[slot]
 
 
-def test_few_keys_wait_to_be_folded() -> None:
+def test_trees_are_let_go_under_a_storm_and_made_anew_when_it_is_calm() -> None:
     machine = Machine(StoreConfig(sync_mode="off"))
-    keys = [b"%d" % number for number in range(DIRTY_MAX + 3_000)]
+    machine.work()
     new = record(b"v")
-    for key in keys:
+    keys = [b"%d" % number for number in range(DIRTY_MAX + 1)]
+    for key in [*keys, *keys]:
         machine.store.put(*machine.row(key), b"", new)
-    while machine.store.background(1.0):
-        pass
-    assert machine.store._trees.behind <= DIRTY_MAX
-    assert storage_key(*machine.row(keys[0])) not in machine.medium.records
+    machine.time_ms += 10.0
+    machine.store.background(1.0)
+    assert not any(machine.store.tree.ready) and not machine.store._trees.behind
+    for number in range(300):
+        for each in range(300):
+            machine.store.put(*machine.row(b"%d:%d" % (number, each)), b"", new)
+        machine.time_ms += 10.0
+        machine.store.background(1.0)
+    assert not any(machine.store.tree.ready), "it goes on"
+    machine.time_ms += CALM_MS
+    machine.work()
+    machine.check()
+    assert 0 not in machine.store.tree.ready and not machine.store.mended
+
+
+def test_what_is_written_at_a_moderate_rate_is_folded() -> None:
+    machine = Machine(StoreConfig(sync_mode="off"))
+    machine.work()
+    for number in range(1_000):
+        for each in range(50):
+            machine.store.put(*machine.row(b"%d:%d" % (number, each)), b"", record(b"v"))
+        machine.time_ms += 10.0
+        machine.store.background(1.0)
+        assert machine.store._trees.behind <= 256
+    assert 0 not in machine.store.tree.ready
+    machine.check()
 
 
 def test_other_buckets_are_in_no_tree() -> None:

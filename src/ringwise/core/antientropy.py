@@ -158,6 +158,11 @@ class AntiEntropy:
         return None if self._comparison is None else self._comparison.link.peer
 
     @property
+    def ready(self) -> int:
+        """Slots whose tree is whole, so that they can be compared."""
+        return sum(self._store.tree.ready)
+
+    @property
     def left(self) -> int:
         """Keys that wait for their second look, or are on their way."""
         return 0 if self._comparison is None else len(self._comparison.exchange)
@@ -249,7 +254,6 @@ class AntiEntropy:
             self._look(at)
 
     def _look(self, at: _Comparison) -> None:
-        tree = self._store.tree
         if not at.started:
             at.folds += 1
             if not self._store.fold(FOLDED_AT_ONCE) and at.folds < FOLDS_MAX:
@@ -257,10 +261,10 @@ class AntiEntropy:
             at.started = True
             if self._slots is not _EVERY:
                 at.slots.extend(slot for slot in range(SLOTS) if at.shared[slot])
-            elif tree.all_ready(at.shared):
+            elif self._store.tree.all_ready(at.shared):
                 self._ask(at, messages.ROOT, [])
             else:
-                at.groups.extend(range(GROUPS))
+                self._look_at_all(at)
         elif at.ranges:
             start, end = at.ranges.popleft()
             at.mine = at.theirs = None
@@ -274,6 +278,12 @@ class AntiEntropy:
             self._ask(at, messages.SLOTS, [at.groups.popleft() for _ in range(min(GROUPS_AT_ONCE, len(at.groups)))])
         elif not at.exchange:
             self._over(True)
+
+    def _look_at_all(self, at: _Comparison) -> None:
+        """There is no hash of all, so what is ready is compared slot by slot."""
+        ready = self._store.tree.ready
+        starts = range(0, SLOTS, GROUP_SLOTS)
+        at.groups.extend(start // GROUP_SLOTS for start in starts if any(ready[start : start + GROUP_SLOTS]))
 
     def _next_id(self, at: _Comparison) -> int:
         at.id = self._peers.next_id()
@@ -307,7 +317,7 @@ class AntiEntropy:
             return
         at.id = 0
         if message.refused == messages.NOT_READY:
-            at.groups.extend(range(GROUPS))
+            self._look_at_all(at)
             return
         mine = self._hashes(at.question, at.shared)
         if message.refused or len(mine) != len(message.hashes):

@@ -90,10 +90,15 @@ class HashTree:
         self.roots[slot] = 0
         self.leaves[slot << LEAF_BITS : (slot + 1) << LEAF_BITS] = array("Q", bytes(8 * LEAVES))
 
-    def clear(self) -> None:
-        """Nothing is held, and that is certain: the bucket begins a new incarnation."""
+    def forget_all(self) -> None:
+        """No slot's tree is known to be true."""
         self.leaves = array("Q", bytes(8 * SLOTS * LEAVES))
         self.roots = array("Q", bytes(8 * SLOTS))
+        self.ready[:] = bytes(SLOTS)
+
+    def clear(self) -> None:
+        """Nothing is held, and that is certain: the bucket begins a new incarnation."""
+        self.forget_all()
         self.ready[:] = b"\x01" * SLOTS
 
     # -- hashes; `shared` has a 1 for each slot that counts

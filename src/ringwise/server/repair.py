@@ -23,6 +23,7 @@ def rw_repair(call: Call) -> None:
                 "running": int(node.repair.running),
                 "with": topology.members[peer].name if peer in topology.members else "",
                 "left": node.repair.left,
+                "ready": node.repair.ready,
             }
             told.update(node.repair.tally.told())
             call.answer(told)

@@ -36,7 +36,7 @@ from ringwise.storage.engine import Engine, Worker
 from ringwise.storage.flush import Flush
 from ringwise.storage.purge import Purge
 from ringwise.storage.reads import ColdReads
-from ringwise.storage.trees import DIRTY_MAX, FOLD_RUN, Trees
+from ringwise.storage.trees import FOLD_RUN, Trees
 from ringwise.storage.walk import Walks
 
 MEBIBYTE = 1024 * 1024
@@ -274,15 +274,14 @@ class Store:
         if self.failed:
             return False
         deadline_ms = self._clock_ms() + budget_ms
+        self._trees.keep_up()
         self._trees.step()
-        if not self._fold_down_to(DIRTY_MAX, deadline_ms):
-            return True
         if self._flush is None:
             if self._purge is not None and self._purge_some(self._purge, deadline_ms):
                 return True
             if not self._is_flush_due():
                 return False
-            if not self._fold_down_to(0, deadline_ms) and self.pressure < FREEZE_PRESSURE:
+            if not self._fold_down(deadline_ms) and self.pressure < FREEZE_PRESSURE:
                 return True
             self._freeze()
         assert self._flush is not None
@@ -377,13 +376,13 @@ class Store:
         self._memtable_bytes = self._memtable_records = 0
         self._flush = Flush(frozen, self._log.position, self._engine, self._worker, self._cache, self._flush_ended)
 
-    def _fold_down_to(self, count: int, deadline_ms: float) -> bool:
+    def _fold_down(self, deadline_ms: float) -> bool:
+        """Whether so little is left to be folded that a flush may begin."""
         trees = self._trees
-        while trees.behind > count:
-            trees.fold(FOLD_RUN)
+        while not trees.fold(FOLD_RUN):
             if self._clock_ms() >= deadline_ms:
                 break
-        return trees.behind <= max(count, FOLD_RUN)
+        return trees.behind <= FOLD_RUN
 
     def _flush_ended(self, error: BaseException | None) -> None:
         if error is not None:  # the log keeps what was not flushed; but an engine that failed once is not trusted again

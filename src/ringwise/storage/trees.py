@@ -5,8 +5,10 @@
     fold ─▶ tree.apply(digest before, digest now)                in slices, before a flush begins, and before a comparison
     digests ─▶ names of a range ─▶ their digests, from memory or a worker ─▶ the leaves of that range, set from the data
 
-To fold costs a microsecond or two, which a write does not pay: a key that is written often is folded once, and most is done when
-hashes are about to be compared. No more than DIRTY_MAX of them wait, so that a comparison and a flush come soon.
+To fold costs a microsecond or two, as much as a replica spends on the write itself: a node that is written to as fast as it can
+be would lose a third of its speed. So the background folds at a bounded rate, a key that is written often once; and where writes
+come faster for so long that DIRTY_MAX keys wait, the trees are let go, and made anew when it is calm again. Repair waits,
+requests do not.
 
 Invariants
 * A dirty key is in the memtable: a flush begins only when nothing is dirty, and only void rows leave the memtable otherwise.
@@ -33,8 +35,10 @@ from ringwise.core.store import Digested, Named
 from ringwise.storage.engine import Engine, Worker
 from ringwise.storage.errors import ReadFailed
 
-DIRTY_MAX = 16_384  # past it they are folded at once: some MiB, and 20 ms of folding before a flush that cannot wait
-FOLD_RUN = 256  # between two questions to the clock: a quarter of a millisecond
+DIRTY_MAX = 32_768  # some MiB, and 60 ms of folding, in slices, before a flush
+FOLD_RUN = 256  # between two questions to the clock: half a millisecond
+FOLD_KEYS_PER_S = 20_000  # 4% of a core
+CALM_MS = 2_000.0  # without writes at a greater rate than that, before the trees are made anew
 LISTINGS_MAX = 100  # that wait; each takes some milliseconds, so who comes later had better come back
 REBUILD_KEYS = 512  # of a step of the rebuild; the loop has it for a millisecond
 REBUILD_PAUSE_MS = 10.0  # between two steps: 50,000 keys a second, a tenth of a core
@@ -91,6 +95,8 @@ class Trees:
         self._names = names
         self._flushes = flushes
         self._clock_ms = clock_ms
+        self._let_go = False  # the trees, until a rebuild begins
+        self._kept_up_ms = clock_ms()
         self._bucket = b""
         self._waiting: deque[_Listing] = deque()
         self._listing: _Listing | None = None
@@ -104,7 +110,7 @@ class Trees:
         """Only rows of this incarnation count; `fresh`: there are none yet."""
         self._bucket = bucket
         self._gather().clear()
-        self._rebuilding = False
+        self._rebuilding = self._let_go = False
         self._due_ms = 0.0
         if fresh:
             self.tree.clear()
@@ -124,15 +130,33 @@ class Trees:
 
     def _gather(self) -> dict[bytes, bytes]:
         """The dirty keys; of several digests of one, the first is in the tree."""
-        touched, bases = self.touched, self.bases
+        touched, bases, dirty = self.touched, self.bases, self._dirty
         if touched:
-            fresh = dict(zip(reversed(touched), reversed(bases), strict=True))
+            for rkey, base in zip(touched, bases, strict=True):
+                dirty.setdefault(rkey, base)
             touched.clear()
             bases.clear()
-            if self._dirty:
-                fresh.update(self._dirty)
-            self._dirty = fresh
-        return self._dirty
+        return dirty
+
+    def keep_up(self) -> None:
+        """What the background does about the keys that were written."""
+        now_ms = self._clock_ms()
+        allowed = int((now_ms - self._kept_up_ms) * FOLD_KEYS_PER_S / 1000)
+        if not allowed:
+            return
+        self._kept_up_ms = now_ms
+        if self._let_go:
+            if len(self.touched) > allowed:
+                self._due_ms = now_ms + CALM_MS
+            self.touched.clear()
+            self.bases.clear()
+        elif len(self._gather()) > DIRTY_MAX:
+            self._let_go, self._rebuilding = True, False
+            self._dirty = {}
+            self.tree.forget_all()
+            self._due_ms = now_ms + CALM_MS
+        else:
+            self.fold(min(allowed, FOLD_RUN))
 
     def fold(self, limit: int) -> bool:
         """Takes up to so many dirty keys into the tree; whether nothing is left. HOT: HashTree.apply, written out."""
@@ -265,7 +289,7 @@ class Trees:
         if not self._rebuilding:
             if 0 not in self.tree.ready:
                 return
-            self._rebuilding, self._at = True, 0
+            self._rebuilding, self._at, self._let_go = True, 0, False
         self._due_ms = now_ms + REBUILD_PAUSE_MS
         slot = self.tree.ready.find(0, self._at >> POSITION_BITS)
         if slot < 0:
