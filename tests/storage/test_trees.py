@@ -282,3 +282,32 @@ def test_other_buckets_are_in_no_tree() -> None:
     machine.store.put(slot_of(b"hint"), other, b"", record(b"v"))
     machine.store.fold(10)
     assert not any(machine.store.tree.roots)
+
+
+def test_a_listing_is_made_again_where_a_flush_ended_meanwhile() -> None:
+    machine = Machine(StoreConfig(sync_mode="off", memtable_bytes=1, cache_bytes=1, segment_bytes=2_000))
+    key = KEYS[0]
+    machine.write(key)
+    machine.work()
+    machine.open()
+    machine.work()
+    slot, worker = slot_of(key), machine.worker
+    found: list[object] = []
+    machine.store.digests(slot << POSITION_BITS, (slot + 1) << POSITION_BITS, 9, lambda page, _: found.append(page))
+    worker.run()
+    worker.deliver()  # the names
+    worker.run()  # the old record is read, and told to nobody yet
+    machine.write(key)
+    worker.run()
+    worker.deliver(1)  # loaded, and written
+    for _ in range(100):
+        machine.time_ms += 20.0
+        machine.store.background(100.0)
+        if worker.jobs:
+            worker.run()
+            worker.deliver(1)
+    assert machine.medium.flushes == 2 and not any(map(any, machine.store.layers())) and not found
+    worker.drain()
+    rkey = machine.row(key)[1]
+    assert found == [[(rkey, machine.held()[rkey][:8])]]
+    machine.check()
