@@ -32,8 +32,9 @@ from ringwise.core.agreement import Known, Learn
 from ringwise.core.clock import Clock
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
-from ringwise.core.exchange import Exchange, Tally
-from ringwise.core.hashtree import GROUP_SLOTS, GROUPS, LEAF_BITS, LEAF_SHIFT, LEAVES
+from ringwise.core.exchange import DIGEST_BYTES, Exchange, Tally
+from ringwise.core.hashing import FOLDED_AT_ONCE, FOLDS_MAX, Hashing
+from ringwise.core.hashtree import GROUP_SLOTS, LEAF_BITS, LEAF_SHIFT, LEAVES
 from ringwise.core.keys import Bucket, key_of, position_of
 from ringwise.core.messages import Digested, Digests, Found, Hashed, Hashes, NodeId, Written, encode
 from ringwise.core.now import Now
@@ -44,15 +45,10 @@ from ringwise.core.topology import Topology
 
 GROUPS_AT_ONCE = 8  # of 128 slots, of 64 leaves: an answer of 9 KB takes some microseconds to make and to read
 SLOTS_AT_ONCE = 16
-PAGE_KEYS = 1000  # 30 KB of usual keys
 ANSWER_DEADLINES = 5  # request timeouts that a question may take: a listing may wait for the disk
-FOLDED_AT_ONCE = 1000  # a millisecond
-FOLDS_MAX = 20  # ticks that a comparison waits for the tree: then it goes on, and finds differences that are none
-QUESTIONS_MAX = 100  # that wait for folding; each peer asks one at a time
 
 Page: TypeAlias = tuple[dict[bytes, bytes], int]  # digests by key, and the position before which these are all
 
-_DIGEST_BYTES = 8
 _EVERY = bytes([1]) * SLOTS
 
 
@@ -111,8 +107,8 @@ class AntiEntropy:
         chunks: list[bytes],
         rng: random.Random,
     ) -> None:
-        self.bucket = bucket  # in force; the node sets another (T5)
         self.tally = Tally()
+        self.hashing = Hashing(peers, topology, store, bucket, config, self.tally)
         self._peers = peers
         self._topology = topology
         self._store = store
@@ -126,10 +122,15 @@ class AntiEntropy:
         self._slots = _EVERY  # of the present round
         self._waiting: list[NodeId] = []  # peers that the round comes to
         self._comparison: _Comparison | None = None
-        self._shared: dict[NodeId, bytes] = {}  # of the epoch:
-        self._shared_epoch = 0
-        self._questions: list[tuple[Link, Hashes, int]] = []  # that wait for the tree, and how many ticks they have
-        self._page_keys = max(1, min(PAGE_KEYS, config.frame_bytes_max // (config.key_bytes_max + 2 * _DIGEST_BYTES)))
+
+    @property
+    def bucket(self) -> Bucket:
+        """In force; the node sets another (T5)."""
+        return self.hashing.bucket
+
+    @bucket.setter
+    def bucket(self, bucket: Bucket) -> None:
+        self.hashing.bucket = bucket
 
     # -- rounds
 
@@ -169,9 +170,7 @@ class AntiEntropy:
 
     def tick(self) -> None:
         """One small step."""
-        questions, self._questions = self._questions, []
-        for link, question, folds in questions:
-            self._answer_folded(link, question, folds + 1)
+        self.hashing.tick()
         if self._comparison is not None:
             self._step(self._comparison)
         elif self._waiting:
@@ -188,7 +187,7 @@ class AntiEntropy:
     def _compare_next(self) -> None:
         peer = self._waiting.pop()
         link = self._peers.links.get(peer)
-        shared = self._shared_with(peer)
+        shared = self.hashing.shared_with(peer)
         if self._slots is not _EVERY:
             shared = bytes(a & b for a, b in zip(shared, self._slots, strict=True))
         if link is not None and self._peers.is_up(peer) and self._topology.formed and self._may_write() and any(shared):
@@ -200,18 +199,6 @@ class AntiEntropy:
             self._comparison = _Comparison(link, self._topology.epoch, bucket, shared, exchange)
         elif not self._waiting:
             self._end_round()
-
-    def _shared_with(self, peer: NodeId) -> bytes:
-        """A 1 for each slot that both own."""
-        topology, me = self._topology, self._peers.me
-        if self._shared_epoch != topology.epoch:
-            self._shared_epoch = topology.epoch
-            self._shared.clear()
-        shared = self._shared.get(peer)
-        if shared is None:
-            both = [me in owners and peer in owners for owners in topology.sets]
-            shared = self._shared[peer] = bytes([both[number] for number in topology.owner_set])
-        return shared
 
     def _end_comparison(self) -> None:
         if self._comparison is not None:
@@ -268,9 +255,9 @@ class AntiEntropy:
         elif at.ranges:
             start, end = at.ranges.popleft()
             at.mine = at.theirs = None
-            question = Digests(self._next_id(at), at.epoch, at.bucket, start, end, self._page_keys)
+            question = Digests(self._next_id(at), at.epoch, at.bucket, start, end, self.hashing.page_keys)
             self._send(at, question)
-            if not self._store.digests(start, end, self._page_keys, partial(self._own_page, at, at.id)):
+            if not self._store.digests(start, end, self.hashing.page_keys, partial(self._own_page, at, at.id)):
                 at.id = 0  # too many wait: this range is left to the next round
         elif at.slots:
             self._ask(at, messages.LEAVES, [at.slots.popleft() for _ in range(min(SLOTS_AT_ONCE, len(at.slots)))])
@@ -319,7 +306,7 @@ class AntiEntropy:
         if message.refused == messages.NOT_READY:
             self._look_at_all(at)
             return
-        mine = self._hashes(at.question, at.shared)
+        mine = self.hashing.hashes_of(at.question, at.shared)
         if message.refused or len(mine) != len(message.hashes):
             self._teach(at, message.refused)
             self._over(False)
@@ -347,12 +334,12 @@ class AntiEntropy:
             return
         if message.refused in (messages.DAMAGED, messages.OVERLOADED):
             at.id = 0  # this range is left to the next round
-        elif message.refused or len(message.digests) != _DIGEST_BYTES * len(message.keys):
+        elif message.refused or len(message.digests) != DIGEST_BYTES * len(message.keys):
             self._teach(at, message.refused)
             self._over(False)
         else:
             digests = message.digests
-            held = {key: digests[i * _DIGEST_BYTES : (i + 1) * _DIGEST_BYTES] for i, key in enumerate(message.keys)}
+            held = {key: digests[i * DIGEST_BYTES : (i + 1) * DIGEST_BYTES] for i, key in enumerate(message.keys)}
             at.theirs = held, message.end
             self._compare_pages(at, at.question)
 
@@ -400,72 +387,6 @@ class AntiEntropy:
         at.id = 0
         if not at.exchange.written(message):
             self._over(False)
-
-    # -- answers
-
-    def hashes(self, link: Link, message: Hashes) -> None:
-        """Answers for what this node holds, once it is in the tree."""
-        self._answer_folded(link, message, 0)
-
-    def _answer_folded(self, link: Link, message: Hashes, folds: int) -> None:
-        refused = self._refusal(message.epoch, message.bucket)
-        if not refused and not self._store.fold(FOLDED_AT_ONCE) and folds < FOLDS_MAX:
-            if len(self._questions) < QUESTIONS_MAX:
-                self._questions.append((link, message, folds))
-            return
-        hashes: list[int | None] = []
-        if not refused:
-            shared = self._shared_with(link.peer)
-            if message.level <= messages.GROUPS and not self._store.tree.all_ready(shared):
-                refused = messages.NOT_READY
-            else:
-                hashes = self._hashes(message, shared)
-        frame = encode(Hashed(message.id, hashes, refused))
-        self.tally.hash_bytes += len(frame)
-        self._peers.post(link, frame)
-
-    def digests(self, link: Link, message: Digests) -> None:
-        """Answers with the keys of a range."""
-        refused = self._refusal(message.epoch, message.bucket)
-        if not refused:
-            limit = max(1, min(message.limit, self._page_keys))
-            if self._store.digests(message.start, message.end, limit, partial(self._tell, link, message)):
-                return
-            refused = messages.OVERLOADED
-        self._peers.post(link, encode(Digested(message.id, 0, [], b"", refused)))
-
-    def _tell(self, link: Link, message: Digests, listed: list[tuple[bytes, bytes]] | None, upto: int) -> None:
-        refused = self._refusal(message.epoch, message.bucket)
-        if listed is None or refused:
-            answer = Digested(message.id, 0, [], b"", refused or messages.DAMAGED)
-        else:
-            keys = [key_of(rkey) for rkey, _ in listed]
-            answer = Digested(message.id, upto, keys, b"".join(digest for _, digest in listed), 0)
-        frame = encode(answer)
-        self.tally.hash_bytes += len(frame)
-        self._peers.post(link, frame)
-
-    def _refusal(self, epoch: int, bucket: bytes) -> int:
-        if epoch > self._topology.epoch:
-            return messages.BEHIND
-        return messages.STALE if epoch < self._topology.epoch or bucket != self.bucket.prefix else 0
-
-    def _hashes(self, question: Hashes, shared: bytes) -> list[int | None]:
-        tree, numbers = self._store.tree, question.numbers
-        match question.level:
-            case messages.ROOT:
-                return [tree.root(shared)]
-            case messages.GROUPS:
-                return list(tree.groups(shared))
-            case messages.SLOTS:
-                return [each for group in numbers if 0 <= group < GROUPS for each in tree.slots(group, shared)]
-            case _:
-                return [each for slot in numbers if 0 <= slot < SLOTS for each in self._leaves(slot, shared)]
-
-    def _leaves(self, slot: int, shared: bytes) -> list[int | None]:
-        if not shared[slot] or not self._store.tree.ready[slot]:
-            return [None] * LEAVES
-        return list(self._store.tree.leaves_of(slot))
 
 
 def _ranges(leaves: list[int]) -> list[tuple[int, int]]:

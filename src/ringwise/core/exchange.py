@@ -35,7 +35,7 @@ BATCH_KEYS_FIRST = 32  # nothing is known of their size
 BATCH_KEYS_MAX = 512
 BATCH_BYTES = 512 * 1024  # twice that is in flight where records vary, beside one value of any size: within 1 MiB
 
-_DIGEST_BYTES = 8
+DIGEST_BYTES = 8
 Row: TypeAlias = tuple[int, bytes, bytes, bytes]  # of a chunk: slot, row key, base, record
 
 
@@ -140,7 +140,7 @@ class Exchange:
         while self._differing and len(self._batch) < self._batch_keys and self._differing[0].seen_ms <= due_ms:
             difference = self._differing.popleft()
             held = self._store.find(difference.slot, difference.rkey)
-            if held is None or held[:_DIGEST_BYTES] == difference.mine:
+            if held is None or held[:DIGEST_BYTES] == difference.mine:
                 self._batch.append(difference)
         if not self._batch:
             return None
@@ -190,7 +190,7 @@ class Exchange:
 
     def _compare(self, difference: Difference, record: bytes) -> None:
         """The second look, at the peer's side; this node's was when it was asked."""
-        if record[:_DIGEST_BYTES] == difference.theirs and intact(record):
+        if record[:DIGEST_BYTES] == difference.theirs and intact(record):
             self._merge(difference, record)
 
     def _merge(self, difference: Difference, record: bytes) -> None:
@@ -209,10 +209,10 @@ class Exchange:
         state = versions.merge(held, record)
         if state != held:
             self._tally.received += 1
-            self._store.put(slot, rkey, held[:_DIGEST_BYTES], state)
-            self._mine.append((slot, rkey, held[:_DIGEST_BYTES], state))
+            self._store.put(slot, rkey, held[:DIGEST_BYTES], state)
+            self._mine.append((slot, rkey, held[:DIGEST_BYTES], state))
         if state != record:
-            self._outgoing.append((slot, rkey, record[:_DIGEST_BYTES], state))
+            self._outgoing.append((slot, rkey, record[:DIGEST_BYTES], state))
 
     def _loaded(self, difference: Difference, record: bytes) -> None:
         self.loading -= 1

@@ -354,11 +354,11 @@ class Node:
             case messages.Scanned():
                 self._scan.scanned(link, message)
             case messages.Hashes():
-                self.repair.hashes(link, message)
+                self.repair.hashing.hashes(link, message)
             case messages.Hashed():
                 self.repair.hashed(link, message)
             case messages.Digests():
-                self.repair.digests(link, message)
+                self.repair.hashing.digests(link, message)
             case messages.Digested():
                 self.repair.digested(link, message)
             case Hello():
