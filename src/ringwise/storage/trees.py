@@ -6,7 +6,7 @@
     digests ─▶ names of a range ─▶ their digests, from memory or a worker ─▶ the leaves of that range, set from the data
 
 To fold costs a microsecond or two, as much as a replica spends on the write itself: a node that is written to as fast as it can
-be would lose a third of its speed. So the background folds at a bounded rate, a key that is written often once; and where writes
+be would lose much of its speed. So the background folds at a bounded rate, a key that is written often once; and where writes
 come faster for so long that DIRTY_MAX keys wait, the trees are let go, and made anew when it is calm again. Repair waits,
 requests do not.
 
