@@ -79,7 +79,7 @@ class Turn:
         self.value += 1
         slot, rkey = ROWS[number]
         record = self._dots.put(held, b"%d " % self.value + b"x" * self._rng.randrange(200), self.value)
-        self._store.put(slot, rkey, record)
+        self._store.put(slot, rkey, held[:8], record)
         slots, rkeys, bases, records = self.columns
         slots.append(slot)
         rkeys.append(rkey)

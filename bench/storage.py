@@ -66,7 +66,7 @@ def measure(directory: Path) -> None:
     def put() -> None:
         put = store.put
         for number, (slot, rkey) in enumerate(rows):
-            put(slot, rkey, records[number % 1000])
+            put(slot, rkey, b"", records[number % 1000])
 
     def find() -> None:
         find = store.find

@@ -233,3 +233,31 @@ def test_a_node_that_is_not_running_cannot_be_cut_off(shell: Shell) -> None:
     assert shell.run("dev", "stop", "3").returncode == 0
     assert b"n3 is not running" in shell.run("dev", "partition", "3").stderr
     assert shell.run("dev", "start", "3").returncode == 0
+
+
+def test_repair_compares_and_tells(shell: Shell) -> None:
+    shell.run("put", "fence", "green")
+    done = shell.run("repair", "--watch")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(b"compared with 2 peers, equal at once: ")
+    told = shell.json("repair", "--watch", "--slot", "77", node=2)
+    assert (told["running"], told["comparisons"], told["unanswered"]) == (0, 2, 0)
+    assert shell.run("repair").stdout.startswith(b"a round has begun")
+
+
+def test_a_node_that_was_away_gets_what_it_missed_though_nobody_reads(shell: Shell) -> None:
+    shell.run("dev", "start", "3")
+    assert shell.run("dev", "stop", "3").returncode == 0
+    for number in range(20):
+        assert shell.run("put", f"missed:{number}", "value").returncode == 0
+    assert shell.run("dev", "start", "3").returncode == 0
+
+    def owners() -> list[str]:
+        found = shell.json("explain", "missed:7")
+        return [owner["compared"] for owner in found["owners"]]
+
+    until(lambda: "" not in owners(), "all owners to answer")
+    shell.run("repair", "--watch", node=3)
+    until(lambda: owners() == ["current"] * 3, "n3 to have what it missed")
+    told = shell.json("repair", "--watch", node=3)
+    assert (told["ready"], told["differing"]) == (16384, 0)

@@ -13,11 +13,12 @@ from ringwise.core.agreement import Agreement
 from ringwise.core.clock import Clock
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure
+from ringwise.core.hashtree import HashTree
 from ringwise.core.keys import key_of, position_of
 from ringwise.core.messages import Message, NodeId, decode
 from ringwise.core.node import Node
-from ringwise.core.ring import slot_of
-from ringwise.core.store import LogFailed, Named
+from ringwise.core.ring import SLOTS, slot_of
+from ringwise.core.store import Digested, LogFailed, Named
 from ringwise.core.topology import Document, Member, Topology, form, found, join
 from ringwise.core.versions import DotSource
 from ringwise.storage.walk import cut
@@ -41,6 +42,8 @@ class DictStore:
         self.overloaded = False
         self.fail_next_append = False
         self.bucket = b""  # in force
+        self.tree = HashTree()
+        self.tree.ready[:] = b"\x01" * SLOTS
         self.walks = 0
         self.walking: list[Callable[[], None]] = []
         self.slow_walks = False  # they wait for `walked`
@@ -49,8 +52,11 @@ class DictStore:
     def find(self, slot: int, rkey: bytes) -> bytes | None:
         return None if rkey in self.cold or rkey in self.damaged else self.records.get(rkey, b"")
 
-    def put(self, slot: int, rkey: bytes, record: bytes) -> None:
+    def put(self, slot: int, rkey: bytes, base: bytes | None, record: bytes) -> None:
         assert rkey not in self.cold
+        assert base is None or base == self.records.get(rkey, b"")[:8]
+        if rkey.startswith(self.bucket):
+            self.tree.apply(slot, rkey, self.records.get(rkey, b"")[:8], record[:8])
         self.damaged.discard(rkey)
         self.records[rkey] = record
 
@@ -63,7 +69,7 @@ class DictStore:
             if held is None or (held and held[:8] != base):
                 others.append(i)
             else:
-                self.put(slot, rkey, record)
+                self.put(slot, rkey, (held or b"")[:8], record)
         return others
 
     def append(self, chunks: Sequence[bytes]) -> int:
@@ -89,8 +95,20 @@ class DictStore:
             then(*named)
         return True
 
+    def fold(self, _limit: int) -> bool:
+        return True
+
+    def digests(self, start: int, end: int, limit: int, then: Digested) -> bool:
+        def named(names: list[tuple[int, bytes]] | None, upto: int) -> None:
+            rkeys = [self.bucket + len(key).to_bytes(2, "big") + key for _, key in names or []]
+            then(None if names is None else [(rkey, self.records[rkey][:8]) for rkey in rkeys], upto)
+
+        return self.names(self.bucket, start, end, limit, named)
+
     def follow(self, bucket: bytes, fresh: bool) -> None:
         self.bucket = bucket
+        if fresh:
+            self.tree.clear()
 
     def turn(self) -> None:
         pass

@@ -9,6 +9,7 @@ from functools import cache, partial
 from ringwise.core import versions
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure
+from ringwise.core.exchange import Tally
 from ringwise.core.explain import ANSWERED, Copy, Explanation
 from ringwise.core.keys import position_of
 from ringwise.core.levels import Level
@@ -37,6 +38,22 @@ def formed_topology() -> Topology:
     return topology
 
 
+class FakeRepair:
+    """Rounds that end when the test says so."""
+
+    def __init__(self) -> None:
+        self.tally = Tally()
+        self.running = False
+        self.with_peer: NodeId | None = None
+        self.left = 0
+        self.ready = 16384
+        self.begun: list[int | None] = []
+
+    def begin(self, slot: int | None = None) -> None:
+        self.begun.append(slot)
+        self.running = True
+
+
 class FakeNode:
     """`delay`: operations are applied at once, and answered by `release`."""
 
@@ -54,6 +71,7 @@ class FakeNode:
         self.waiting: list[Callable[[], None]] = []
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self.down: set[NodeId] = set()
+        self.repair = FakeRepair()
         self.linked_since = {member.id: 1_700_000_000_000 + i for i, member in enumerate(MEMBERS) if i != me}
         self.log: list[tuple[str, bytes, str]] = []  # operation, key, level
         self.fail: dict[bytes, Failure] = {}  # by key

@@ -208,3 +208,25 @@ def test_subcommands_on_keys_take_a_level_and_tell_their_keys() -> None:
     assert both.node.log[-1] == ("get", b"k", "one")
     assert both("COMMAND GETKEYS MEMORY USAGE k") == [b"k"]
     assert both("RW.AT one OBJECT HELP").startswith("ERR RW.AT takes a command on keys")
+
+
+class TestRepair:
+    def test_a_round_of_all_or_of_a_slot(self) -> None:
+        both = Two()
+        assert both("RW.REPAIR") == both("RW.REPAIR SLOT 77") == b"OK"
+        assert both.node.repair.begun == [None, 77]
+
+    def test_how_it_goes(self) -> None:
+        both = Two()
+        both("RW.REPAIR")
+        both.node.repair.with_peer, both.node.repair.left = both.node.topology.document.members[1].id, 3  # type: ignore[union-attr]
+        both.node.repair.tally.sent = 5
+        found = dict(zip(*[iter(both("RW.REPAIR STATUS"))] * 2, strict=True))
+        assert (found[b"running"], found[b"with"], found[b"left"], found[b"sent"]) == (1, b"n1", 3, 5)
+        assert b"repair_sent:5\r\n" in both("INFO ringwise")
+
+    @pytest.mark.parametrize("words", ["SLOT", "SLOT x", "SLOT 16384", "SLOT -1", "NOW", "STATUS 1"])
+    def test_what_is_wrong_begins_nothing(self, words: str) -> None:
+        both = Two()
+        assert both(f"RW.REPAIR {words}").startswith("ERR")
+        assert not both.node.repair.begun

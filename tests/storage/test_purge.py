@@ -44,7 +44,7 @@ class Machine:
         for number in range(count):
             slot, rkey = row(bucket, number)
             new = record(value)
-            self.store.put(slot, rkey, new)
+            self.store.put(slot, rkey, b"", new)
             self.store.append([chunk((slot, rkey, b"", new))])
 
     def work(self) -> None:

@@ -46,7 +46,7 @@ class Machine:
         slot, rkey = row(number)
         old = self.held.get(number, b"")
         new = self.held[number] = record(value, old)
-        self.store.put(slot, rkey, new)
+        self.store.put(slot, rkey, old[:8], new)
         self.store.append([chunk((slot, rkey, old, new))])
         return new
 
@@ -269,7 +269,7 @@ def test_s5_a_flush_of_one_crowded_slot_is_cut_into_slices_and_sorted() -> None:
     slot, rkey = row(0)
     records = {rkey + b"%d" % n: record(b"%d" % n) for n in range(2_000)}  # rows of one collection
     for each, held in records.items():
-        machine.store.put(slot, each, held)
+        machine.store.put(slot, each, b"", held)
     machine.store.append([chunk((slot, rkey, b"", record(b"")))])
     slices = 0
     while machine.store.background(0.0) or machine.worker.jobs:
@@ -345,7 +345,7 @@ def test_a_clean_stop_syncs_and_a_failed_one_says_so(machine: Machine) -> None:
 def test_the_greatest_stamp_survives_log_and_flush(machine: Machine) -> None:
     slot, rkey = row(1)
     high = record(b"v", stamp=1 << 62)
-    machine.store.put(slot, rkey, high)
+    machine.store.put(slot, rkey, b"", high)
     machine.store.append([chunk((slot, rkey, b"", high))])
     machine.open()
     assert machine.store.stamp == 1 << 62
@@ -359,7 +359,7 @@ def test_replay_settles_states_of_one_turn_that_were_logged_out_of_order(machine
     slot, rkey = row(1)
     first = record(b"first")
     second = record(b"second", first, stamp=2)
-    machine.store.put(slot, rkey, second)
+    machine.store.put(slot, rkey, b"", second)
     machine.store.append([chunk((slot, rkey, first, second)), chunk((slot, rkey, b"", first))])
     machine.open()
     assert machine.find(1) == second
@@ -418,7 +418,7 @@ def test_a_slot_of_many_keys_is_indexed_in_the_worker_and_kept_up_to_date(
     def put(count: int) -> None:
         for _ in range(count):
             keys.append(b"{tag}%d" % len(keys))
-            machine.store.put(slot, BUCKET.row_key(keys[-1]), record(b"v"))
+            machine.store.put(slot, BUCKET.row_key(keys[-1]), b"", record(b"v"))
 
     def walk_all() -> list[bytes]:
         found: list[bytes] = []
@@ -439,7 +439,7 @@ def test_a_slot_of_many_keys_is_indexed_in_the_worker_and_kept_up_to_date(
     def ordered() -> list[bytes]:
         return [key for _, key in sorted((position_of(slot, key), key) for key in keys)]
 
-    machine.store.put(*row(0), record(b"v"))
+    machine.store.put(*row(0), b"", record(b"v"))
     alone = [key_of(row(0)[1])]
     put(500)
     worked: list[int] = []

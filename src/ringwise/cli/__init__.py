@@ -10,6 +10,7 @@ from ringwise import __version__
 from ringwise.cli.dev import dev
 from ringwise.cli.explain import explain
 from ringwise.cli.keys import delete, get, put
+from ringwise.cli.repair import repair
 from ringwise.cli.ring import ring
 from ringwise.cli.serve import serve
 from ringwise.cli.status import status
@@ -24,7 +25,7 @@ def cli() -> None:
 
 cli.add_command(serve)
 cli.add_command(dev)
-for _command in (status, ring, explain, get, put, delete):
+for _command in (status, ring, explain, repair, get, put, delete):
     cli.add_command(_command)
 
 

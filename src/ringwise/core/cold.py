@@ -93,7 +93,7 @@ class Cold:
         """The state that the others agree on takes the damaged record's place."""
         del self._healing[rkey]
         if self._store.find(slot, rkey) is None:
-            self._store.put(slot, rkey, record)
+            self._store.put(slot, rkey, None, record)
             self._chunks.append(encode_chunk([slot], [rkey], [b""], [record]))
 
     def given_up(self, rkey: bytes) -> None:

@@ -20,5 +20,8 @@ class NodeConfig:
     max_clock_offset_ms: int = 60_000  # stamps further ahead are refused: one mad clock must not shadow everyone (V7)
     cold_queue_max: int = 100_000  # operations that wait for the disk; past it they are refused at once (section 8)
     memtable_bytes: int = 256 * 1024 * 1024  # what a flush writes at once; twice that refuses writes (S5)
+    repair_interval_ms: int = 10_000  # between two rounds with all peers (R5); 0: none but those asked for
+    repair_confirm_ms: int = 2_000  # a difference must last so long: a write in flight is settled or given up by then
+    repair_keys_per_s: int = 20_000  # that repair exchanges: a quarter of what a busy node writes
     members_expected: int = 1  # the first write waits for so many: afterwards members come by moves only (T3, T4)
     forming_queue_max: int = 10_000  # operations that wait for the document to be formed, before the first write (T3)

@@ -25,6 +25,7 @@ BEHIND = 1  # the receiver's topology document is older than the frame's: send i
 STALE = 2  # the slot, or the incarnation of its bucket, changed after the frame's epoch (T5): learn the document
 NOT_WRITING = 3  # the receiver's log has failed (S3)
 OVERLOADED = 4  # the receiver's queue of cold keys, or its memtable, is full
+NOT_READY = 7  # the receiver's hash tree is not whole yet, so it has no hash of all (R5)
 DAMAGED = 6  # the receiver's record of that key is damaged, and could not be had from others (S4)
 FAR_STAMP = 5  # the frame's stamp lies beyond the maximum clock offset (V7)
 
@@ -148,8 +149,66 @@ class Scanned(msgspec.Struct, array_like=True, frozen=True, tag=9):
     refused: int  # 0, or the reason why there is no answer
 
 
+class Hashes(msgspec.Struct, array_like=True, frozen=True, tag=10):
+    """Asks for hashes of the trees over the slots that both own (R5), under exactly this epoch and incarnation (T5)."""
+
+    id: int
+    epoch: int
+    bucket: bytes  # number and incarnation
+    level: int
+    numbers: list[int]  # groups at level SLOTS, slots at level LEAVES
+
+
+ROOT = 0
+GROUPS = 1
+SLOTS = 2
+LEAVES = 3
+
+
+class Hashed(msgspec.Struct, array_like=True, frozen=True, tag=11):
+    """The hashes in the order of the question; None for a slot that is not shared, or not ready, and for its leaves."""
+
+    id: int
+    hashes: list[int | None]
+    refused: int  # 0, or the reason why there is no answer
+
+
+class Digests(msgspec.Struct, array_like=True, frozen=True, tag=12):
+    """Asks for the keys with start <= position < end (slot and hash48) and their digests, about `limit` of them."""
+
+    id: int
+    epoch: int
+    bucket: bytes
+    start: int
+    end: int
+    limit: int
+
+
+class Digested(msgspec.Struct, array_like=True, frozen=True, tag=13):
+    """All that is held below `end`, in no order: keys, and the first eight bytes of their records in one string."""
+
+    id: int
+    end: int
+    keys: list[bytes]
+    digests: bytes
+    refused: int
+
+
 Message: TypeAlias = (
-    Hello | Write | Written | Read | Found | Forward | Forwarded | Scan | Scanned | agreement.AgreementMessage
+    Hello
+    | Write
+    | Written
+    | Read
+    | Found
+    | Forward
+    | Forwarded
+    | Scan
+    | Scanned
+    | Hashes
+    | Hashed
+    | Digests
+    | Digested
+    | agreement.AgreementMessage
 )
 
 

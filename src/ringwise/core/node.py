@@ -23,6 +23,7 @@ from typing import Protocol
 
 from ringwise.core import messages
 from ringwise.core.agreement import Agreement, AgreementFailed
+from ringwise.core.antientropy import AntiEntropy
 from ringwise.core.clock import Clock
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
@@ -118,6 +119,7 @@ class Node:
         self._flushes = Flushes(self.peers, topology, agreed, config, now)
         self._forward = ForwardPath(self.peers, topology, self._put, self._update, config, self.now)
         self._explain = ExplainPath(self.peers, topology, store, bucket, config, now, cold)
+        self.repair = AntiEntropy(self.peers, topology, store, clock, bucket, config, now, cold, self._chunks, rng)
         self.replica.bucket = bucket.prefix
         self._put.seal = self.seal
         self._put.elsewhere = self._forward.send
@@ -284,6 +286,7 @@ class Node:
         self.agreement.tick(now_ms)
         self._flushes.tick()
         self._follow()
+        self.repair.tick()
         self._go_on_if_formed()
 
     # -- peers
@@ -335,11 +338,13 @@ class Node:
                 self.replica.write(link, message)
             case Written():
                 self._put.written(link, message)
+                self.repair.written(link, message)
             case messages.Read():
                 self.replica.read(link, message)
             case Found():
                 self._get.found(link, message)
                 self._explain.found(link, message)
+                self.repair.found(link, message)
             case messages.Forward():
                 self._forward.forward(link, message)
             case messages.Forwarded():
@@ -348,6 +353,14 @@ class Node:
                 self._scan.scan_for(link, message)
             case messages.Scanned():
                 self._scan.scanned(link, message)
+            case messages.Hashes():
+                self.repair.hashing.hashes(link, message)
+            case messages.Hashed():
+                self.repair.hashed(link, message)
+            case messages.Digests():
+                self.repair.hashing.digests(link, message)
+            case messages.Digested():
+                self.repair.digested(link, message)
             case Hello():
                 self.agreement.heard(message.node, message.epoch, self.now.now_ms)
             case _:
@@ -383,7 +396,7 @@ class Node:
         self._changed = topology.changed_max
         bucket = topology.document.bucket(0)
         if bucket != self._bucket:
-            self._bucket = self._scan.bucket = self._explain.bucket = bucket
+            self._bucket = self._scan.bucket = self._explain.bucket = self.repair.bucket = bucket
             self.replica.bucket = bucket.prefix
             self.store.follow(bucket.prefix, fresh=True)
             self._put.follow(bucket)

@@ -169,8 +169,9 @@ class PutPath:
         clock = self._clock
         clock.last = stamp = clock.last + 1
         record = self._dots.put(held, value, stamp)
-        self._store_put(slot, rkey, record)
-        group.rows.append((slot, rkey, held[:8], record, sink, index))
+        base = held[:8]
+        self._store_put(slot, rkey, base, record)
+        group.rows.append((slot, rkey, base, record, sink, index))
 
     def write(
         self, key: bytes, write: Write, level: Level, sink: Sink, index: int, *, stamp: int = 0, blind: bool = False
@@ -237,9 +238,10 @@ class PutPath:
     def _add(
         self, group: WriteGroup, slot: int, rkey: bytes, held: bytes, record: bytes, sink: Sink, index: int
     ) -> None:
+        base = held[:8]
         if group.owned:
-            self._store_put(slot, rkey, record)
-        group.rows.append((slot, rkey, held[:8], record, sink, index))
+            self._store_put(slot, rkey, base, record)
+        group.rows.append((slot, rkey, base, record, sink, index))
 
     def _group_for(self, slot: int, need: int, blind: bool) -> WriteGroup:
         """The open group of what is not a client's own operation: repairs, and SETs issued again (`blind`)."""

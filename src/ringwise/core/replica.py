@@ -134,7 +134,7 @@ class Replica:
     ) -> bytes:
         state = versions.merge(held, record)
         if state != held:
-            self._store.put(slot, rkey, state)
+            self._store.put(slot, rkey, held[:8], state)
         if state != record:
             shadow = versions.shadow(state, record)
             if shadow is not None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
+from ringwise.core.hashtree import HashTree
+
 Named: TypeAlias = Callable[[list[tuple[int, bytes]] | None, int], None]
+Digested: TypeAlias = Callable[[list[tuple[bytes, bytes]] | None, int], None]
 
 
 class LogFailed(Exception):
@@ -42,8 +45,11 @@ class Store(Protocol):
         """The record; b"" where there is none for certain; None where only the disk can tell: `load` it."""
         ...
 
-    def put(self, slot: int, rkey: bytes, record: bytes) -> None:
-        """Into the memtable. The caller appends it to the log in the same turn."""
+    def put(self, slot: int, rkey: bytes, base: bytes | None, record: bytes) -> None:
+        """Into the memtable. The caller appends it to the log in the same turn.
+
+        `base`: the checksum of the record held, as `find` has just told it; None where that could not be read.
+        """
         ...
 
     def replace_many(
@@ -70,6 +76,19 @@ class Store(Protocol):
         which these are all: beyond `start`, and never between keys of one position. Whatever is held throughout, in memory or
         on disk, is named. None in place of the names: the disk could not be read. False: too many wait (B4).
         """
+        ...
+
+    @property
+    def tree(self) -> HashTree:
+        """The hash tree of the rows of the bucket's incarnation in force, but for what is still to be folded in (R5)."""
+        ...
+
+    def fold(self, limit: int) -> bool:
+        """Folds up to so many written keys into the tree, about a microsecond each; whether it now has them all."""
+        ...
+
+    def digests(self, start: int, end: int, limit: int, then: Digested) -> bool:
+        """As `names`, with (row key, checksum of the record), in no order. Leaves that lie in it whole are set from the data."""
         ...
 
     def follow(self, bucket: bytes, fresh: bool) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure
+from ringwise.core.exchange import Tally
 from ringwise.core.explain import Explanation
 from ringwise.core.levels import Level
 from ringwise.core.now import Now
@@ -22,6 +23,22 @@ if TYPE_CHECKING:
     from ringwise.server.session import Session
 
 
+class Repair(Protocol):
+    """Anti-entropy, as commands see it (core/antientropy.py)."""
+
+    tally: Tally
+
+    @property
+    def running(self) -> bool: ...
+    @property
+    def with_peer(self) -> NodeId | None: ...
+    @property
+    def left(self) -> int: ...
+    @property
+    def ready(self) -> int: ...
+    def begin(self, slot: int | None = None) -> None: ...
+
+
 class Node(Protocol):
     """What sessions need of a node (core/node.py)."""
 
@@ -33,6 +50,9 @@ class Node(Protocol):
     now: Now
     rng: random.Random
     linked_since: dict[NodeId, int]  # members with a link dialled from here, and its wall-clock time in ms
+
+    @property
+    def repair(self) -> Repair: ...
 
     def put(self, key: bytes, value: bytes, level: Level, sink: Sink, index: int) -> None: ...
     def get(self, key: bytes, level: Level, sink: Sink, index: int) -> None: ...

@@ -274,6 +274,8 @@ def _sections(call: Call) -> dict[str, dict[str, object]]:
             "cut_off_direction": clients.cut_off,
             "default_level": node.config.default_level,
             "dot_collisions": alarms["dot_collision"],
+            "repair_ready": node.repair.ready,
+            **{f"repair_{name}": value for name, value in node.repair.tally.told().items()},
             **{f"member_{member.id.hex()}": member.name for member in members},
             **{f"address_{member.id.hex()}": f"{member.host}:{member.port}" for member in members},
         },

@@ -23,6 +23,7 @@ from ringwise.sim.machine import Machine
 from ringwise.sim.model import Witness
 from ringwise.sim.nemesis import FAULTS_MIN, Nemesis
 from ringwise.sim.network import Network, Weather
+from ringwise.sim.repairs import LOSSLESS, check_repairs
 from ringwise.sim.scheduler import Scheduler
 from ringwise.sim.trace import Trace
 from ringwise.sim.workload import FLUSHES, Client, Mix, Workload
@@ -54,6 +55,7 @@ ACKNOWLEDGED_SHARE_MIN = 0.5  # a history in which less was acknowledged shows t
 LINES_AROUND = 10  # of the operations in question, told where a promise is broken
 LINES_MAX = 60
 LINES_LAST = 3
+REPAIR_INTERVAL_MS = 5_000  # half of the default: a history is short
 FLUSHED_EVERY = 5  # seeds of which one has flushes, and then no contexts
 
 
@@ -71,6 +73,7 @@ class Scenario:
     send_buffer_bytes_max: int = 1 << 20
     rough_start: bool = False  # the cluster forms under faults
     mix: Mix = field(default_factory=Mix)
+    repairs: bool = False  # anti-entropy runs
     faults: tuple[str, ...] = ()  # kinds of fault; none named: all
 
     @staticmethod
@@ -87,6 +90,7 @@ class Scenario:
             send_buffer_bytes_max=rng.choice((4_000, 1 << 20)),
             rough_start=rng.random() < 0.5,
             mix=Mix(scans=rng.choice((0.0, 0.1))),  # scans repair as they read: half of the histories go without
+            repairs=rng.random() < 0.5,  # it mends what a path that forgot an owner left behind: likewise
         )
 
     @property
@@ -138,7 +142,9 @@ class Simulation:
         self.scheduler = Scheduler()
         self.trace = Trace(lambda: self.scheduler.now_ms, tell)
         self.witness = Witness(lambda: self.scheduler.now_ms)
-        self.config = NodeConfig(memtable_bytes=scenario.memtable_bytes)
+        self.config = NodeConfig(
+            memtable_bytes=scenario.memtable_bytes, repair_interval_ms=REPAIR_INTERVAL_MS if scenario.repairs else 0
+        )
         self.network = Network(self.scheduler, rng, scenario.send_buffer_bytes_max, self.trace)
         self.network.weather = scenario.weather
         self._rng = rng
@@ -198,6 +204,14 @@ class Simulation:
         nemesis.mend()
         self.scheduler.run(until_ms + HEAL_MS)
         self._close(workload)
+        self.violations += check_repairs(
+            self.scheduler,
+            self.machines,
+            workload.keys,
+            self._replicas,
+            self.scenario.repairs,
+            bool(self.scenario.faults) and LOSSLESS.issuperset(self.scenario.faults),
+        )
         endings = self._read_all(workload)
         self._acknowledged = sum(operation.outcome == "ok" for operation in self.history.operations)
         for operation in self.history.operations:

@@ -46,9 +46,9 @@ class WitnessedStore(Store):
     witness: Witness
     name: str
 
-    def put(self, slot: int, rkey: bytes, record: bytes) -> None:
+    def put(self, slot: int, rkey: bytes, base: bytes | None, record: bytes) -> None:
         self.witness.stored(self.name, rkey, record)
-        super().put(slot, rkey, record)
+        super().put(slot, rkey, base, record)
 
     def replace_many(
         self, slots: Sequence[int], rkeys: Sequence[bytes], bases: Sequence[bytes], records: Sequence[bytes]

@@ -22,11 +22,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ringwise.core.hashtree import HashTree
 from ringwise.core.keys import BUCKET_BYTES, BUCKET_NUMBER_BYTES, key_of
 from ringwise.core.messages import decode_chunk
 from ringwise.core.record import CHECKSUM_BYTES
 from ringwise.core.ring import SLOTS, slot_of
-from ringwise.core.store import Named
+from ringwise.core.store import Digested, Named
 from ringwise.core.versions import max_stamp, merge
 from ringwise.storage.cache import RecordCache
 from ringwise.storage.commitlog import CommitLog, SyncMode
@@ -35,11 +36,13 @@ from ringwise.storage.engine import Engine, Worker
 from ringwise.storage.flush import Flush
 from ringwise.storage.purge import Purge
 from ringwise.storage.reads import ColdReads
+from ringwise.storage.trees import FOLD_RUN, Trees
 from ringwise.storage.walk import Walks
 
 MEBIBYTE = 1024 * 1024
 SYNC_EVERY_MS = 1000.0  # sync mode `periodic`, as Redis `everysec`
 REPLAY_FACTOR = 3  # of the memtable's size: the most that is logged before a flush
+FREEZE_PRESSURE = 1.5  # a flush this late waits for nothing more
 ENTRY_BYTES = 200  # what CPython spends on an entry of the memtable beside the bytes of the chunk
 
 
@@ -91,6 +94,8 @@ class Store:
         self.on_synced: Callable[[int], None] = _ignore_position  # told `synced` when it grows, and when it will not
         self._reads = ColdReads(engine, worker, self._cache, self.find, config.cold_queue_max)
         self._walks = Walks(engine, worker, self._layers)
+        self._trees = Trees(engine, worker, self._layers, self.names, lambda: self._reads.flushes, self._clock_ms)
+        self._touched, self._bases = self._trees.touched, self._trees.bases
         self._log = CommitLog(disk, worker, engine.position, self._replay, config.segment_bytes)
         self._log.on_synced = self._synced
         self._log.on_failed = self._failed
@@ -105,8 +110,13 @@ class Store:
             return self._find_older(slot, rkey) if self._has_older else b""
         return record
 
-    def put(self, slot: int, rkey: bytes, record: bytes) -> None:
-        """Set the record; b"" removes it. The caller has it in a chunk of this turn's `append`."""
+    def put(self, slot: int, rkey: bytes, base: bytes | None, record: bytes) -> None:
+        """Set the record. The caller has it in a chunk of this turn's `append`, and `base` from `find`. HOT."""
+        if base is None:
+            self._trees.doubt(slot)
+        else:
+            self._touched.append(rkey)
+            self._bases.append(base)
         self.tables[slot][rkey] = record
 
     def replace_many(
@@ -116,6 +126,7 @@ class Store:
         of the others. HOT: `find` and `put` for a frame of writes, in one loop."""
         tables, has_older = self.tables, self._has_older
         others: list[int] = []
+        absent: list[int] = []  # here, though not where the record was made
         for position, (slot, rkey, base, record) in enumerate(zip(slots, rkeys, bases, records, strict=True)):
             table = tables[slot]
             held = table.get(rkey)
@@ -124,11 +135,25 @@ class Store:
                 if held is None:
                     others.append(position)
                     continue
-            if held and held[:CHECKSUM_BYTES] != base:
-                others.append(position)
-            else:
-                table[rkey] = record
+            if held:
+                if held[:CHECKSUM_BYTES] != base:
+                    others.append(position)
+                    continue
+            elif base:
+                absent.append(position)
+            table[rkey] = record
+        self._touch_many(rkeys, bases, others, absent)
         return others
+
+    def _touch_many(self, rkeys: Sequence[bytes], bases: Sequence[bytes], others: list[int], absent: list[int]) -> None:
+        if others or absent:
+            left_out, none = set(others), set(absent)
+            kept = [i for i in range(len(rkeys)) if i not in left_out]
+            self._touched += [rkeys[i] for i in kept]
+            self._bases += [b"" if i in none else bases[i] for i in kept]
+        else:
+            self._touched += rkeys
+            self._bases += bases
 
     def load(self, slot: int, rkey: bytes, then: Callable[[], None]) -> bool:
         """Ask the disk; False where too many wait already. `then` runs, in order for each key, when `find` answers;
@@ -140,8 +165,27 @@ class Store:
         wait."""
         return self._walks.names(bucket, start, end, limit, then, self._has_older)
 
+    @property
+    def tree(self) -> HashTree:
+        """The hash tree, but for what is still to be folded in (R5)."""
+        return self._trees.tree
+
+    @property
+    def mended(self) -> int:
+        """Leaves of the tree that were found to be wrong."""
+        return self._trees.mended
+
+    def fold(self, limit: int) -> bool:
+        """Fold up to so many written keys into the tree; whether it now has them all."""
+        return self._trees.fold(limit)
+
+    def digests(self, start: int, end: int, limit: int, then: Digested) -> bool:
+        """(Row key, checksum) of what is held with start <= position < end (core/store.py); False where too many wait."""
+        return self._trees.digests(start, end, limit, then)
+
     def follow(self, bucket: bytes, fresh: bool) -> None:
         """Rows of earlier incarnations of the bucket are void from now on (core/store.py)."""
+        self._trees.follow(bucket, fresh)
         if int.from_bytes(bucket[BUCKET_NUMBER_BYTES:], "big") <= 1:
             return  # there was none before
         low = bucket[:BUCKET_NUMBER_BYTES].ljust(BUCKET_BYTES, b"\x00")
@@ -164,6 +208,10 @@ class Store:
     def purging(self) -> bool:
         """Rows of dead incarnations may still take space."""
         return self._purge is not None
+
+    def layers(self) -> list[list[dict[bytes, bytes]]]:
+        """The tables of memory, newest first."""
+        return self._layers()
 
     def waiting(self, rkey: bytes) -> bool:
         """Does anybody wait for this key?"""
@@ -226,11 +274,15 @@ class Store:
         if self.failed:
             return False
         deadline_ms = self._clock_ms() + budget_ms
+        self._trees.keep_up()
+        self._trees.step()
         if self._flush is None:
             if self._purge is not None and self._purge_some(self._purge, deadline_ms):
                 return True
             if not self._is_flush_due():
                 return False
+            if not self._fold_down(deadline_ms) and self.pressure < FREEZE_PRESSURE:
+                return True
             self._freeze()
         assert self._flush is not None
         while self._flush.step():
@@ -317,11 +369,20 @@ class Store:
     def _freeze(self) -> None:
         """Begin a flush. What is put but not yet appended in this turn is flushed too, and replayed once more."""
         self._flush_due = False
+        self._trees.fold(self._trees.behind)  # a dirty key is in the memtable
         frozen, self.tables = self.tables, _empty_tables()
         self._frozen = frozen
         self._has_older = True
         self._memtable_bytes = self._memtable_records = 0
         self._flush = Flush(frozen, self._log.position, self._engine, self._worker, self._cache, self._flush_ended)
+
+    def _fold_down(self, deadline_ms: float) -> bool:
+        """Whether so little is left to be folded that a flush may begin."""
+        trees = self._trees
+        while not trees.fold(FOLD_RUN):
+            if self._clock_ms() >= deadline_ms:
+                break
+        return trees.behind <= FOLD_RUN
 
     def _flush_ended(self, error: BaseException | None) -> None:
         if error is not None:  # the log keeps what was not flushed; but an engine that failed once is not trusted again
