@@ -313,3 +313,23 @@ def test_t5_a_forward_from_a_node_that_is_ahead_is_taken_after_the_lesson() -> N
     taker.get(key, QUORUM, heard, 1)
     cluster.run()
     assert value(heard, 1) == b"v"
+
+
+def test_an_owner_that_refuses_a_stale_read_is_not_taken_for_late() -> None:
+    """Its answer is a refusal: the read begins again with the document, and the owner stays up."""
+    cluster, heard = Cluster(), Heard()
+    first, second, third = cluster.nodes
+    first.put(b"k", b"v", EVERY, heard, 0)
+    cluster.run()
+    cluster.cut(first, third)
+    cluster.cut(first, second)
+    second.flush(lambda _: None)
+    cluster.run()
+    cluster.connect(first, second)
+    cluster.connect(second, first)
+    first.get(b"k", QUORUM, heard, 1)
+    cluster.run()
+    assert first.topology.changed_max == second.topology.changed_max, "it has learned of the flush by being refused"
+    assert heard.outcomes[1] == ("found", b"")
+    cluster.pass_time(NodeConfig().request_timeout_ms + 1)
+    assert first.is_up(second.id)

@@ -323,11 +323,10 @@ class GetPath:
             return
         missing = group.pending.pop(link.peer)
         stale = {i for i, reason in message.refused if reason == messages.STALE and (missing is None or i in missing)}
+        self._peers.answered(link.peer, group.id)  # also where stale: who has refused is not late
         if stale:  # it answers with its document, and then they begin again
             self._peers.post(link, encode(Known(self._topology.epoch, False)))
             group.pending[link.peer] = stale
-        else:
-            self._peers.answered(link.peer, group.id)
         fresh = [i for i in dict.fromkeys(message.positions) if missing is None or i in missing]
         for position, record in message.differing:
             if position in fresh:
