@@ -9,7 +9,7 @@ from ringwise.core.levels import ONE
 
 
 def test_v2_a_node_that_lost_a_record_does_not_issue_the_lost_dots_again() -> None:
-    cluster, heard = Cluster(), Heard()
+    cluster, heard = Cluster(config=NodeConfig(hints_max=0)), Heard()
     a, b, c = cluster.nodes
     a.put(b"k", b"everywhere", ONE, heard, 0)
     cluster.run()

@@ -54,6 +54,13 @@ class FakeRepair:
         self.running = True
 
 
+class NoHints:
+    waiting = kept = handed_over = sent_again = dropped = 0
+
+    def waiting_for(self) -> dict[NodeId, int]:
+        return {}
+
+
 class FakeNode:
     """`delay`: operations are applied at once, and answered by `release`."""
 
@@ -67,6 +74,7 @@ class FakeNode:
         self.rng = random.Random(me)
         self.dirty: list[Session] = []
         self.records: dict[bytes, bytes] = {}
+        self.hints = NoHints()
         self.delay = delay
         self.waiting: list[Callable[[], None]] = []
         self.timers: list[tuple[float, Callable[[], None]]] = []

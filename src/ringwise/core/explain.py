@@ -36,6 +36,7 @@ class Copy:
     owner: NodeId
     state: str
     record: bytes
+    hinted: tuple[NodeId, ...] = ()  # owners for whom this one keeps a hint on the key (R4)
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,17 @@ class ExplainPath:
     """Asks owners, on any node."""
 
     def __init__(
-        self, peers: Peers, topology: Topology, store: Store, bucket: Bucket, config: NodeConfig, now: Now, cold: Cold
+        self,
+        peers: Peers,
+        topology: Topology,
+        store: Store,
+        bucket: Bucket,
+        config: NodeConfig,
+        now: Now,
+        cold: Cold,
+        hints_of: Callable[[bytes], list[NodeId]],
     ) -> None:
+        self._hints_of = hints_of
         self._peers = peers
         self._topology = topology
         self._store = store
@@ -106,7 +116,7 @@ class ExplainPath:
             again = partial(self._look, question, slot, rkey)
             self._cold.load(slot, rkey, again, lambda _: self.told(question, Copy(me, REFUSED, b"")))
         else:
-            self.told(question, Copy(me, ANSWERED, held))
+            self.told(question, Copy(me, ANSWERED, held, tuple(self._hints_of(rkey))))
 
     def found(self, link: Link, message: Found) -> None:
         """An owner's answer, if it belongs to an explanation."""
@@ -115,7 +125,8 @@ class ExplainPath:
             return
         self._peers.answered(link.peer, message.id)
         record = message.differing[0][1] if message.differing else b""
-        self.told(question, Copy(link.peer, REFUSED if message.refused else ANSWERED, record))
+        state = REFUSED if message.refused else ANSWERED
+        self.told(question, Copy(link.peer, state, record, tuple(message.hinted)))
 
     def told(self, question: _Question, copy: Copy) -> None:
         """One owner's answer is known."""

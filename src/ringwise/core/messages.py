@@ -82,6 +82,7 @@ class Found(msgspec.Struct, array_like=True, frozen=True, tag=5):
     positions: list[int]
     differing: list[tuple[int, bytes]]
     refused: list[tuple[int, int]]
+    hinted: list[NodeId] = []  # where one key was asked for with an empty digest: for whom it waits here (R4)
 
 
 class ForwardedWrite(msgspec.Struct, array_like=True, frozen=True, tag=1):

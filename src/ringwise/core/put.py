@@ -13,7 +13,7 @@ node's own acknowledgement before it is in the log ("stored before sent"; the no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from ringwise.core import messages, versions
@@ -83,7 +83,8 @@ class WriteGroup:
 
     def lost(self, peer: NodeId) -> None:
         """A peer will not answer."""
-        self.pending.pop(peer, None)
+        if peer in self.pending:
+            self._path.missed(self, peer, self.pending.pop(peer))
         self._path.give_up_hopeless(self)
 
 
@@ -120,6 +121,7 @@ class PutPath:
         self.reading: set[bytes] = set()  # keys of open read groups (B1)
         self.seal: Callable[[], None] = self.seal_writes  # the node puts its own in place: writes, then reads
         self.elsewhere: Callable[[messages.ForwardedWrite, int, Sink, int], None]  # set by the node: to an owner
+        self.hint: Callable[[NodeId, Iterable[bytes]], None]  # set by the node: an owner has not got these keys (R4)
         self.unformed: Callable[[Callable[[], None], Sink, int], None]  # set by the node: after the document is formed
         self._open: dict[int, WriteGroup] = {}
         self._sealed: list[WriteGroup] = []  # since the last append to the log
@@ -333,10 +335,19 @@ class PutPath:
         else:
             group.unlogged = False
         for owner in group.owners:
-            if owner != self.me and self._peers.ask(owner, group, group.frame):
+            if owner == self.me:
+                continue
+            if self._peers.ask(owner, group, group.frame):
                 group.pending[owner] = None
+            else:
+                self.missed(group, owner, None)
         if not group.owned:
             self.give_up_hopeless(group)
+
+    def missed(self, group: WriteGroup, owner: NodeId, positions: Iterable[int] | None) -> None:
+        """R4: the owner has not got these positions (None: none of the group), which this node's own state stands for."""
+        if group.owned:
+            self.hint(owner, group.rkeys if positions is None else [group.rkeys[i] for i in positions])
 
     # -- acknowledgements
 
@@ -394,7 +405,8 @@ class PutPath:
             document = self._topology.document
             if document is not None:
                 self._peers.post(link, encode(Learn(document.encode())))
-            self._peers.ask(peer, group, group.frame)
+            if not self._peers.ask(peer, group, group.frame):
+                group.lost(peer)
             return
         if any(reason == messages.STALE for _, reason in message.refused):
             self._peers.post(link, encode(Known(self._topology.epoch, False)))  # it answers with its document
@@ -404,7 +416,9 @@ class PutPath:
             missing = group.pending[peer]
             if missing is None:
                 missing = group.pending[peer] = set(range(len(group.rows)))
-            missing.difference_update(position for position, _ in message.refused)
+            refused = [position for position, _ in message.refused if position in missing]
+            self.missed(group, peer, refused)
+            missing.difference_update(refused)
             if not missing:
                 del group.pending[peer]
                 self._peers.answered(peer, group.id)

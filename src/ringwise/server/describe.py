@@ -273,6 +273,12 @@ def _sections(call: Call) -> dict[str, dict[str, object]]:
             "cut_off": int(bool(clients.cut_off)),  # by RW.DEV PARTITION
             "cut_off_direction": clients.cut_off,
             "default_level": node.config.default_level,
+            "hints_waiting": node.hints.waiting,
+            "hints_kept": node.hints.kept,
+            "hints_handed_over": node.hints.handed_over,
+            "hints_sent_again": node.hints.sent_again,
+            "hints_dropped": node.hints.dropped,
+            **{f"hints_for_{member.hex()}": count for member, count in node.hints.waiting_for().items()},
             "dot_collisions": alarms["dot_collision"],
             "repair_ready": node.repair.ready,
             **{f"repair_{name}": value for name, value in node.repair.tally.told().items()},

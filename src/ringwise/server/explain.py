@@ -50,7 +50,7 @@ def _told(found: Explanation, topology: Topology, wall_ms: int) -> Value:
     return {
         "key": found.key,
         "slot": found.slot,
-        "owners": [_copy(copy, held, names, topology, wall_ms) for copy in found.copies],
+        "owners": [_copy(copy, found.copies, held, names, topology, wall_ms) for copy in found.copies],
         "clock": names.clock(state.context, state.cloud),
         "siblings": [_sibling(sibling, names, wall_ms) for sibling in versions.siblings(merged, wall_ms)]
         if merged
@@ -60,8 +60,9 @@ def _told(found: Explanation, topology: Topology, wall_ms: int) -> Value:
     }
 
 
-def _copy(copy: Copy, held: list[bytes], names: Names, topology: Topology, wall_ms: int) -> Value:
+def _copy(copy: Copy, copies: list[Copy], held: list[bytes], names: Names, topology: Topology, wall_ms: int) -> Value:
     state = records.unpack(copy.record) if copy.record else records.NOTHING
+    names_of = {member: topology.members[member].name for member in topology.members}
     told: dict[bytes | str, Value] = {
         "node": topology.members[copy.owner].name,
         "id": copy.owner.hex(),
@@ -69,7 +70,7 @@ def _copy(copy: Copy, held: list[bytes], names: Names, topology: Topology, wall_
         "compared": _compared(copy.record, held) if copy.state == ANSWERED else "",
         "clock": names.clock(state.context, state.cloud),
         "versions": [_sibling(sibling, names, wall_ms) for sibling in state.siblings],
-        "hints": [],
+        "hints": [names_of[other.owner] for other in copies if copy.owner in other.hinted],
     }
     return told
 
