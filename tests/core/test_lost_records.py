@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.core.cluster import Cluster, Heard
 
 from ringwise.core import record, versions
+from ringwise.core.config import NodeConfig
 from ringwise.core.levels import ONE
 
 

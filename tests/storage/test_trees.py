@@ -311,3 +311,35 @@ def test_a_listing_is_made_again_where_a_flush_ended_meanwhile() -> None:
     rkey = machine.row(key)[1]
     assert found == [[(rkey, machine.held()[rkey][:8])]]
     machine.check()
+
+
+def test_a_listing_that_begins_while_a_counted_flush_still_leaves_memory_is_whole() -> None:
+    machine = Machine(StoreConfig(sync_mode="off", memtable_bytes=1, cache_bytes=1, segment_bytes=2_000))
+    cold, leaving = KEYS[30], KEYS[31]
+    machine.write(cold)
+    machine.work()
+    machine.open()
+    machine.work()
+    store, worker, slot = machine.store, machine.worker, slot_of(cold)
+    machine.write(leaving)
+    worker.drain()
+    rows = [machine.row(key)[1] for key in (cold, leaving)]
+    assert rows[1] in store.tables[slot]
+    while store._reads.flushes == 0:
+        machine.time_ms += 20.0
+        store.background(0.0)
+        if worker.jobs:
+            worker.run()
+            worker.deliver()
+    assert any(rows[1] in layer[slot] for layer in store.layers()), "counted, and not yet moved out of memory"
+    worker.drain()
+    found: list[object] = []
+    store.digests(slot << POSITION_BITS, (slot + 1) << POSITION_BITS, 9, lambda page, _: found.append(page))
+    worker.run()
+    worker.deliver()  # the names
+    while any(map(any, store.layers())):
+        machine.time_ms += 20.0
+        store.background(100.0)
+    worker.drain()
+    assert len(found) == 1 and sorted(found[0]) == sorted((rkey, machine.held()[rkey][:8]) for rkey in rows)  # type: ignore[call-overload]
+    machine.check()
