@@ -17,6 +17,7 @@ from ringwise.core.exchange import Exchange
 from ringwise.core.flush import Flushes
 from ringwise.core.forward import ForwardPath
 from ringwise.core.get import GetPath, ReadGroup
+from ringwise.core.hints import HintPath
 from ringwise.core.levels import Level
 from ringwise.core.node import Node
 from ringwise.core.put import PutPath, WriteGroup
@@ -72,6 +73,8 @@ SLOW = Scenario(
     repairs=True,
 )
 REPAIRS = replace(NETWORK, repairs=True)
+HINTS = replace(NETWORK, mix=WRITES, hints=True)  # reads repair, and would hide what was not handed over
+LOST_HANDOVERS = replace(HINTS, faults=("loss", "break", "one way"), weather=Weather(100.0, 100.0))
 COLD = Scenario(memtable_bytes=20_000, cache_bytes=1_000, segment_bytes=4_000, work_ms=10.0)
 
 
@@ -266,6 +269,27 @@ def frozen_memtable_forgotten(patch: Patch) -> None:
     patch.setattr(Store, "_layers", lambda self: [self.tables])
 
 
+# Hinted handoff.
+
+
+def hint_forgotten_on_handover(patch: Patch) -> None:
+    """R4: what was sent is taken for what has arrived."""
+    hand_over = HintPath._hand_over
+
+    def forget(self: HintPath, owner: bytes, kept: Any) -> bool:
+        sent = hand_over(self, owner, kept)
+        for rkey in [rkey for rkey in kept.sequences if rkey not in kept.waiting]:
+            self._forget(owner, kept, rkey)
+        return sent
+
+    patch.setattr(HintPath, "_hand_over", forget)
+
+
+def silence_leaves_no_hint(patch: Patch) -> None:
+    """R4: no answer by the deadline is no reason for a hint."""
+    patch.setattr(Node, "_forgotten", lambda *_: None)
+
+
 # Anti-entropy.
 
 
@@ -378,7 +402,7 @@ FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
     (acknowledged_before_it_is_logged, KILLS, {"lost", "stale"}, 16),
     (acknowledged_before_it_is_synced, POWER, {"lost", "stale"}, 8),
     (cold_key_taken_as_absent, COLD, {"siblings", "lost", "stale", "dots"}, 4),
-    (names_of_one_owner, SCANS, {"missed"}, 8),
+    (names_of_one_owner, SCANS, {"missed"}, 16),
     (page_to_the_furthest_end, SCANS, {"missed"}, 8),
     (cursor_one_too_far, SCANS, {"missed"}, 4),
     (keys_of_one_position_parted, ONE_SLOT, {"missed"}, 4),
@@ -394,6 +418,8 @@ FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
     ),
     (old_incarnation_accepted, FLUSHED, {"flushed", "lost", "stale"}, 8),
     (void_rows_merged, FLUSHED, {"flushed"}, 4),
+    (hint_forgotten_on_handover, LOST_HANDOVERS, {"handed"}, 12),
+    (silence_leaves_no_hint, HINTS, {"handed"}, 8),
     (difference_believed_once, SLOW, {"needless"}, 16),
     (tree_not_updated_on_merge, REPAIRS, {"tree"}, 4),
     (failed_sync_tried_again, replace(POWER, faults=("bad disk", "crash all")), {"lost", "stale"}, 16),

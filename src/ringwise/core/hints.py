@@ -26,7 +26,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 from ringwise.core import messages, record, versions
-from ringwise.core.agreement import Learn
+from ringwise.core.agreement import Known, Learn
 from ringwise.core.clock import Clock
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
@@ -130,6 +130,11 @@ class HintPath:
         self.handed_over = 0
         self.sent_again = 0
         self.dropped = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether the index of what was kept before the start is whole."""
+        return self._load_from >= SLOTS
 
     # -- keeping
 
@@ -280,6 +285,8 @@ class HintPath:
             document = self._topology.document
             if document is not None:
                 self._peers.post(link, encode(Learn(document.encode())))
+        if any(reason == messages.STALE for _, reason in message.refused):
+            self._peers.post(link, encode(Known(self._topology.epoch, False)))  # it answers with its document
         if message.positions or not message.refused:
             fresh = take_part(handover.pending, link.peer, message.positions, len(handover.rkeys))
             self._acknowledged(handover, fresh)
@@ -322,9 +329,8 @@ class HintPath:
 
     def _load(self) -> None:
         """The next slots' hints, from the log and the engine."""
-        start = self._load_from << POSITION_BITS
         end = min(self._load_from + SLOTS_LOADED, SLOTS) << POSITION_BITS
-        self._asked = self._store.names(BUCKET.prefix, start, end, NAMES_LOADED, partial(self._named, end))
+        self._load_range(self._load_from << POSITION_BITS, end)
 
     def _named(self, end: int, names: list[tuple[int, bytes]] | None, upto: int) -> None:
         self._asked = False
@@ -335,10 +341,12 @@ class HintPath:
         if upto >= end:
             self._load_from = end >> POSITION_BITS
         else:
-            self._load_more(upto, end)
+            self._load_range(upto, end)
 
-    def _load_more(self, start: int, end: int) -> None:
-        self._asked = self._store.names(BUCKET.prefix, start, end, NAMES_LOADED, partial(self._named, end))
+    def _load_range(self, start: int, end: int) -> None:
+        self._asked = True  # before the names come, which may be at once
+        if not self._store.names(BUCKET.prefix, start, end, NAMES_LOADED, partial(self._named, end)):
+            self._asked = False
 
     def _check(self, slot: int, key: bytes) -> None:
         """A name may be that of a hint that was forgotten."""
