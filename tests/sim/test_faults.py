@@ -74,7 +74,13 @@ SLOW = Scenario(
 )
 REPAIRS = replace(NETWORK, repairs=True)
 HINTS = replace(NETWORK, mix=WRITES, hints=True)  # reads repair, and would hide what was not handed over
-LOST_HANDOVERS = replace(HINTS, faults=("loss", "break", "one way"), weather=Weather(100.0, 100.0))
+LOST_HANDOVERS = replace(
+    NETWORK,
+    faults=("loss", "break", "one way"),
+    weather=Weather(100.0, 100.0),
+    mix=replace(WRITES, kinds=(("set", 1),), keys=4),
+    hints=True,
+)
 COLD = Scenario(memtable_bytes=20_000, cache_bytes=1_000, segment_bytes=4_000, work_ms=10.0)
 
 
