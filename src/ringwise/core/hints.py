@@ -3,9 +3,11 @@
     a write ─▶ the owner is down, its link breaks, it is silent past the deadline, it refuses ─▶ hint (owner, key), in the log
     owner up again ─▶ the key's present state, as one more replicated write ─▶ acknowledged ─▶ hint forgotten
 
-A coordinator is an owner itself, so its hint need not keep the value: it names the owner and the key, and what is handed over is
-whatever state this node then holds, by ordinary merge. A thousand writes to one key are one hint. Nor does such a hint count
-towards W: this node's own copy has been counted, and the two are on one disk.
+A hint does not keep the value: it names the owner and the key, and what is handed over is whatever state this node then holds,
+by ordinary merge. A thousand writes to one key are one hint.
+
+A coordinator is an owner itself, and its hints do not count towards W: its own copy has been counted, and the two are on one
+disk. A stand-in (standins.py) is no owner: its copy is there for the hint's sake, counts, and goes with the hint.
 
 A hint is a row of a bucket of its own, under owner and row key, so commit log, memtable and engine keep it as they keep records.
 In memory there is an index of all of them, made anew in the background after a start.
@@ -15,7 +17,8 @@ Invariants
   state that this node held after the hint was last renewed.
 * Handing over is bounded in bytes under way and bytes a second, divided by the number of nodes that may do so at once, and goes
   out in ticks, behind the requests of the turn. What is not acknowledged waits a jittered pause and is sent again.
-* There is a limit on hints; past it they are dropped and counted, and repair brings the rest (R5).
+* There is a limit on hints. Past it a stand-in refuses; what has counted is never dropped. A coordinator's are dropped and told,
+  and repair brings the rest (R5).
 """
 
 from __future__ import annotations
@@ -138,8 +141,14 @@ class HintPath:
 
     # -- keeping
 
-    def keep(self, owner: NodeId, rkeys: Iterable[bytes]) -> None:
-        """These keys have a state here that the owner has not acknowledged."""
+    def room(self, count: int = 1) -> bool:
+        """Whether so many more hints can be kept."""
+        store = self._store
+        return self.waiting + count <= self._config.hints_max and not (store.failed or store.overloaded)
+
+    def keep(self, owner: NodeId, rkeys: Iterable[bytes], counted: bool = False) -> None:
+        """These keys have a state here that the owner has not acknowledged. What is `counted` towards W, by a stand-in that asked
+        for `room` before, is never dropped."""
         if owner not in self._topology.members:
             return
         kept = self._owners.get(owner)
@@ -152,7 +161,7 @@ class HintPath:
             self._sequence += 1
             if rkey in sequences:
                 sequences[rkey] = self._sequence
-            elif self.waiting >= self._config.hints_max or self._store.failed or self._store.overloaded:
+            elif not counted and not self.room():
                 self.dropped += 1
             else:
                 self._remember(kept, rkey)
@@ -192,6 +201,18 @@ class HintPath:
         del kept.sequences[rkey]
         self.waiting -= 1
         self._log(owner, rkey, _MARK_DIGEST, b"")
+        slot = slot_of(key_of(rkey))
+        if self._peers.me not in self._topology.owners[slot] and rkey.startswith(self._prefix):
+            self._drop_copy(slot, rkey)
+
+    def _drop_copy(self, slot: int, rkey: bytes) -> None:
+        """A stand-in's copy goes with its last hint; the copies of a dead incarnation are void, and go with it."""
+        held = self._store.find(slot, rkey)
+        if held == b"" or self._store.failed or any(rkey in kept.sequences for kept in self._owners.values()):
+            return
+        base = None if held is None else held[: record.CHECKSUM_BYTES]
+        self._store.put(slot, rkey, base, b"")
+        self._rows.append((slot, rkey, base or b"", b""))
 
     def _log(self, owner: NodeId, rkey: bytes, base: bytes, mark: bytes) -> None:
         if self._store.failed:

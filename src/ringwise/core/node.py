@@ -43,6 +43,7 @@ from ringwise.core.replica import Replica
 from ringwise.core.ring import slot_of
 from ringwise.core.scan import ScanPath
 from ringwise.core.sink import Sink
+from ringwise.core.standins import StandIns
 from ringwise.core.store import LogFailed, Store
 from ringwise.core.topology import ChangeRefused, Document, Member, Topology, form
 from ringwise.core.update import UpdatePath
@@ -105,8 +106,22 @@ class Node:
         self.cold = cold = Cold(store, config, self._chunks)
         now = self.now
         self.replica = Replica(store, topology, clock, config, now, cold, self._chunks)
-        self._put = PutPath(self.peers, topology, store, dots, clock, bucket, config, now, cold, self._chunks)
-        self._get = GetPath(self.peers, topology, store, bucket, config, now, cold, self._put.reading, self._put.spread)
+        self.stand_ins = StandIns(self.peers, topology, now)
+        self._put = PutPath(
+            self.peers, topology, store, dots, clock, bucket, config, now, cold, self._chunks, self.stand_ins
+        )
+        self._get = GetPath(
+            self.peers,
+            topology,
+            store,
+            bucket,
+            config,
+            now,
+            cold,
+            self._put.reading,
+            self._put.spread,
+            self.stand_ins,
+        )
         self._update = UpdatePath(self._get, self._put, self.now)
         self._scan = ScanPath(
             self.peers,
@@ -125,7 +140,10 @@ class Node:
         self.replica.bucket = bucket.prefix
         self._put.seal = self.seal
         self._put.hint = self.hints.keep
+        self.stand_ins.room = self.hints.room
         self.replica.hints_of = self.hints.hints_of
+        self.replica.hint = self.hints.keep
+        self.replica.room = self.hints.room
         self.peers.forgotten = self._forgotten
         self._put.elsewhere = self._forward.send
         self._get.behind_forwards = self._forward.wait

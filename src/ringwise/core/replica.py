@@ -10,7 +10,7 @@ operations on it keep their order in the store's queue. All else in the frame is
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from ringwise.core import messages, versions
@@ -64,6 +64,8 @@ class Replica:
         self._config = config
         self._chunks = chunks
         self.hints_of: Callable[[bytes], list[NodeId]] = _nobody  # set by the node: for whom a key waits here (R4)
+        self.hint: Callable[[NodeId, Sequence[bytes], bool], None]  # set by the node: where it stands in (R2)
+        self.room: Callable[[int], bool]
         self.written: list[
             tuple[Link, Written]
         ] = []  # released once this turn's chunks are logged (synced, in mode `batch`)
@@ -81,6 +83,13 @@ class Replica:
             self.written.append((link, Written(message.id, [], [], [(i, refusal) for i in range(len(columns.slots))])))
             return
         slots, rkeys = columns.slots, columns.rkeys
+        if message.owner:
+            if not self.room(len(rkeys)):
+                self.written.append(
+                    (link, Written(message.id, [], [], [(i, messages.NO_ROOM) for i in range(len(slots))]))
+                )
+                return
+            self.hint(message.owner, rkeys, True)
         if rkeys and not rkeys[0].startswith(self.bucket):  # T5: a frame is of one incarnation; this one is dead
             stale = [(i, messages.STALE) for i in range(len(slots))]
             self.written.append((link, Written(message.id, [], [], stale)))

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from ringwise.core.config import NodeConfig
-from ringwise.core.keys import storage_key
+from ringwise.core.keys import key_of, storage_key
 from ringwise.core.ring import slot_of
 from ringwise.core.topology import Topology
 from ringwise.sim.checker import Ending, N, Violation, check, stale_reads
@@ -177,6 +177,9 @@ class Simulation:
     def bug(self, machine: Machine, text: str) -> None:
         self.violations.append(Violation("exception", b"", f"{machine.name} at {self.scheduler.now_ms:.1f} ms: {text}"))
 
+    def stood_in(self, rkey: bytes) -> None:
+        self.history.stood_in.append((key_of(rkey), self.scheduler.now_ms))
+
     def topology_installed(self, machine: Machine, topology: Topology) -> None:
         document = topology.document
         assert document is not None
@@ -229,6 +232,7 @@ class Simulation:
             # What only one owner had, and lost with its record, is lost: less than a majority promises no more (T4, S4).
             if operation.key in self.history.damaged and operation.outcome == "ok" and operation.w < MAJORITY:
                 operation.outcome = "unknown"
+        self.history.promise_less()
         self.violations += check(self.history, self.witness, endings)
 
     def _nemesis(self, kinds: tuple[str, ...]) -> Nemesis:
