@@ -532,8 +532,8 @@ class PutPath:
         if not versions.alive(held, version):
             version = versions.successor(held, version)
             if version is None or version.stamp >= group.higher[i]:
-                again = self._group_for(slot, group.tally.need, False, group)
-                self._add(again, slot, rkey, held, held, sink, index)
+                same = self._group_for(slot, group.tally.need, False, group)
+                self._add(same, slot, rkey, held, held, sink, index)
                 return
             context = versions.with_version(context, version, held)
         try:
