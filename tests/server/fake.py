@@ -144,7 +144,7 @@ class FakeNode:
 
     def explain(self, key: bytes, done: Callable[[Explanation | Failure], None]) -> None:
         """As if this node were alone."""
-        done(Explanation(key, slot_of(key), [Copy(self.id, ANSWERED, self.records.get(key, b""))]))
+        done(Explanation(key, slot_of(key), [Copy(self.id, ANSWERED, self.records.get(key, b""))], []))
 
     def after(self, delay_ms: float, call: Callable[[], None]) -> None:
         self.timers.append((self.now.now_ms + delay_ms, call))

@@ -136,7 +136,9 @@ class Node:
         self._forward = ForwardPath(self.peers, topology, self._put, self._update, config, self.now)
         self.repair = AntiEntropy(self.peers, topology, store, clock, bucket, config, now, cold, self._chunks, rng)
         self.hints = HintPath(self.peers, topology, store, bucket, config, now, cold, clock, self._chunks, rng)
-        self._explain = ExplainPath(self.peers, topology, store, bucket, config, now, cold, self.hints.hints_of)
+        self._explain = ExplainPath(
+            self.peers, topology, store, bucket, config, now, cold, self.hints.hints_of, self.stand_ins
+        )
         self.replica.bucket = bucket.prefix
         self._put.seal = self.seal
         self._put.hint = self.hints.keep

@@ -104,6 +104,7 @@ class Trees:
         self._tries = 0
         self._at = 0  # of the rebuild
         self._rebuilding = False
+        self._doubted = False  # a slot, since the rebuild began
         self._due_ms = 0.0
 
     def follow(self, bucket: bytes, fresh: bool) -> None:
@@ -118,6 +119,7 @@ class Trees:
     def doubt(self, slot: int) -> None:
         """Something of the slot was replaced, nobody knows what: its tree is made anew."""
         self.tree.forget(slot)
+        self._doubted = True
         if self._rebuilding and self._at >> POSITION_BITS == slot:
             self._at = slot << POSITION_BITS
 
@@ -303,11 +305,13 @@ class Trees:
             if 0 not in self.tree.ready:
                 return
             self._rebuilding, self._at, self._let_go = True, 0, False
+            self._doubted = False
         self._due_ms = now_ms + REBUILD_PAUSE_MS
         slot = self.tree.ready.find(0, self._at >> POSITION_BITS)
         if slot < 0:
             self._rebuilding = False
-            self._due_ms = now_ms + REBUILD_AGAIN_MS if 0 in self.tree.ready else 0.0
+            unreadable = 0 in self.tree.ready and not self._doubted  # else some were put into doubt behind `_at`
+            self._due_ms = now_ms + REBUILD_AGAIN_MS if unreadable else 0.0
             return
         self._at = max(self._at, slot << POSITION_BITS)
         end = self.tree.ready.find(1, slot)
