@@ -54,6 +54,10 @@ class FakeRepair:
         self.running = True
 
 
+class NoStandIns:
+    writes = reads = 0
+
+
 class NoHints:
     waiting = kept = handed_over = sent_again = dropped = 0
 
@@ -75,6 +79,7 @@ class FakeNode:
         self.dirty: list[Session] = []
         self.records: dict[bytes, bytes] = {}
         self.hints = NoHints()
+        self.stand_ins = NoStandIns()
         self.delay = delay
         self.waiting: list[Callable[[], None]] = []
         self.timers: list[tuple[float, Callable[[], None]]] = []

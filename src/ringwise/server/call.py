@@ -51,6 +51,13 @@ class Hints(Protocol):
     def waiting_for(self) -> dict[NodeId, int]: ...
 
 
+class StandIns(Protocol):
+    """How often stand-ins helped to answer (core/standins.py)."""
+
+    writes: int
+    reads: int
+
+
 class Node(Protocol):
     """What sessions need of a node (core/node.py)."""
 
@@ -67,6 +74,8 @@ class Node(Protocol):
     def repair(self) -> Repair: ...
     @property
     def hints(self) -> Hints: ...
+    @property
+    def stand_ins(self) -> StandIns: ...
 
     def put(self, key: bytes, value: bytes, level: Level, sink: Sink, index: int) -> None: ...
     def get(self, key: bytes, level: Level, sink: Sink, index: int) -> None: ...
