@@ -202,7 +202,7 @@ def test_the_json_of_each_command_keeps_its_shape(shell: Shell) -> None:
         "node": str, "id": str, "state": str, "compared": str, "clock": str, "versions": [version], "hints": []
     }  # fmt: skip
     assert shape(shell.json("explain", "shape")) == {
-        "key": str, "slot": int, "owners": [owner], "clock": str, "siblings": [version], "context": str,
+        "key": str, "slot": int, "owners": [owner], "stand_ins": [], "clock": str, "siblings": [version], "context": str,
         "reads": {"one": [str], "quorum": [str], "strong": [str], "all": [str]},
     }  # fmt: skip
     member = {
