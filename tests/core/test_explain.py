@@ -36,7 +36,7 @@ def test_all_owners_answer_for_themselves() -> None:
 
 
 def test_what_differs_is_shown_and_not_repaired() -> None:
-    cluster, heard = Cluster(), Heard()
+    cluster, heard = Cluster(config=NodeConfig(hints_max=0)), Heard()
     a, b, c = cluster.nodes
     a.put(b"k", b"1", EVERY, heard, 0)
     cluster.run()

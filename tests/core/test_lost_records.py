@@ -5,11 +5,12 @@ from __future__ import annotations
 from tests.core.cluster import Cluster, Heard
 
 from ringwise.core import record, versions
+from ringwise.core.config import NodeConfig
 from ringwise.core.levels import ONE
 
 
 def test_v2_a_node_that_lost_a_record_does_not_issue_the_lost_dots_again() -> None:
-    cluster, heard = Cluster(), Heard()
+    cluster, heard = Cluster(config=NodeConfig(hints_max=0)), Heard()
     a, b, c = cluster.nodes
     a.put(b"k", b"everywhere", ONE, heard, 0)
     cluster.run()

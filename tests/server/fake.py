@@ -54,6 +54,17 @@ class FakeRepair:
         self.running = True
 
 
+class NoStandIns:
+    writes = reads = 0
+
+
+class NoHints:
+    waiting = kept = handed_over = sent_again = dropped = 0
+
+    def waiting_for(self) -> dict[NodeId, int]:
+        return {}
+
+
 class FakeNode:
     """`delay`: operations are applied at once, and answered by `release`."""
 
@@ -67,6 +78,8 @@ class FakeNode:
         self.rng = random.Random(me)
         self.dirty: list[Session] = []
         self.records: dict[bytes, bytes] = {}
+        self.hints = NoHints()
+        self.stand_ins = NoStandIns()
         self.delay = delay
         self.waiting: list[Callable[[], None]] = []
         self.timers: list[tuple[float, Callable[[], None]]] = []
@@ -136,7 +149,7 @@ class FakeNode:
 
     def explain(self, key: bytes, done: Callable[[Explanation | Failure], None]) -> None:
         """As if this node were alone."""
-        done(Explanation(key, slot_of(key), [Copy(self.id, ANSWERED, self.records.get(key, b""))]))
+        done(Explanation(key, slot_of(key), [Copy(self.id, ANSWERED, self.records.get(key, b""))], []))
 
     def after(self, delay_ms: float, call: Callable[[], None]) -> None:
         self.timers.append((self.now.now_ms + delay_ms, call))

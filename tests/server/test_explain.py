@@ -23,7 +23,7 @@ GONE = DotSource(A, b"1111").write(RED, Write(value=b"", tombstone=True), 4 << 1
 
 def explained(*copies: Copy) -> dict[str, Any]:
     node = FakeNode()
-    node.explain = lambda key, done: done(Explanation(key, 7, list(copies)))  # type: ignore[method-assign]
+    node.explain = lambda key, done: done(Explanation(key, 7, list(copies), []))  # type: ignore[method-assign]
     connection = Connection(node)
     connection.run("HELLO", "3")
     reader = hiredis.Reader(encoding="utf-8")

@@ -17,11 +17,13 @@ from ringwise.core.exchange import Exchange
 from ringwise.core.flush import Flushes
 from ringwise.core.forward import ForwardPath
 from ringwise.core.get import GetPath, ReadGroup
+from ringwise.core.hints import HintPath
 from ringwise.core.levels import Level
 from ringwise.core.node import Node
 from ringwise.core.put import PutPath, WriteGroup
 from ringwise.core.replica import Replica
 from ringwise.core.scan import END, ScanPath
+from ringwise.core.standins import StandIns
 from ringwise.core.topology import Document, flush
 from ringwise.core.versions import DotSource
 from ringwise.sim.network import Weather
@@ -72,6 +74,15 @@ SLOW = Scenario(
     repairs=True,
 )
 REPAIRS = replace(NETWORK, repairs=True)
+HINTS = replace(NETWORK, mix=WRITES, hints=True)  # reads repair, and would hide what was not handed over
+LOST_HANDOVERS = replace(
+    NETWORK,
+    faults=("loss", "break", "one way"),
+    weather=Weather(100.0, 100.0),
+    mix=replace(WRITES, kinds=(("set", 1),), keys=4),
+    hints=True,
+)
+STAND_INS = replace(NETWORK, nodes=5, hints=True, faults=("partition", "one way", "break", "loss"))
 COLD = Scenario(memtable_bytes=20_000, cache_bytes=1_000, segment_bytes=4_000, work_ms=10.0)
 
 
@@ -266,6 +277,63 @@ def frozen_memtable_forgotten(patch: Patch) -> None:
     patch.setattr(Store, "_layers", lambda self: [self.tables])
 
 
+# Hinted handoff.
+
+
+def hint_forgotten_on_handover(patch: Patch) -> None:
+    """R4: what was sent is taken for what has arrived."""
+    hand_over = HintPath._hand_over
+
+    def forget(self: HintPath, owner: bytes, kept: Any) -> bool:
+        sent = hand_over(self, owner, kept)
+        for rkey in [rkey for rkey in kept.sequences if rkey not in kept.waiting]:
+            self._forget(owner, kept, rkey)
+        return sent
+
+    patch.setattr(HintPath, "_hand_over", forget)
+
+
+def silence_leaves_no_hint(patch: Patch) -> None:
+    """R4: no answer by the deadline is no reason for a hint."""
+    patch.setattr(Node, "_forgotten", lambda *_: None)
+
+
+# Sloppy quorums.
+
+
+def stand_in_counted_at_strong(patch: Patch) -> None:
+    """R2: whatever the level, who is next on the ring counts."""
+    patch.setattr(Level, "sloppy", True)
+
+
+def own_copy_and_hint_counted_as_two(patch: Patch) -> None:
+    """R4: a coordinator that keeps a hint for an owner counts as that owner, too."""
+    missed, able = PutPath.missed, StandIns.able
+
+    def counted(self: PutPath, group: WriteGroup, peer: bytes, positions: Any) -> None:
+        missed(self, group, peer, positions)
+        if positions is None and group.owned and peer not in group.pending:
+            group.tally.need = max(1, group.tally.need - 1)
+
+    patch.setattr(PutPath, "missed", counted)
+    patch.setattr(StandIns, "able", lambda self, owners: able(self, owners) or list(owners))
+
+
+def absence_at_a_stand_in_believed(patch: Patch) -> None:
+    """R2: that a node which owns nothing holds nothing is taken for an answer."""
+
+    def believe(self: GetPath, group: ReadGroup, peer: bytes, message: Any) -> None:
+        group.owners = (*group.owners, peer)
+        self.found(self._peers.links[peer], message)
+
+    patch.setattr(GetPath, "_found_by_stand_in", believe)
+
+
+def copy_of_a_stand_in_dropped_when_sent(patch: Patch) -> None:
+    """R4: what was sent is taken for what has arrived, and the only other copy goes with the hint."""
+    hint_forgotten_on_handover(patch)
+
+
 # Anti-entropy.
 
 
@@ -378,7 +446,7 @@ FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
     (acknowledged_before_it_is_logged, KILLS, {"lost", "stale"}, 16),
     (acknowledged_before_it_is_synced, POWER, {"lost", "stale"}, 8),
     (cold_key_taken_as_absent, COLD, {"siblings", "lost", "stale", "dots"}, 4),
-    (names_of_one_owner, SCANS, {"missed"}, 8),
+    (names_of_one_owner, SCANS, {"missed"}, 16),
     (page_to_the_furthest_end, SCANS, {"missed"}, 8),
     (cursor_one_too_far, SCANS, {"missed"}, 4),
     (keys_of_one_position_parted, ONE_SLOT, {"missed"}, 4),
@@ -394,6 +462,12 @@ FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
     ),
     (old_incarnation_accepted, FLUSHED, {"flushed", "lost", "stale"}, 8),
     (void_rows_merged, FLUSHED, {"flushed"}, 4),
+    (hint_forgotten_on_handover, LOST_HANDOVERS, {"handed"}, 12),
+    (silence_leaves_no_hint, HINTS, {"handed"}, 8),
+    (stand_in_counted_at_strong, STAND_INS, {"backwards", "stale"}, 16),
+    (own_copy_and_hint_counted_as_two, replace(STAND_INS, nodes=3), {"stale", "lost", "shadowed", "blind"}, 8),
+    (absence_at_a_stand_in_believed, replace(STAND_INS, mix=replace(WRITES, levels=(("quorum", 1),))), {"stale"}, 16),
+    (copy_of_a_stand_in_dropped_when_sent, replace(STAND_INS, weather=Weather(100.0, 100.0)), {"lost", "handed"}, 16),
     (difference_believed_once, SLOW, {"needless"}, 16),
     (tree_not_updated_on_merge, REPAIRS, {"tree"}, 4),
     (failed_sync_tried_again, replace(POWER, faults=("bad disk", "crash all")), {"lost", "stale"}, 16),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -11,9 +12,10 @@ from ringwise.core.hashtree import LEAF_BITS, LEAF_SHIFT, HashTree, leaf_of
 from ringwise.core.keys import POSITION_BITS, Bucket, key_of, position_of, split_storage_key
 from ringwise.core.ring import SLOTS, slot_of
 from ringwise.sim.engine import Medium, ModelEngine
+from ringwise.storage import trees
 from ringwise.storage.errors import ReadFailed
 from ringwise.storage.store import Store, StoreConfig
-from ringwise.storage.trees import CALM_MS, DIRTY_MAX, END, UNREADABLE
+from ringwise.storage.trees import CALM_MS, DIRTY_MAX, END, REBUILD_AGAIN_MS, UNREADABLE
 
 SMALL = StoreConfig(sync_mode="off", memtable_bytes=1_500, cache_bytes=2_000, segment_bytes=2_000)
 KEYS = [b"key:%d" % number for number in range(30)] + [b"{tag}%d" % number for number in range(30)]
@@ -310,4 +312,61 @@ def test_a_listing_is_made_again_where_a_flush_ended_meanwhile() -> None:
     worker.drain()
     rkey = machine.row(key)[1]
     assert found == [[(rkey, machine.held()[rkey][:8])]]
+    machine.check()
+
+
+def test_a_listing_that_begins_while_a_counted_flush_still_leaves_memory_is_whole() -> None:
+    machine = Machine(StoreConfig(sync_mode="off", memtable_bytes=1, cache_bytes=1, segment_bytes=2_000))
+    cold, leaving = KEYS[30], KEYS[31]
+    machine.write(cold)
+    machine.work()
+    machine.open()
+    machine.work()
+    store, worker, slot = machine.store, machine.worker, slot_of(cold)
+    machine.write(leaving)
+    worker.drain()
+    rows = [machine.row(key)[1] for key in (cold, leaving)]
+    assert rows[1] in store.tables[slot]
+    while store._reads.flushes == 0:
+        machine.time_ms += 20.0
+        store.background(0.0)
+        if worker.jobs:
+            worker.run()
+            worker.deliver()
+    assert any(rows[1] in layer[slot] for layer in store.layers()), "counted, and not yet moved out of memory"
+    worker.drain()
+    found: list[object] = []
+    store.digests(slot << POSITION_BITS, (slot + 1) << POSITION_BITS, 9, lambda page, _: found.append(page))
+    worker.run()
+    worker.deliver()  # the names
+    while any(map(any, store.layers())):
+        machine.time_ms += 20.0
+        store.background(100.0)
+    worker.drain()
+    assert len(found) == 1 and sorted(found[0]) == sorted((rkey, machine.held()[rkey][:8]) for rkey in rows)  # type: ignore[call-overload]
+    machine.check()
+
+
+def test_a_slot_in_doubt_behind_the_rebuild_is_made_anew_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trees, "REBUILD_KEYS", 5)
+    machine = Machine()
+    for key in KEYS:
+        machine.write(key)
+    machine.work()
+    machine.open()
+    store = machine.store
+    first = min(slot_of(key) for key in KEYS)
+    while not store.tree.ready[first]:
+        machine.time_ms += 20.0
+        store.background(1.0)
+        machine.worker.drain()
+    assert 0 in store.tree.ready, "the rebuild goes on"
+    store._trees.doubt(first)
+    begun_ms = machine.time_ms
+    machine.work()
+    while 0 in store.tree.ready:
+        machine.time_ms += 20.0
+        store.background(1.0)
+        machine.worker.drain()
+    assert machine.time_ms - begun_ms < REBUILD_AGAIN_MS / 2
     machine.check()

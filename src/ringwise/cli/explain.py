@@ -51,11 +51,12 @@ def _print(found: dict[str, Any]) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in ("owner", "clock", "versions", "hints", "state"):
         table.add_column(column)
-    for owner in owners:
+    for owner in (*owners, *found["stand_ins"]):
         answered = owner["state"] == "answered"
         versions = ", ".join(_version(version) for version in owner["versions"]) or ("nothing" if answered else "")
-        state = STATES[owner["compared"] if answered else owner["state"]]
-        table.add_row(owner["node"], owner["clock"], versions, "none" if answered else "", state)
+        state = STATES[owner["compared"] if answered else owner["state"]] if owner in owners else "stands in"
+        hints = f"at {', '.join(owner['hints'])}" if owner["hints"] else "none" if answered else ""
+        table.add_row(owner["node"], owner["clock"], versions, hints, state)
     console.print(table)
     siblings = found["siblings"]
     together = ", ".join(_shown(sibling["value"]) for sibling in siblings) or "no value"

@@ -7,7 +7,7 @@ sends its record whatever that is (`core/replica.py`); one that is down, or sile
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,6 +20,7 @@ from ringwise.core.messages import Found, NodeId, encode
 from ringwise.core.now import Now
 from ringwise.core.peers import Link, Peers
 from ringwise.core.ring import slot_of
+from ringwise.core.standins import StandIns
 from ringwise.core.store import Store
 from ringwise.core.topology import Topology
 
@@ -27,6 +28,8 @@ ANSWERED = "answered"
 DOWN = "down"
 SILENT = "silent"
 REFUSED = "refused"
+
+OTHERS_MAX = 16  # nodes that are asked beside the owners; a stand-in is the first one that was up
 
 
 @dataclass(frozen=True)
@@ -36,15 +39,17 @@ class Copy:
     owner: NodeId
     state: str
     record: bytes
+    hinted: tuple[NodeId, ...] = ()  # owners for whom this one keeps a hint on the key (R4)
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Where a key lives and what each of its owners, in order of preference, holds."""
+    """Where a key lives, what each of its owners, in order of preference, holds, and who else keeps it for one of them."""
 
     key: bytes
     slot: int
     copies: list[Copy]
+    stand_ins: list[Copy]  # R2: the next one on the ring first
 
 
 Done = Callable[[Explanation | Failure], None]
@@ -53,12 +58,21 @@ Done = Callable[[Explanation | Failure], None]
 class _Question:
     """One explanation on its way."""
 
-    def __init__(self, path: ExplainPath, key: bytes, slot: int, owners: tuple[NodeId, ...], done: Done) -> None:
+    def __init__(
+        self,
+        path: ExplainPath,
+        key: bytes,
+        slot: int,
+        owners: tuple[NodeId, ...],
+        others: Iterable[NodeId],
+        done: Done,
+    ) -> None:
         self.id = 0
         self.started_ms = 0.0
         self.key = key
         self.slot = slot
-        self.copies: dict[NodeId, Copy | None] = dict.fromkeys(owners)
+        self.owners = owners
+        self.copies: dict[NodeId, Copy | None] = dict.fromkeys((*owners, *others))
         self.done = done
         self._path = path
 
@@ -71,8 +85,19 @@ class ExplainPath:
     """Asks owners, on any node."""
 
     def __init__(
-        self, peers: Peers, topology: Topology, store: Store, bucket: Bucket, config: NodeConfig, now: Now, cold: Cold
+        self,
+        peers: Peers,
+        topology: Topology,
+        store: Store,
+        bucket: Bucket,
+        config: NodeConfig,
+        now: Now,
+        cold: Cold,
+        hints_of: Callable[[bytes], list[NodeId]],
+        stand_ins: StandIns,
     ) -> None:
+        self._stand_ins = stand_ins
+        self._hints_of = hints_of
         self._peers = peers
         self._topology = topology
         self._store = store
@@ -88,7 +113,10 @@ class ExplainPath:
             done(NotReady("this node is in no cluster yet"))
             return
         slot, rkey = slot_of(key), self.bucket.row_key(key)
-        question = _Question(self, key, slot, self._topology.owners[slot], done)
+        topology = self._topology
+        others = self._stand_ins.order(topology.sets[topology.owner_set[slot]])[:OTHERS_MAX]
+        others = [node for node in others if node == self._peers.me or self._peers.is_up(node)]
+        question = _Question(self, key, slot, topology.owners[slot], others, done)
         question.id = self._peers.next_id()
         question.started_ms = self._now.now_ms
         self._open[question.id] = question
@@ -106,7 +134,7 @@ class ExplainPath:
             again = partial(self._look, question, slot, rkey)
             self._cold.load(slot, rkey, again, lambda _: self.told(question, Copy(me, REFUSED, b"")))
         else:
-            self.told(question, Copy(me, ANSWERED, held))
+            self.told(question, Copy(me, ANSWERED, held, tuple(self._hints_of(rkey))))
 
     def found(self, link: Link, message: Found) -> None:
         """An owner's answer, if it belongs to an explanation."""
@@ -115,7 +143,8 @@ class ExplainPath:
             return
         self._peers.answered(link.peer, message.id)
         record = message.differing[0][1] if message.differing else b""
-        self.told(question, Copy(link.peer, REFUSED if message.refused else ANSWERED, record))
+        state = REFUSED if message.refused else ANSWERED
+        self.told(question, Copy(link.peer, state, record, tuple(message.hinted)))
 
     def told(self, question: _Question, copy: Copy) -> None:
         """One owner's answer is known."""
@@ -132,5 +161,7 @@ class ExplainPath:
 
     def _end(self, question: _Question) -> None:
         del self._open[question.id]
-        copies = [copy or Copy(owner, SILENT, b"") for owner, copy in question.copies.items()]
-        question.done(Explanation(question.key, question.slot, copies))
+        copies = {node: copy or Copy(node, SILENT, b"") for node, copy in question.copies.items()}
+        owners = [copies.pop(owner) for owner in question.owners]
+        keeping = [copy for copy in copies.values() if copy.state == ANSWERED and (copy.record or copy.hinted)]
+        question.done(Explanation(question.key, question.slot, owners, keeping))

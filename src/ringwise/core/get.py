@@ -10,7 +10,7 @@ A read has no effect, so it may ask another owner at any time: when a link break
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from ringwise.core import messages, versions
@@ -26,6 +26,7 @@ from ringwise.core.peers import Link, Peers
 from ringwise.core.quorum import Tally, take_part
 from ringwise.core.ring import slot_of
 from ringwise.core.sink import NOBODY, Nobody, Sink
+from ringwise.core.standins import StandIns
 from ringwise.core.store import Store
 from ringwise.core.topology import Topology
 
@@ -52,7 +53,9 @@ class ReadGroup:
         "rkeys",
         "sinks",
         "slots",
+        "standing_in",
         "started_ms",
+        "stood_in",
         "tally",
         "unsynced",
     )
@@ -62,6 +65,8 @@ class ReadGroup:
         self.owners = owners
         self.owned = path.me in owners
         self.repair = repair
+        self.standing_in = False  # this node, for an owner: what it holds counts, that it holds nothing does not
+        self.stood_in: set[int] = set()  # positions that have an answer of a stand-in
         self.slots: list[int] = []
         self.rkeys: list[bytes] = []
         self.records: list[bytes] = []  # this node's own; b"" where it is no owner
@@ -116,6 +121,7 @@ class GetPath:
         cold: Cold,
         reading: set[bytes],
         spread: Spread,
+        stand_ins: StandIns,
     ) -> None:
         self.me = peers.me
         self._now = now
@@ -128,6 +134,7 @@ class GetPath:
         self._config = config
         self._reading = reading  # keys of open groups, shared with the put path (B1)
         self._spread = spread
+        self._stand_ins = stand_ins
         self.behind_forwards: Callable[[bytes, Callable[[], None]], bool]  # set by the node: waits for them, if any
         self._open: dict[int, ReadGroup] = {}
         self._sealed: list[ReadGroup] = []  # since the last turn's end, waiting for our own answer to be durable
@@ -158,6 +165,13 @@ class GetPath:
             if self.behind_forwards(key, partial(self.get, key, level, sink, index)):
                 return
             held = b""
+            if group.standing_in:
+                mine = self._find(slot, rkey)
+                if mine is None:
+                    again = partial(self.get, key, level, sink, index)
+                    self._cold.load(slot, rkey, again, partial(sink.failed, index))
+                    return
+                held = mine
         self._reading.add(rkey)
         group.slots.append(slot)
         group.rkeys.append(rkey)
@@ -203,6 +217,10 @@ class GetPath:
         group = ReadGroup(self, owners, need, level.repair)
         group.level = level
         up = len(self._peers.up(owners)) + group.owned
+        if up < need and level.sloppy:
+            able = self._stand_ins.able(owners)
+            group.standing_in = self.me in able
+            up += len(able)
         if up < need:
             sink.failed(index, QuorumNotReached(needed=need, acknowledged=up))
             return None
@@ -235,6 +253,8 @@ class GetPath:
                 self._sealed.append(group)
             else:
                 self._count(group, ())
+        elif group.standing_in:
+            self._count_held(group, [i for i, record in enumerate(group.records) if record])
         if group.tally.open:
             self.ask_more(group)
 
@@ -250,7 +270,11 @@ class GetPath:
             self._turn += 1
             candidates = [owner for owner in self._peers.up(group.owners) if owner not in group.asked]
             shift = self._turn % len(candidates) if candidates else 0
-            for owner in candidates[shift:] + candidates[:shift]:
+            candidates = candidates[shift:] + candidates[:shift]
+            if len(candidates) < missing and group.level is not None and group.level.sloppy:
+                able = self._stand_ins.able(group.owners)
+                candidates += [node for node in able if node != self.me and node not in group.asked]
+            for owner in candidates:
                 if self._peers.ask(owner, group, group.frame):
                     group.asked.add(owner)
                     group.pending[owner] = None
@@ -294,7 +318,9 @@ class GetPath:
         group = self._peers.request(peer, message.id)
         if not isinstance(group, ReadGroup) or peer not in group.pending:
             return
-        if message.refused:
+        if peer not in group.owners:
+            self._found_by_stand_in(group, peer, message)
+        elif message.refused:
             self._refused(link, group, message)
         elif not message.positions and group.pending[peer] is None:
             del group.pending[peer]
@@ -314,6 +340,31 @@ class GetPath:
                 group.differing.setdefault(position, []).append(record)
         if fresh:
             self._count(group, fresh)
+
+    def _found_by_stand_in(self, group: ReadGroup, peer: NodeId, message: Found) -> None:
+        """R2: what it holds counts; that it holds nothing does not, since it is no owner."""
+        fresh: Iterable[int] = message.positions
+        if not message.refused and not message.positions and group.pending[peer] is None:
+            del group.pending[peer]
+            fresh = range(len(group.slots))
+        elif message.positions:
+            fresh = take_part(group.pending, peer, message.positions, len(group.slots))
+        if message.refused:
+            group.pending.pop(peer, None)
+        if peer not in group.pending:
+            self._peers.answered(peer, group.id)
+        differing = dict(message.differing)
+        held = [i for i in fresh if differing.get(i, group.records[i])]
+        for i in held:
+            if i in differing:
+                group.differing.setdefault(i, []).append(differing[i])
+        self._count_held(group, held)
+        self.ask_more(group)
+
+    def _count_held(self, group: ReadGroup, positions: Sequence[int]) -> None:
+        if positions:
+            group.stood_in.update(positions)
+            self._count(group, positions)
 
     def _refused(self, link: Link, group: ReadGroup, message: Found) -> None:
         document = self._topology.document
@@ -342,6 +393,9 @@ class GetPath:
         if not group.tally.open:
             self._groups.pop(group.id, None)
         sinks, indexes, records = group.sinks, group.indexes, group.records
+        for i in group.stood_in.intersection(reached) if group.stood_in else ():
+            self._stand_ins.reads += 1
+            self._stand_ins.counted(group.rkeys[i])
         if not group.differing:
             for i in reached:
                 sinks[i].found(indexes[i], records[i])

@@ -8,6 +8,9 @@
 | `strong` | majority | majority | yes: reads never go back (R3)   |
 | `r=,w=`  | number   | number   | no; the one left out is `quorum`'s |
 
+`one` and `quorum` are sloppy: where an owner cannot be reached, the next node on the ring stands in, and counts (standins.py).
+All others count owners only.
+
 R + W > N makes every read meet every acknowledged write; W + W > N makes a later `SET` win over an earlier one (V5).
 """
 
@@ -40,10 +43,13 @@ class Level(msgspec.Struct, frozen=True):
     w: int
     repair: bool
     name: str
+    sloppy: bool = False  # stand-ins count, where owners cannot be reached
     code: int = 0  # a small number, different for different levels: the hot path groups operations by it
 
     def __post_init__(self) -> None:
-        msgspec.structs.force_setattr(self, "code", (self.r & 0xFF) << 9 | (self.w & 0xFF) << 1 | self.repair)
+        msgspec.structs.force_setattr(
+            self, "code", self.sloppy << 17 | (self.r & 0xFF) << 9 | (self.w & 0xFF) << 1 | self.repair
+        )
 
     @classmethod
     def parse(cls, text: bytes) -> "Level":
@@ -73,8 +79,8 @@ class Level(msgspec.Struct, frozen=True):
             raise ImpossibleLevel(self.name, asked, n)
 
 
-ONE = Level(r=1, w=1, repair=False, name="one")
-QUORUM = Level(r=MAJORITY, w=MAJORITY, repair=False, name="quorum")
+ONE = Level(r=1, w=1, repair=False, name="one", sloppy=True)
+QUORUM = Level(r=MAJORITY, w=MAJORITY, repair=False, name="quorum", sloppy=True)
 EVERY = Level(r=ALL, w=ALL, repair=True, name="all")
 STRONG = Level(r=MAJORITY, w=MAJORITY, repair=True, name="strong")
 

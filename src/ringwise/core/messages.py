@@ -26,6 +26,7 @@ STALE = 2  # the slot, or the incarnation of its bucket, changed after the frame
 NOT_WRITING = 3  # the receiver's log has failed (S3)
 OVERLOADED = 4  # the receiver's queue of cold keys, or its memtable, is full
 NOT_READY = 7  # the receiver's hash tree is not whole yet, so it has no hash of all (R5)
+NO_ROOM = 8  # the receiver cannot keep one more hint, so it does not stand in (R4)
 DAMAGED = 6  # the receiver's record of that key is damaged, and could not be had from others (S4)
 FAR_STAMP = 5  # the frame's stamp lies beyond the maximum clock offset (V7)
 
@@ -50,6 +51,7 @@ class Write(msgspec.Struct, array_like=True, frozen=True, tag=2):
     epoch: int
     stamp: int
     chunk: bytes
+    owner: NodeId = b""  # for whom the receiver stands in (R2); it keeps a hint with each key, or refuses
 
 
 class Written(msgspec.Struct, array_like=True, frozen=True, tag=3):
@@ -82,6 +84,7 @@ class Found(msgspec.Struct, array_like=True, frozen=True, tag=5):
     positions: list[int]
     differing: list[tuple[int, bytes]]
     refused: list[tuple[int, int]]
+    hinted: list[NodeId] = []  # where one key was asked for with an empty digest: for whom it waits here (R4)
 
 
 class ForwardedWrite(msgspec.Struct, array_like=True, frozen=True, tag=1):

@@ -32,16 +32,18 @@ from ringwise.core.explain import ExplainPath
 from ringwise.core.flush import Flushes
 from ringwise.core.forward import ForwardPath
 from ringwise.core.get import GetPath, ReadGroup
+from ringwise.core.hints import Handover, HintPath
 from ringwise.core.keys import Bucket
 from ringwise.core.levels import Level
 from ringwise.core.messages import ForwardedUpdate, Found, Hello, Message, NodeId, Written, encode
 from ringwise.core.now import Now
-from ringwise.core.peers import Link, Peers
+from ringwise.core.peers import Link, Peers, Request
 from ringwise.core.put import PutPath, WriteGroup
 from ringwise.core.replica import Replica
 from ringwise.core.ring import slot_of
 from ringwise.core.scan import ScanPath
 from ringwise.core.sink import Sink
+from ringwise.core.standins import StandIns
 from ringwise.core.store import LogFailed, Store
 from ringwise.core.topology import ChangeRefused, Document, Member, Topology, form
 from ringwise.core.update import UpdatePath
@@ -104,8 +106,22 @@ class Node:
         self.cold = cold = Cold(store, config, self._chunks)
         now = self.now
         self.replica = Replica(store, topology, clock, config, now, cold, self._chunks)
-        self._put = PutPath(self.peers, topology, store, dots, clock, bucket, config, now, cold, self._chunks)
-        self._get = GetPath(self.peers, topology, store, bucket, config, now, cold, self._put.reading, self._put.spread)
+        self.stand_ins = StandIns(self.peers, topology, now)
+        self._put = PutPath(
+            self.peers, topology, store, dots, clock, bucket, config, now, cold, self._chunks, self.stand_ins
+        )
+        self._get = GetPath(
+            self.peers,
+            topology,
+            store,
+            bucket,
+            config,
+            now,
+            cold,
+            self._put.reading,
+            self._put.spread,
+            self.stand_ins,
+        )
         self._update = UpdatePath(self._get, self._put, self.now)
         self._scan = ScanPath(
             self.peers,
@@ -118,10 +134,19 @@ class Node:
         )
         self._flushes = Flushes(self.peers, topology, agreed, config, now)
         self._forward = ForwardPath(self.peers, topology, self._put, self._update, config, self.now)
-        self._explain = ExplainPath(self.peers, topology, store, bucket, config, now, cold)
         self.repair = AntiEntropy(self.peers, topology, store, clock, bucket, config, now, cold, self._chunks, rng)
+        self.hints = HintPath(self.peers, topology, store, bucket, config, now, cold, clock, self._chunks, rng)
+        self._explain = ExplainPath(
+            self.peers, topology, store, bucket, config, now, cold, self.hints.hints_of, self.stand_ins
+        )
         self.replica.bucket = bucket.prefix
         self._put.seal = self.seal
+        self._put.hint = self.hints.keep
+        self.stand_ins.room = self.hints.room
+        self.replica.hints_of = self.hints.hints_of
+        self.replica.hint = self.hints.keep
+        self.replica.room = self.hints.room
+        self.peers.forgotten = self._forgotten
         self._put.elsewhere = self._forward.send
         self._get.behind_forwards = self._forward.wait
         self._put.unformed = self._await_formed
@@ -209,6 +234,7 @@ class Node:
         replica.gather_late()
         self._forward.seal()
         self.seal()
+        self.hints.seal()
         if self._chunks:
             chunks = self._chunks[:]
             self._chunks.clear()  # in place: the paths share the list
@@ -283,6 +309,7 @@ class Node:
         self._explain.tick()
         self._scan.tick()
         self._forward.tick()
+        self.hints.tick()
         self.agreement.tick(now_ms)
         self._flushes.tick()
         self._follow()
@@ -331,6 +358,11 @@ class Node:
         if self._back.get(link.peer) is link:
             del self._back[link.peer]
 
+    def _forgotten(self, peer: NodeId, request: Request) -> None:
+        """R4: who has said nothing for so long has not got it."""
+        if isinstance(request, WriteGroup | Handover):
+            request.lost(peer)
+
     def receive(self, link: Link, message: Message) -> None:
         """Any message, from either kind of link."""
         match message:
@@ -339,6 +371,7 @@ class Node:
             case Written():
                 self._put.written(link, message)
                 self.repair.written(link, message)
+                self.hints.written(link, message)
             case messages.Read():
                 self.replica.read(link, message)
             case Found():
@@ -400,6 +433,7 @@ class Node:
             self.replica.bucket = bucket.prefix
             self.store.follow(bucket.prefix, fresh=True)
             self._put.follow(bucket)
+            self.hints.follow(bucket)
         self._get.follow(bucket)
 
     def _go_on_if_formed(self) -> None:

@@ -5,7 +5,7 @@ Until gossip tells more, a peer is down while its link is broken, or while its o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from ringwise.core.messages import NodeId
@@ -45,6 +45,7 @@ class Peers:
         self.links: dict[NodeId, Link] = {}
         self.late: set[NodeId] = set()
         self._outstanding: dict[NodeId, dict[int, Request]] = {}  # insertion order is age
+        self.forgotten: Callable[[NodeId, Request], None] = _ignore  # told of requests that are given up for lost
         self._touched: list[Link] = []
         self._last_id = 0
 
@@ -119,8 +120,13 @@ class Peers:
             oldest = next(iter(requests.values()), None)
             while oldest is not None and oldest.started_ms + 2 * timeout_ms < now_ms:
                 del requests[oldest.id]
+                self.forgotten(peer, oldest)
                 oldest = next(iter(requests.values()), None)
             if oldest is not None and oldest.started_ms + timeout_ms < now_ms:
                 self.late.add(peer)
             else:
                 self.late.discard(peer)
+
+
+def _ignore(_peer: NodeId, _request: Request) -> None:
+    """Whoever asked has given it up, too."""

@@ -13,7 +13,7 @@ node's own acknowledgement before it is in the log ("stored before sent"; the no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from ringwise.core import messages, versions
@@ -30,6 +30,7 @@ from ringwise.core.peers import Link, Peers
 from ringwise.core.quorum import Tally, take_part
 from ringwise.core.ring import slot_of
 from ringwise.core.sink import Sink
+from ringwise.core.standins import StandIns
 from ringwise.core.store import Store
 from ringwise.core.topology import Topology
 from ringwise.core.versions import DotSource, Write
@@ -54,16 +55,32 @@ class WriteGroup:
         "rkeys",
         "rows",
         "sinks",
+        "sloppy",
         "slots",
+        "stand_ins",
         "started_ms",
+        "stood_in",
         "tally",
         "unlogged",
     )
 
-    def __init__(self, path: PutPath, owners: tuple[NodeId, ...], need: int, blind: bool) -> None:
+    def __init__(
+        self,
+        path: PutPath,
+        owners: tuple[NodeId, ...],
+        need: int,
+        blind: bool,
+        sloppy: bool = False,
+        owned: bool = True,
+    ) -> None:
         self._path = path
         self.owners = owners
-        self.owned = path.me in owners  # a non-owner may spread a repair, though it coordinates no write
+        self.owned = (
+            owned  # or this node stands in for an owner; a non-owner may spread a repair, and keeps nothing of it
+        )
+        self.sloppy = sloppy
+        self.stand_ins: dict[NodeId, tuple[NodeId, bytes]] = {}  # for whom each was asked, with which frame
+        self.stood_in = False  # whether one of them has acknowledged, or this node is one
         self.blind = blind  # plain SETs: V5 issues them once more where a replica knows a greater stamp
         self.rows: list[tuple[int, bytes, bytes, bytes, Sink, int]] = []  # while open; then these columns:
         self.slots: Sequence[int] = ()
@@ -83,7 +100,8 @@ class WriteGroup:
 
     def lost(self, peer: NodeId) -> None:
         """A peer will not answer."""
-        self.pending.pop(peer, None)
+        if peer in self.pending:
+            self._path.missed(self, peer, self.pending.pop(peer))
         self._path.give_up_hopeless(self)
 
 
@@ -102,8 +120,10 @@ class PutPath:
         now: Now,
         cold: Cold,
         chunks: list[bytes],
+        stand_ins: StandIns,
     ) -> None:
         self.me = peers.me
+        self._stand_ins = stand_ins
         self._now = now
         self._cold = cold
         self._peers = peers
@@ -120,6 +140,9 @@ class PutPath:
         self.reading: set[bytes] = set()  # keys of open read groups (B1)
         self.seal: Callable[[], None] = self.seal_writes  # the node puts its own in place: writes, then reads
         self.elsewhere: Callable[[messages.ForwardedWrite, int, Sink, int], None]  # set by the node: to an owner
+        self.hint: Callable[
+            [NodeId, Iterable[bytes], bool], None
+        ]  # set by the node: an owner has not got these keys (R4)
         self.unformed: Callable[[Callable[[], None], Sink, int], None]  # set by the node: after the document is formed
         self._open: dict[int, WriteGroup] = {}
         self._sealed: list[WriteGroup] = []  # since the last append to the log
@@ -243,13 +266,15 @@ class PutPath:
             self._store_put(slot, rkey, base, record)
         group.rows.append((slot, rkey, base, record, sink, index))
 
-    def _group_for(self, slot: int, need: int, blind: bool) -> WriteGroup:
-        """The open group of what is not a client's own operation: repairs, and SETs issued again (`blind`)."""
-        code = self._topology.owner_set[slot] << 20 | 1 << 19 | blind << 18 | need
+    def _group_for(self, slot: int, need: int, blind: bool, first: WriteGroup | None = None) -> WriteGroup:
+        """The open group of what is not a client's own operation: repairs, and what is issued again, as the `first` was."""
+        number = self._topology.owner_set[slot]
+        owners = self._topology.sets[number]
+        owned, sloppy = (self.me in owners, False) if first is None else (first.owned, first.sloppy)
+        code = number << 20 | 1 << 19 | blind << 18 | owned << 17 | sloppy << 16 | need
         group = self._open.get(code)
         if group is None:
-            owners = self._topology.sets[self._topology.owner_set[slot]]
-            group = self._open[code] = WriteGroup(self, owners, need, blind)
+            group = self._open[code] = WriteGroup(self, owners, need, blind, sloppy, owned)
         return group
 
     def _open_group(
@@ -270,9 +295,15 @@ class PutPath:
             sink.failed(index, error)
             return None
         need = level.needed_writes(len(owners))
-        group = WriteGroup(self, owners, need, blind)
+        group = WriteGroup(self, owners, need, blind, level.sloppy, self.me in owners)
+        up = group.owned + len(self._peers.up(owners))
+        if up < need and level.sloppy and (group.owned or not up):
+            able = self._stand_ins.able(owners)
+            group.owned = (
+                group.owned or self.me in able
+            )  # V2: where no owner is reachable, a stand-in issues dots of its own
+            up = min(len(owners), up + len(able))
         if group.owned:
-            up = 1 + len(self._peers.up(owners))
             if self._store.failed:
                 sink.failed(index, WritesStopped("see its log"))
                 return None
@@ -313,7 +344,7 @@ class PutPath:
             size += len(row[3])
             if size > size_max:
                 size = len(row[3])
-                parts.append(WriteGroup(self, group.owners, group.tally.need, group.blind))
+                parts.append(WriteGroup(self, group.owners, group.tally.need, group.blind, group.sloppy, group.owned))
             parts[-1].rows.append(row)
         return parts
 
@@ -332,11 +363,42 @@ class PutPath:
             self._sealed.append(group)
         else:
             group.unlogged = False
+        standing_in = group.stood_in = group.owned and self.me not in group.owners
         for owner in group.owners:
-            if owner != self.me and self._peers.ask(owner, group, group.frame):
+            if owner == self.me:
+                continue
+            if standing_in:
+                standing_in = False
+                self.hint(owner, group.rkeys, True)
+            elif self._peers.ask(owner, group, group.frame):
                 group.pending[owner] = None
+                if group.sloppy and not self._peers.is_up(owner):
+                    self._ask_stand_in(group, owner)
+            else:
+                self.missed(group, owner, None)
         if not group.owned:
             self.give_up_hopeless(group)
+
+    def missed(self, group: WriteGroup, peer: NodeId, positions: Iterable[int] | None) -> None:
+        """R2, R4: an owner, or who stood in for it, has not got these positions (None: none of the group). The next node on the
+        ring stands in; where there is none, this node's own state is there for the owner."""
+        if not group.owned:
+            return
+        owner, _ = group.stand_ins.get(peer, (peer, b""))
+        if positions is None and group.sloppy and self._ask_stand_in(group, owner):
+            return
+        self.hint(owner, group.rkeys if positions is None else [group.rkeys[i] for i in positions], False)
+
+    def _ask_stand_in(self, group: WriteGroup, owner: NodeId) -> bool:
+        for node in self._stand_ins.able(group.owners):
+            if node != self.me and node not in group.stand_ins:
+                chunk = messages.encode_chunk(group.slots, group.rkeys, group.bases, group.records)
+                frame = encode(messages.Write(group.id, group.epoch, self._clock.last, chunk, owner))
+                if self._peers.ask(node, group, frame):
+                    group.stand_ins[node] = owner, frame
+                    group.pending[node] = None
+                    return True
+        return False
 
     # -- acknowledgements
 
@@ -374,7 +436,10 @@ class PutPath:
             group.higher[position] = max(stamp, group.higher.get(position, 0))
         if message.refused:
             self._refused(link, group, message)
-        elif not message.positions and group.pending[peer] is None:
+            return
+        if peer in group.stand_ins:
+            group.stood_in = True
+        if not message.positions and group.pending[peer] is None:
             del group.pending[peer]
             self._peers.answered(peer, group.id)
             self._count(group, ())
@@ -394,17 +459,27 @@ class PutPath:
             document = self._topology.document
             if document is not None:
                 self._peers.post(link, encode(Learn(document.encode())))
-            self._peers.ask(peer, group, group.frame)
+            _, frame = group.stand_ins.get(peer, (peer, group.frame))
+            if not self._peers.ask(peer, group, frame):
+                group.lost(peer)
+            return
+        if any(reason == messages.NO_ROOM for _, reason in message.refused):
+            self._stand_ins.refused(peer)
+            self._peers.answered(peer, group.id)
+            group.lost(peer)
             return
         if any(reason == messages.STALE for _, reason in message.refused):
             self._peers.post(link, encode(Known(self._topology.epoch, False)))  # it answers with its document
         if message.positions:
+            group.stood_in = group.stood_in or peer in group.stand_ins
             self._count_part(peer, group, message.positions)
         if peer in group.pending:
             missing = group.pending[peer]
             if missing is None:
                 missing = group.pending[peer] = set(range(len(group.rows)))
-            missing.difference_update(position for position, _ in message.refused)
+            refused = [position for position, _ in message.refused if position in missing]
+            self.missed(group, peer, refused)
+            missing.difference_update(refused)
             if not missing:
                 del group.pending[peer]
                 self._peers.answered(peer, group.id)
@@ -417,6 +492,10 @@ class PutPath:
         if not group.tally.open:
             self._groups.pop(group.id, None)
         sinks, indexes, records = group.sinks, group.indexes, group.records
+        if group.stood_in:  # R2: who asked is to know that this was no quorum of owners
+            for i in reached:
+                self._stand_ins.writes += 1
+                self._stand_ins.counted(group.rkeys[i])
         if group.higher and group.blind:
             for i in reached:
                 if i in group.higher:
@@ -453,7 +532,8 @@ class PutPath:
         if not versions.alive(held, version):
             version = versions.successor(held, version)
             if version is None or version.stamp >= group.higher[i]:
-                self._add(self._group_for(slot, group.tally.need, False), slot, rkey, held, held, sink, index)
+                same = self._group_for(slot, group.tally.need, False, group)
+                self._add(same, slot, rkey, held, held, sink, index)
                 return
             context = versions.with_version(context, version, held)
         try:
@@ -470,7 +550,7 @@ class PutPath:
             context=context,
         )
         self._clock.last = stamp = self._clock.last + 1
-        fresh = self._group_for(slot, group.tally.need, True)
+        fresh = self._group_for(slot, group.tally.need, True, group)
         self._add(fresh, slot, rkey, held, self._dots.write(held, write, stamp), sink, index)
 
     def _fail_again(self, group: WriteGroup, i: int, error: Failure) -> None:

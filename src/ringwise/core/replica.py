@@ -10,7 +10,7 @@ operations on it keep their order in the store's queue. All else in the frame is
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from ringwise.core import messages, versions
@@ -18,7 +18,7 @@ from ringwise.core.clock import Clock, wall_of
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure, Overloaded, StampTooFar
-from ringwise.core.messages import Found, Read, Write, Written
+from ringwise.core.messages import Found, NodeId, Read, Write, Written
 from ringwise.core.now import Now
 from ringwise.core.peers import Link
 from ringwise.core.store import Store
@@ -63,6 +63,9 @@ class Replica:
         self._clock = clock
         self._config = config
         self._chunks = chunks
+        self.hints_of: Callable[[bytes], list[NodeId]] = _nobody  # set by the node: for whom a key waits here (R4)
+        self.hint: Callable[[NodeId, Sequence[bytes], bool], None]  # set by the node: where it stands in (R2)
+        self.room: Callable[[int], bool]
         self.written: list[
             tuple[Link, Written]
         ] = []  # released once this turn's chunks are logged (synced, in mode `batch`)
@@ -80,6 +83,13 @@ class Replica:
             self.written.append((link, Written(message.id, [], [], [(i, refusal) for i in range(len(columns.slots))])))
             return
         slots, rkeys = columns.slots, columns.rkeys
+        if message.owner:
+            if not self.room(len(rkeys)):
+                self.written.append(
+                    (link, Written(message.id, [], [], [(i, messages.NO_ROOM) for i in range(len(slots))]))
+                )
+                return
+            self.hint(message.owner, rkeys, True)
         if rkeys and not rkeys[0].startswith(self.bucket):  # T5: a frame is of one incarnation; this one is dead
             stale = [(i, messages.STALE) for i in range(len(slots))]
             self.written.append((link, Written(message.id, [], [], stale)))
@@ -205,7 +215,8 @@ class Replica:
             else []
         )
         if not odd and not stale and size <= self._config.frame_bytes_max:
-            self.found.append((link, Found(message.id, [], differing, []), message.synced))
+            hinted = self.hints_of(message.rkeys[0]) if message.digests == [b""] else []
+            self.found.append((link, Found(message.id, [], differing, [], hinted), message.synced))
             return
         self._read_odd(link, message, differing, odd, stale)
 
@@ -278,6 +289,10 @@ class Replica:
             for link, request_id, synced, late in self._late_reads.values():
                 self._answer(link, request_id, synced, late)
             self._late_reads = {}
+
+
+def _nobody(_rkey: bytes) -> list[NodeId]:
+    return []
 
 
 def _reason(error: Failure | None) -> int:

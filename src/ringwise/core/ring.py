@@ -14,7 +14,9 @@ circle.
 """
 
 from binascii import crc_hqx
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from xxhash import xxh3_128_intdigest
 
@@ -47,6 +49,23 @@ def points_of(name: str, weight: float) -> list[int]:
     """The points of one node. A change of weight adds or removes points at the end and moves none."""
     prefix = name.encode() + b"#"
     return [xxh3_128_intdigest(prefix + b"%d" % number) for number in range(virtual_nodes(weight))]
+
+
+@lru_cache(maxsize=1024)
+def _sorted_points(name: str, weight: float) -> list[int]:
+    return sorted(points_of(name, weight))
+
+
+def successors(slot: int, nodes: Sequence[tuple[str, float]]) -> list[str]:
+    """The names of these nodes (name, weight) in the order in which they are met, clockwise from a slot."""
+    start = slot_point(slot)
+
+    def distance(node: tuple[str, float]) -> int:
+        points = _sorted_points(*node)
+        following = bisect_left(points, start)
+        return (points[following % len(points)] - start) % (1 << CIRCLE_BITS)
+
+    return [name for name, _ in sorted(nodes, key=distance)]
 
 
 class Ring:

@@ -39,6 +39,25 @@ class Repair(Protocol):
     def begin(self, slot: int | None = None) -> None: ...
 
 
+class Hints(Protocol):
+    """What a node says of the hints that it keeps (core/hints.py)."""
+
+    waiting: int
+    kept: int
+    handed_over: int
+    sent_again: int
+    dropped: int
+
+    def waiting_for(self) -> dict[NodeId, int]: ...
+
+
+class StandIns(Protocol):
+    """How often stand-ins helped to answer (core/standins.py)."""
+
+    writes: int
+    reads: int
+
+
 class Node(Protocol):
     """What sessions need of a node (core/node.py)."""
 
@@ -53,6 +72,10 @@ class Node(Protocol):
 
     @property
     def repair(self) -> Repair: ...
+    @property
+    def hints(self) -> Hints: ...
+    @property
+    def stand_ins(self) -> StandIns: ...
 
     def put(self, key: bytes, value: bytes, level: Level, sink: Sink, index: int) -> None: ...
     def get(self, key: bytes, level: Level, sink: Sink, index: int) -> None: ...

@@ -41,8 +41,9 @@ def rw_explain(call: Call) -> None:
 
 def _told(found: Explanation, topology: Topology, wall_ms: int) -> Value:
     held = [copy.record for copy in found.copies if copy.state == ANSWERED]
+    kept = [copy.record for copy in found.stand_ins if copy.record]
     merged = b""
-    for record in held:
+    for record in held + kept:
         merged = versions.merge(merged, record)
     state = records.unpack(merged) if merged else records.NOTHING
     seen = [actor for actor, _ in (*state.context, *state.cloud)]
@@ -50,7 +51,8 @@ def _told(found: Explanation, topology: Topology, wall_ms: int) -> Value:
     return {
         "key": found.key,
         "slot": found.slot,
-        "owners": [_copy(copy, held, names, topology, wall_ms) for copy in found.copies],
+        "owners": [_copy(copy, found, held + kept, names, topology, wall_ms) for copy in found.copies],
+        "stand_ins": [_copy(copy, found, held + kept, names, topology, wall_ms) for copy in found.stand_ins],
         "clock": names.clock(state.context, state.cloud),
         "siblings": [_sibling(sibling, names, wall_ms) for sibling in versions.siblings(merged, wall_ms)]
         if merged
@@ -60,8 +62,9 @@ def _told(found: Explanation, topology: Topology, wall_ms: int) -> Value:
     }
 
 
-def _copy(copy: Copy, held: list[bytes], names: Names, topology: Topology, wall_ms: int) -> Value:
+def _copy(copy: Copy, found: Explanation, held: list[bytes], names: Names, topology: Topology, wall_ms: int) -> Value:
     state = records.unpack(copy.record) if copy.record else records.NOTHING
+    names_of = {member: topology.members[member].name for member in topology.members}
     told: dict[bytes | str, Value] = {
         "node": topology.members[copy.owner].name,
         "id": copy.owner.hex(),
@@ -69,7 +72,7 @@ def _copy(copy: Copy, held: list[bytes], names: Names, topology: Topology, wall_
         "compared": _compared(copy.record, held) if copy.state == ANSWERED else "",
         "clock": names.clock(state.context, state.cloud),
         "versions": [_sibling(sibling, names, wall_ms) for sibling in state.siblings],
-        "hints": [],
+        "hints": [names_of[other.owner] for other in (*found.copies, *found.stand_ins) if copy.owner in other.hinted],
     }
     return told
 

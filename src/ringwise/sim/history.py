@@ -18,6 +18,7 @@ Vector = dict[bytes, int]  # an actor's counters, all of 1…n: what a context c
 
 WRITES = frozenset({"set", "update", "put", "delete"})
 FLUSH_GIVEN_UP_MS = 6_000.0  # beyond the node's own deadline
+SLOPPY = frozenset({"one", "quorum"})
 READS = frozenset({"get", "inspect"})
 
 
@@ -94,6 +95,7 @@ class History:
     steps: list[tuple[float, str]] = field(default_factory=list)  # when the nemesis did what, mending included
     disorder: list[tuple[float, float]] = field(default_factory=list)  # when frames of one link could be reordered
 
+    stood_in: list[tuple[bytes, float]] = field(default_factory=list)  # a key, and when a stand-in counted (R2)
     damaged: set[bytes] = field(default_factory=set)  # keys of which an owner's record was damaged
     pipelines_from_ms: float = inf  # from when on an order among operations under way together is promised
 
@@ -115,6 +117,16 @@ class History:
                 ended_ms = min((other.ended_ms for other in whole if other.began_ms > given_up_ms), default=inf)
             spans.append((flush.began_ms, ended_ms, flush.outcome == "ok"))
         return spans
+
+    def promise_less(self) -> None:
+        """R2: what a stand-in may have counted for has met no quorum of owners, so overlap is not promised."""
+        times: dict[bytes, list[float]] = {}
+        for key, at_ms in self.stood_in:
+            times.setdefault(key, []).append(at_ms)
+        for operation in self.operations:
+            stood_in = times.get(operation.key, []) if operation.level in SLOPPY else []
+            if any(operation.began_ms <= at_ms <= operation.ended_ms for at_ms in stood_in):
+                operation.r = operation.w = 0
 
     def orderly(self, from_ms: float, to_ms: float) -> bool:
         """Whether the frames of each link kept their order all that time, as TCP keeps it."""

@@ -62,6 +62,7 @@ class World(Protocol):
     def machine(self, name: str) -> "Machine": ...
     def bug(self, machine: "Machine", text: str) -> None: ...
     def topology_installed(self, machine: "Machine", topology: Topology) -> None: ...
+    def stood_in(self, rkey: bytes) -> None: ...
 
 
 @dataclass(slots=True)
@@ -236,6 +237,7 @@ class Machine:
         save = partial(disk.replace, TOPOLOGY_FILE)
         self.node = node = WitnessedNode(member, topology, agreement, store, dots, clock, save, config, rng)
         node.witness = world.witness
+        node.stand_ins.counted = world.stood_in
         self.clients = Clients()
         self.enter()
         if topology.document is None and self._seed == self.name:

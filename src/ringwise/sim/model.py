@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ringwise.core import keys, record
+from ringwise.core.hints import BUCKET as HINTS
 from ringwise.core.versions import Context
 from ringwise.sim.history import Dot, Vector
 
@@ -86,6 +87,8 @@ class Witness:
 
     def stored(self, node: str, rkey: bytes, new: bytes) -> Issue | None:
         """A node put a record into its memtable; returns what was issued for it, if it is new."""
+        if rkey.startswith(HINTS.prefix):
+            return None
         known = self._known.get(rkey)
         if known is None:
             known = self._known[rkey] = set()

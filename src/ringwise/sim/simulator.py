@@ -14,10 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from ringwise.core.config import NodeConfig
-from ringwise.core.keys import storage_key
+from ringwise.core.keys import key_of, storage_key
 from ringwise.core.ring import slot_of
 from ringwise.core.topology import Topology
 from ringwise.sim.checker import Ending, N, Violation, check, stale_reads
+from ringwise.sim.handoff import REMEMBERED, check_handoff
 from ringwise.sim.history import History, Operation
 from ringwise.sim.machine import Machine
 from ringwise.sim.model import Witness
@@ -55,6 +56,7 @@ ACKNOWLEDGED_SHARE_MIN = 0.5  # a history in which less was acknowledged shows t
 LINES_AROUND = 10  # of the operations in question, told where a promise is broken
 LINES_MAX = 60
 LINES_LAST = 3
+HINTS_MAX = 10_000
 REPAIR_INTERVAL_MS = 5_000  # half of the default: a history is short
 FLUSHED_EVERY = 5  # seeds of which one has flushes, and then no contexts
 
@@ -74,6 +76,7 @@ class Scenario:
     rough_start: bool = False  # the cluster forms under faults
     mix: Mix = field(default_factory=Mix)
     repairs: bool = False  # anti-entropy runs
+    hints: bool = False  # coordinators keep them
     faults: tuple[str, ...] = ()  # kinds of fault; none named: all
 
     @staticmethod
@@ -91,6 +94,7 @@ class Scenario:
             rough_start=rng.random() < 0.5,
             mix=Mix(scans=rng.choice((0.0, 0.1))),  # scans repair as they read: half of the histories go without
             repairs=rng.random() < 0.5,  # it mends what a path that forgot an owner left behind: likewise
+            hints=rng.random() < 0.7,
         )
 
     @property
@@ -143,7 +147,9 @@ class Simulation:
         self.trace = Trace(lambda: self.scheduler.now_ms, tell)
         self.witness = Witness(lambda: self.scheduler.now_ms)
         self.config = NodeConfig(
-            memtable_bytes=scenario.memtable_bytes, repair_interval_ms=REPAIR_INTERVAL_MS if scenario.repairs else 0
+            memtable_bytes=scenario.memtable_bytes,
+            repair_interval_ms=REPAIR_INTERVAL_MS if scenario.repairs else 0,
+            hints_max=HINTS_MAX if scenario.hints else 0,
         )
         self.network = Network(self.scheduler, rng, scenario.send_buffer_bytes_max, self.trace)
         self.network.weather = scenario.weather
@@ -170,6 +176,9 @@ class Simulation:
 
     def bug(self, machine: Machine, text: str) -> None:
         self.violations.append(Violation("exception", b"", f"{machine.name} at {self.scheduler.now_ms:.1f} ms: {text}"))
+
+    def stood_in(self, rkey: bytes) -> None:
+        self.history.stood_in.append((key_of(rkey), self.scheduler.now_ms))
 
     def topology_installed(self, machine: Machine, topology: Topology) -> None:
         document = topology.document
@@ -204,13 +213,18 @@ class Simulation:
         nemesis.mend()
         self.scheduler.run(until_ms + HEAL_MS)
         self._close(workload)
+        faults = set(self.scenario.faults)
+        if self.scenario.hints:
+            self.violations += check_handoff(
+                self.scheduler, self.machines, workload.keys, self._replicas, bool(faults) and faults <= REMEMBERED
+            )
         self.violations += check_repairs(
             self.scheduler,
             self.machines,
             workload.keys,
             self._replicas,
             self.scenario.repairs,
-            bool(self.scenario.faults) and LOSSLESS.issuperset(self.scenario.faults),
+            bool(faults) and faults <= LOSSLESS,
         )
         endings = self._read_all(workload)
         self._acknowledged = sum(operation.outcome == "ok" for operation in self.history.operations)
@@ -218,6 +232,7 @@ class Simulation:
             # What only one owner had, and lost with its record, is lost: less than a majority promises no more (T4, S4).
             if operation.key in self.history.damaged and operation.outcome == "ok" and operation.w < MAJORITY:
                 operation.outcome = "unknown"
+        self.history.promise_less()
         self.violations += check(self.history, self.witness, endings)
 
     def _nemesis(self, kinds: tuple[str, ...]) -> Nemesis:

@@ -104,6 +104,7 @@ class Trees:
         self._tries = 0
         self._at = 0  # of the rebuild
         self._rebuilding = False
+        self._doubted = False  # a slot, since the rebuild began
         self._due_ms = 0.0
 
     def follow(self, bucket: bytes, fresh: bool) -> None:
@@ -118,6 +119,7 @@ class Trees:
     def doubt(self, slot: int) -> None:
         """Something of the slot was replaced, nobody knows what: its tree is made anew."""
         self.tree.forget(slot)
+        self._doubted = True
         if self._rebuilding and self._at >> POSITION_BITS == slot:
             self._at = slot << POSITION_BITS
 
@@ -173,7 +175,8 @@ class Trees:
             if listing:
                 self._folded.add(rkey)
             if ready[slot] or (slot == building and position_of(slot, key) < self._at):
-                terms = xxh3_64_intdigest(rkey + tables[slot][rkey][:CHECKSUM_BYTES])  # a dirty key is in the memtable
+                record = tables[slot][rkey]  # a dirty key is in the memtable
+                terms = xxh3_64_intdigest(rkey + record[:CHECKSUM_BYTES]) if record else 0
                 if old:
                     terms ^= xxh3_64_intdigest(rkey + old)
                 leaves[slot << LEAF_BITS | xxh3_64_intdigest(key) >> HASH_SHIFT] ^= terms
@@ -214,9 +217,20 @@ class Trees:
         rows: list[tuple[int, bytes]] = []
         for position, key in names:
             rows.append((position >> POSITION_BITS, bucket + len(key).to_bytes(2, "big") + key))
-        layers = self._layers()
-        cold = [row for row in rows if not any(row[1] in layer[row[0]] for layer in layers)]
-        done = partial(self._looked_up, bucket, flushes, upto, rows, cold)
+        memtable, *frozen = self._layers()
+        cold: list[tuple[int, bytes]] = []
+        stored: dict[
+            bytes, bytes
+        ] = {}  # what may leave memory before the listing ends, its flush being counted already
+        for slot, rkey in rows:
+            if rkey in memtable[slot]:
+                continue
+            record = next((layer[slot][rkey] for layer in frozen if rkey in layer[slot]), None)
+            if record is None:
+                cold.append((slot, rkey))
+            else:
+                stored[rkey] = record[:CHECKSUM_BYTES]
+        done = partial(self._looked_up, bucket, flushes, upto, rows, cold, stored)
         if cold:
             keys = [storage_key(slot, rkey) for slot, rkey in cold]
             self._worker.submit(partial(_digests, self._engine, keys), done)
@@ -230,6 +244,7 @@ class Trees:
         upto: int,
         rows: list[tuple[int, bytes]],
         cold: list[tuple[int, bytes]],
+        stored: dict[bytes, bytes],
         found: list[bytes] | BaseException,
     ) -> None:
         listing = self._listing
@@ -242,7 +257,7 @@ class Trees:
         if flushes != self._flushes():
             self._begin()
             return
-        stored = {rkey: digest for (_, rkey), digest in zip(cold, found, strict=True)}
+        stored.update((rkey, digest) for (_, rkey), digest in zip(cold, found, strict=True))
         for rkey in self._folded.difference(rkey for _, rkey in rows):
             slot = slot_of(key_of(rkey))
             if listing.start <= position_of(slot, key_of(rkey)) < upto:
@@ -290,11 +305,13 @@ class Trees:
             if 0 not in self.tree.ready:
                 return
             self._rebuilding, self._at, self._let_go = True, 0, False
+            self._doubted = False
         self._due_ms = now_ms + REBUILD_PAUSE_MS
         slot = self.tree.ready.find(0, self._at >> POSITION_BITS)
         if slot < 0:
             self._rebuilding = False
-            self._due_ms = now_ms + REBUILD_AGAIN_MS if 0 in self.tree.ready else 0.0
+            unreadable = 0 in self.tree.ready and not self._doubted  # else some were put into doubt behind `_at`
+            self._due_ms = now_ms + REBUILD_AGAIN_MS if unreadable else 0.0
             return
         self._at = max(self._at, slot << POSITION_BITS)
         end = self.tree.ready.find(1, slot)

@@ -1,0 +1,402 @@
+"""Hinted handoff (Dynamo, section 4.6; rule R4): what an owner missed is noted, and brought to it when it is back.
+
+    a write ─▶ the owner is down, its link breaks, it is silent past the deadline, it refuses ─▶ hint (owner, key), in the log
+    owner up again ─▶ the key's present state, as one more replicated write ─▶ acknowledged ─▶ hint forgotten
+
+A hint does not keep the value: it names the owner and the key, and what is handed over is whatever state this node then holds,
+by ordinary merge. A thousand writes to one key are one hint.
+
+A coordinator is an owner itself, and its hints do not count towards W: its own copy has been counted, and the two are on one
+disk. A stand-in (standins.py) is no owner: its copy is there for the hint's sake, counts, and goes with the hint.
+
+A hint is a row of a bucket of its own, under owner and row key, so commit log, memtable and engine keep it as they keep records.
+In memory there is an index of all of them, made anew in the background after a start.
+
+Invariants
+* A hint is in the log in the turn in which its owner is found missing; it is forgotten only when that owner has acknowledged a
+  state that this node held after the hint was last renewed.
+* Handing over is bounded in bytes under way and bytes a second, divided by the number of nodes that may do so at once, and goes
+  out in ticks, behind the requests of the turn. What is not acknowledged waits a jittered pause and is sent again.
+* There is a limit on hints. Past it a stand-in refuses; what has counted is never dropped. A coordinator's are dropped and told,
+  and repair brings the rest (R5).
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+from ringwise.core import messages, record, versions
+from ringwise.core.agreement import Known, Learn
+from ringwise.core.clock import Clock
+from ringwise.core.cold import Cold
+from ringwise.core.config import NodeConfig
+from ringwise.core.errors import Failure
+from ringwise.core.keys import BUCKET_BYTES, POSITION_BITS, Bucket, key_of
+from ringwise.core.messages import NodeId, Written, encode
+from ringwise.core.now import Now
+from ringwise.core.peers import Link, Peers
+from ringwise.core.quorum import take_part
+from ringwise.core.ring import SLOTS, slot_of
+from ringwise.core.store import Store
+from ringwise.core.topology import Topology
+
+BUCKET = Bucket(0xFFFF, 0)  # behind every bucket of users, and of one incarnation for ever
+_ROW_AT = BUCKET_BYTES + 2
+# A row must hold a record: this one says nothing, and is the same for every hint.
+_ACTOR = bytes(record.ACTOR_BYTES)
+MARK = record.encode(
+    record.Record([(_ACTOR, 1)], [], [record.Sibling(_ACTOR, 1, 0, 0, 0, "", False, b"")]),
+)
+_MARK_DIGEST = MARK[: record.CHECKSUM_BYTES]
+
+FRAME_BYTES = 64 * 1024  # of states in one frame of a handover: a fraction of a millisecond for the receiver
+FRAME_KEYS = 500
+COLD_MAX = 256  # keys that are loaded for handing over at once
+SLOTS_LOADED = 64  # looked at in one step after a start: a millisecond where the memtable is full
+NAMES_LOADED = 1000
+UNKNOWN = b"\x00" * record.CHECKSUM_BYTES  # what the owner holds: it must merge
+
+
+class Handover:
+    """One frame of a handover; a request to a peer (core/peers.py)."""
+
+    __slots__ = ("_path", "epoch", "frame", "id", "owner", "pending", "rkeys", "sequences", "size", "started_ms")
+
+    def __init__(self, path: HintPath, owner: NodeId, rkeys: list[bytes], sequences: list[int], size: int) -> None:
+        self._path = path
+        self.owner = owner
+        self.rkeys = rkeys
+        self.sequences = sequences
+        self.size = size
+        self.id = 0
+        self.epoch = 0
+        self.frame = b""
+        self.started_ms = 0.0
+        self.pending: dict[NodeId, set[int] | None] = {owner: None}
+
+    def lost(self, peer: NodeId) -> None:
+        """The owner will not answer."""
+        self._path.failed(self)
+
+
+class _Owner:
+    """What is kept for one owner."""
+
+    __slots__ = ("allowance", "in_flight", "not_before_ms", "sequences", "waiting")
+
+    def __init__(self) -> None:
+        self.sequences: dict[bytes, int] = {}  # by row key: when it was last renewed
+        self.waiting: deque[bytes] = deque()  # those that are neither under way nor being loaded
+        self.in_flight = 0  # bytes
+        self.allowance = 0.0  # bytes that may be sent now
+        self.not_before_ms = 0.0
+
+
+class HintPath:
+    """Keeps hints for owners that missed a write, and hands them over."""
+
+    def __init__(
+        self,
+        peers: Peers,
+        topology: Topology,
+        store: Store,
+        bucket: Bucket,
+        config: NodeConfig,
+        now: Now,
+        cold: Cold,
+        clock: Clock,
+        chunks: list[bytes],
+        rng: random.Random,
+    ) -> None:
+        self._peers = peers
+        self._topology = topology
+        self._store = store
+        self._prefix = bucket.prefix
+        self._config = config
+        self._now = now
+        self._cold = cold
+        self._clock = clock
+        self._chunks = chunks
+        self._rng = rng
+        self._owners: dict[NodeId, _Owner] = {}
+        self._rows: list[tuple[int, bytes, bytes, bytes]] = []  # for the log: slot, row key, base, record
+        self._sequence = 0
+        self._loading = 0
+        self._ticked_ms = 0.0
+        self._load_from = 0  # the slot from which on the index is still to be made
+        self._asked = False
+        self.waiting = 0
+        self.kept = 0
+        self.handed_over = 0
+        self.sent_again = 0
+        self.dropped = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether the index of what was kept before the start is whole."""
+        return self._load_from >= SLOTS
+
+    # -- keeping
+
+    def room(self, count: int = 1) -> bool:
+        """Whether so many more hints can be kept."""
+        store = self._store
+        return self.waiting + count <= self._config.hints_max and not (store.failed or store.overloaded)
+
+    def keep(self, owner: NodeId, rkeys: Iterable[bytes], counted: bool = False) -> None:
+        """These keys have a state here that the owner has not acknowledged. What is `counted` towards W, by a stand-in that asked
+        for `room` before, is never dropped."""
+        if owner not in self._topology.members:
+            return
+        kept = self._owners.get(owner)
+        if kept is None:
+            kept = self._owners[owner] = _Owner()
+        sequences = kept.sequences
+        for rkey in rkeys:
+            if not rkey.startswith(self._prefix):
+                continue  # of a dead incarnation (T5)
+            self._sequence += 1
+            if rkey in sequences:
+                sequences[rkey] = self._sequence
+            elif not counted and not self.room():
+                self.dropped += 1
+            else:
+                self._remember(kept, rkey)
+                self.kept += 1
+                self._log(owner, rkey, b"", MARK)
+
+    def hints_of(self, rkey: bytes) -> list[NodeId]:
+        """The owners for whom this key waits here."""
+        return [owner for owner, kept in self._owners.items() if rkey in kept.sequences]
+
+    def waiting_for(self) -> dict[NodeId, int]:
+        """How many keys wait for each owner."""
+        return {owner: len(kept.sequences) for owner, kept in self._owners.items() if kept.sequences}
+
+    def seal(self) -> None:
+        """The end of a turn: what is new, or forgotten, goes into the log with the turn's writes."""
+        if self._rows:
+            slots, rkeys, bases, records = zip(*self._rows, strict=True)
+            self._rows = []
+            self._chunks.append(messages.encode_chunk(slots, rkeys, bases, records))
+
+    def follow(self, bucket: Bucket) -> None:
+        """T5: another incarnation is in force, so every hint is void."""
+        self._prefix = bucket.prefix
+        for owner, kept in self._owners.items():
+            void = [rkey for rkey in kept.sequences if not rkey.startswith(self._prefix)]
+            for rkey in void:
+                self._forget(owner, kept, rkey)
+            kept.waiting = deque(rkey for rkey in kept.waiting if rkey in kept.sequences)
+
+    def _remember(self, kept: _Owner, rkey: bytes) -> None:
+        kept.sequences[rkey] = self._sequence
+        kept.waiting.append(rkey)
+        self.waiting += 1
+
+    def _forget(self, owner: NodeId, kept: _Owner, rkey: bytes) -> None:
+        del kept.sequences[rkey]
+        self.waiting -= 1
+        self._log(owner, rkey, _MARK_DIGEST, b"")
+        slot = slot_of(key_of(rkey))
+        if self._peers.me not in self._topology.owners[slot] and rkey.startswith(self._prefix):
+            self._drop_copy(slot, rkey)
+
+    def _drop_copy(self, slot: int, rkey: bytes) -> None:
+        """A stand-in's copy goes with its last hint; the copies of a dead incarnation are void, and go with it."""
+        held = self._store.find(slot, rkey)
+        if held == b"" or self._store.failed or any(rkey in kept.sequences for kept in self._owners.values()):
+            return
+        base = None if held is None else held[: record.CHECKSUM_BYTES]
+        self._store.put(slot, rkey, base, b"")
+        self._rows.append((slot, rkey, base or b"", b""))
+
+    def _log(self, owner: NodeId, rkey: bytes, base: bytes, mark: bytes) -> None:
+        if self._store.failed:
+            return
+        key = owner + rkey
+        slot, row = slot_of(key), BUCKET.row_key(key)
+        self._store.put(slot, row, base, mark)
+        self._rows.append((slot, row, base, mark))
+
+    # -- handing over
+
+    def tick(self) -> None:
+        """Goes on with the index after a start, and sends what may be sent now."""
+        now_ms = self._now.now_ms
+        passed_ms, self._ticked_ms = min(now_ms - self._ticked_ms, 100.0), now_ms
+        if self._load_from < SLOTS and not self._asked:
+            self._load()
+        if not self.waiting:
+            return
+        senders = max(1, len(self._topology.members) - 1)
+        fresh = self._config.hint_bytes_per_s / senders * passed_ms / 1000
+        for owner, kept in self._owners.items():
+            kept.allowance = min(kept.allowance + fresh, FRAME_BYTES)
+            if kept.waiting and now_ms >= kept.not_before_ms and self._peers.is_up(owner):
+                while kept.waiting and kept.allowance > 0 and kept.in_flight < self._config.hint_bytes_in_flight_max:
+                    if not self._hand_over(owner, kept):
+                        break
+
+    def _hand_over(self, owner: NodeId, kept: _Owner) -> bool:
+        """Sends one frame; False where there is nothing to send just now."""
+        slots: list[int] = []
+        rkeys: list[bytes] = []
+        states: list[bytes] = []
+        size = 0
+        while kept.waiting and size < FRAME_BYTES and len(rkeys) < FRAME_KEYS:
+            rkey = kept.waiting.popleft()
+            if rkey not in kept.sequences:
+                continue
+            slot = slot_of(key_of(rkey))
+            if owner not in self._topology.owners[slot]:
+                self._forget(owner, kept, rkey)
+                continue
+            state = self._store.find(slot, rkey)
+            if state is None:
+                if self._loading >= COLD_MAX:
+                    kept.waiting.append(rkey)
+                    break
+                self._loading += 1
+                again = partial(self._loaded, kept, rkey)
+                self._cold.load(slot, rkey, again, partial(self._not_loaded, kept, rkey))
+            elif not state:
+                self._forget(owner, kept, rkey)
+            else:
+                slots.append(slot)
+                rkeys.append(rkey)
+                states.append(state)
+                size += len(state) + len(rkey)
+        if not rkeys:
+            return False
+        handover = Handover(self, owner, rkeys, [kept.sequences[rkey] for rkey in rkeys], size)
+        handover.id = self._peers.next_id()
+        handover.epoch = self._topology.epoch
+        handover.started_ms = self._now.now_ms
+        chunk = messages.encode_chunk(slots, rkeys, [UNKNOWN] * len(slots), states)
+        handover.frame = encode(messages.Write(handover.id, handover.epoch, self._stamp_of(states), chunk))
+        kept.in_flight += size
+        kept.allowance -= size
+        if not self._peers.ask(owner, handover, handover.frame):
+            self.failed(handover)
+            return False
+        return True
+
+    def _stamp_of(self, states: Sequence[bytes]) -> int:
+        return max(self._clock.last, *map(versions.max_stamp, states))
+
+    def _loaded(self, kept: _Owner, rkey: bytes) -> None:
+        self._loading -= 1
+        kept.waiting.appendleft(rkey)
+
+    def _not_loaded(self, kept: _Owner, rkey: bytes, _error: Failure) -> None:
+        self._loading -= 1
+        kept.waiting.append(rkey)
+        self._pause(kept)
+
+    def written(self, link: Link, message: Written) -> None:
+        """An owner's answer, if it belongs to a handover."""
+        handover = self._peers.request(link.peer, message.id)
+        if not isinstance(handover, Handover) or link.peer not in handover.pending:
+            return
+        if any(reason == messages.BEHIND for _, reason in message.refused):
+            document = self._topology.document
+            if document is not None:
+                self._peers.post(link, encode(Learn(document.encode())))
+        if any(reason == messages.STALE for _, reason in message.refused):
+            self._peers.post(link, encode(Known(self._topology.epoch, False)))  # it answers with its document
+        if message.positions or not message.refused:
+            fresh = take_part(handover.pending, link.peer, message.positions, len(handover.rkeys))
+            self._acknowledged(handover, fresh)
+        if message.refused:
+            self._peers.answered(link.peer, handover.id)
+            self.failed(handover)
+        elif link.peer not in handover.pending:
+            self._peers.answered(link.peer, handover.id)
+            self._owners[handover.owner].in_flight -= handover.size
+
+    def _acknowledged(self, handover: Handover, positions: Iterable[int]) -> None:
+        kept = self._owners[handover.owner]
+        for position in positions:
+            rkey = handover.rkeys[position]
+            sequence = kept.sequences.get(rkey)
+            if sequence is None:
+                continue
+            if sequence == handover.sequences[position]:
+                self._forget(handover.owner, kept, rkey)
+                self.handed_over += 1
+            else:
+                kept.waiting.append(rkey)  # written again meanwhile, and missed again
+
+    def failed(self, handover: Handover) -> None:
+        """What was not acknowledged waits, and is sent again."""
+        kept = self._owners[handover.owner]
+        left = handover.pending.pop(handover.owner, set())
+        positions = range(len(handover.rkeys)) if left is None else sorted(left)
+        again = [handover.rkeys[position] for position in positions if handover.rkeys[position] in kept.sequences]
+        kept.waiting.extend(again)
+        self.sent_again += len(again)
+        kept.in_flight -= handover.size
+        self._pause(kept)
+
+    def _pause(self, kept: _Owner) -> None:
+        pause_ms = self._config.hint_pause_ms
+        kept.not_before_ms = self._now.now_ms + pause_ms * self._rng.uniform(0.5, 1.5)
+
+    # -- after a start
+
+    def _load(self) -> None:
+        """The next slots' hints, from the log and the engine."""
+        end = min(self._load_from + SLOTS_LOADED, SLOTS) << POSITION_BITS
+        self._load_range(self._load_from << POSITION_BITS, end)
+
+    def _named(self, end: int, names: list[tuple[int, bytes]] | None, upto: int) -> None:
+        self._asked = False
+        if names is None:
+            return  # the disk could not be read; the next tick tries again
+        for position, key in names:
+            self._check(position >> POSITION_BITS, key)
+        if upto >= end:
+            self._load_from = end >> POSITION_BITS
+        else:
+            self._load_range(upto, end)
+
+    def _load_range(self, start: int, end: int) -> None:
+        self._asked = True  # before the names come, which may be at once
+        if not self._store.names(BUCKET.prefix, start, end, NAMES_LOADED, partial(self._named, end)):
+            self._asked = False
+
+    def _check(self, slot: int, key: bytes) -> None:
+        """A name may be that of a hint that was forgotten."""
+        row = BUCKET.row_key(key)
+        held = self._store.find(slot, row)
+        if held is None and not self._store.load(slot, row, partial(self._found, slot, row, key)):
+            self._found(slot, row, key)  # too many wait: to hand over once too often does no harm
+        elif held is not None:
+            self._found(slot, row, key)
+
+    def _found(self, slot: int, row: bytes, key: bytes) -> None:
+        if self._store.find(slot, row) == b"":
+            return
+        owner, rkey = _split(key, self._topology)
+        if owner is None:
+            self._store.put(slot, row, _MARK_DIGEST, b"")  # a member that is no more; the row goes with the next flush
+            self._rows.append((slot, row, _MARK_DIGEST, b""))
+            return
+        kept = self._owners.setdefault(owner, _Owner())
+        if rkey not in kept.sequences:
+            self._sequence += 1
+            self._remember(kept, rkey)
+            if not rkey.startswith(self._prefix):
+                self._forget(owner, kept, rkey)
+
+
+def _split(key: bytes, topology: Topology) -> tuple[NodeId | None, bytes]:
+    """(owner, row key) of a hint's key; no owner where it is not a member any more."""
+    for owner in topology.members:
+        if key.startswith(owner):
+            return owner, key[len(owner) :]
+    return None, b""

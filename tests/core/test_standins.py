@@ -1,0 +1,198 @@
+"""Sloppy quorums (R2): the next node on the ring stands in for an owner out of reach, and what counted is never lost."""
+
+from __future__ import annotations
+
+import pytest
+from tests.core.cluster import Cluster, Heard
+from tests.core.test_hints import isolate, rejoin, settle
+from tests.core.test_node import error, value
+
+from ringwise.core.config import NodeConfig
+from ringwise.core.errors import Failure, QuorumNotReached
+from ringwise.core.explain import Explanation
+from ringwise.core.keys import Bucket
+from ringwise.core.levels import EVERY, ONE, QUORUM, STRONG, Level
+from ringwise.core.node import Node
+from ringwise.core.ring import Ring, slot_of, successors
+
+ROW = Bucket(0, 1).row_key(b"k")
+
+
+def parts(cluster: Cluster) -> tuple[list[Node], list[Node]]:
+    """The owners of `k` in order of preference, and the others in the order in which they stand in."""
+    node = cluster.nodes[0]
+    owners = node.topology.owners[slot_of(b"k")]
+    order = node.stand_ins.order(node.topology.sets[node.topology.owner_set[slot_of(b"k")]])
+    return [cluster.by_id[owner] for owner in owners], [cluster.by_id[other] for other in order]
+
+
+def held(cluster: Cluster, node: Node) -> bytes:
+    return cluster.stores[cluster.nodes.index(node)].records.get(ROW, b"")
+
+
+def test_the_next_on_the_ring_stands_in() -> None:
+    nodes = [(f"n{number}", 1.0) for number in range(1, 8)]
+    ring = Ring(nodes)
+    for slot in range(0, 16384, 97):
+        assert successors(slot, nodes) == [nodes[number][0] for number in ring.preference(slot, 7)]
+
+
+def test_a_stand_in_keeps_the_write_and_hands_it_over() -> None:
+    cluster, heard = Cluster(5), Heard()
+    (a, b, c), (d, _) = parts(cluster)
+    isolate(cluster, b)
+    isolate(cluster, c)
+    a.put(b"k", b"v", QUORUM, heard, 0)
+    cluster.run()
+    assert heard.outcomes[0][0] == "stored", "a and a stand-in are two"
+    assert held(cluster, d) == held(cluster, a) and d.hints.waiting_for() in ({b.id: 1}, {c.id: 1})
+    assert a.stand_ins.writes == 1
+    rejoin(cluster, b)
+    rejoin(cluster, c)
+    settle(cluster)
+    assert {held(cluster, node) for node in (a, b, c)} == {held(cluster, a)}
+    assert not held(cluster, d), "what it kept is where it belongs"
+
+
+def test_a_stand_in_is_read_where_owners_are_missing() -> None:
+    cluster, heard = Cluster(5), Heard()
+    (a, b, c), (d, e) = parts(cluster)
+    isolate(cluster, b)
+    isolate(cluster, c)
+    a.put(b"k", b"v", QUORUM, heard, 0)
+    cluster.run()
+    for i, node in enumerate((a, d, e)):
+        node.get(b"k", QUORUM, heard, 10 + i)
+    cluster.run()
+    assert [value(heard, 10 + i) for i in range(3)] == [b"v"] * 3
+    assert a.stand_ins.reads == 1
+
+
+def test_that_a_stand_in_holds_nothing_says_nothing() -> None:
+    cluster, heard = Cluster(5), Heard()
+    (a, b, c), _ = parts(cluster)
+    a.put(b"k", b"v", EVERY, heard, 0)
+    cluster.run()
+    isolate(cluster, b)
+    isolate(cluster, c)
+    a.get(b"k", QUORUM, heard, 1)
+    cluster.run()
+    assert isinstance(error(heard, 1), QuorumNotReached)
+
+
+@pytest.mark.parametrize(
+    "level", [STRONG, EVERY, Level.parse(b"w=2"), Level.parse(b"r=2,w=2")], ids=lambda level: level.name
+)
+def test_levels_that_promise_more_count_owners_only(level: Level) -> None:
+    cluster, heard = Cluster(5), Heard()
+    (a, b, c), (d, _) = parts(cluster)
+    isolate(cluster, b)
+    isolate(cluster, c)
+    a.put(b"k", b"v", level, heard, 0)
+    a.get(b"k", level, heard, 1)
+    cluster.run()
+    assert isinstance(error(heard, 0), QuorumNotReached) and isinstance(error(heard, 1), QuorumNotReached)
+    assert not held(cluster, d) and not held(cluster, a)
+
+
+def test_explicit_one_is_not_the_level_one() -> None:
+    assert Level.parse(b"r=1,w=1").code != ONE.code and not Level.parse(b"r=1,w=1").sloppy
+
+
+def test_where_no_owner_is_reachable_a_stand_in_coordinates() -> None:
+    cluster, heard = Cluster(5), Heard()
+    owners, (d, e) = parts(cluster)
+    for owner in owners:
+        isolate(cluster, owner)
+    d.put(b"k", b"v", QUORUM, heard, 0)
+    cluster.run()
+    assert heard.outcomes[0][0] == "stored"
+    assert held(cluster, d) == held(cluster, e) != b""
+    assert {*d.hints.waiting_for(), *e.hints.waiting_for()} == {owner.id for owner in owners}
+    e.get(b"k", QUORUM, heard, 1)
+    cluster.run()
+    assert value(heard, 1) == b"v"
+    for owner in owners:
+        rejoin(cluster, owner)
+    settle(cluster)
+    assert len({held(cluster, owner) for owner in owners}) == 1 and held(cluster, owners[0])
+    assert not held(cluster, d) and not held(cluster, e)
+
+
+def test_without_room_for_hints_nobody_stands_in_and_nothing_is_acknowledged() -> None:
+    cluster, heard = Cluster(5, NodeConfig(hints_max=0)), Heard()
+    (a, b, c), _ = parts(cluster)
+    isolate(cluster, b)
+    isolate(cluster, c)
+    a.put(b"k", b"v", QUORUM, heard, 0)
+    cluster.run()
+    assert error(heard, 0), "the coordinator does not know yet"
+    a.put(b"k", b"w", QUORUM, heard, 1)
+    assert isinstance(error(heard, 1), QuorumNotReached), "and now refuses at once, with nothing applied"
+
+
+def test_an_owner_that_falls_silent_is_stood_in_for() -> None:
+    """Its link stands, so it is still sent the write; but nobody waits for it."""
+    cluster, heard = Cluster(5), Heard()
+    (a, b, c), (d, _) = parts(cluster)
+    a.peers.late |= {b.id, c.id}
+    a.put(b"k", b"v", QUORUM, heard, 0)
+    cluster.step(a)
+    for silent in (b, c):
+        cluster.links[a.id, silent.id].wire.clear()
+    cluster.run()
+    assert heard.outcomes[0][0] == "stored" and held(cluster, d)
+
+
+def test_a_stand_in_whose_link_breaks_is_replaced_by_the_next() -> None:
+    cluster, heard = Cluster(5), Heard()
+    (a, b, c), (d, e) = parts(cluster)
+    isolate(cluster, c)
+    a.put(b"k", b"v", QUORUM, heard, 0)
+    cluster.step(a)
+    isolate(cluster, d)
+    cluster.run()
+    assert heard.outcomes[0][0] == "stored"
+    assert held(cluster, e) and e.hints.waiting_for() == {c.id: 1}
+    assert held(cluster, b)
+
+
+def test_a_second_issue_of_a_stand_in_is_kept_as_the_first_was() -> None:
+    """V5: the other stand-in knows a greater stamp, so the SET is issued once more; that dot needs hints too."""
+    cluster, heard = Cluster(5), Heard()
+    owners, (d, e) = parts(cluster)
+    for owner in owners:
+        isolate(cluster, owner)
+    cluster.cut(d, e)
+    e.put(b"k", b"theirs", ONE, heard, 0)
+    cluster.run()
+    e_stamp = e.clock.last
+    d.clock.last = e_stamp - 1_000
+    cluster.connect(d, e)
+    cluster.connect(e, d)
+    d.begin(cluster.wall_ms - 10_000, cluster.now_ms)
+    d.clock.last = e_stamp - 1_000
+    d.put(b"k", b"mine", QUORUM, heard, 1)
+    cluster.run()
+    assert heard.outcomes[1][0] == "stored"
+    for owner in owners:
+        rejoin(cluster, owner)
+    settle(cluster)
+    owners[0].get(b"k", STRONG, heard, 2)
+    cluster.run()
+    assert value(heard, 2) == b"mine"
+    assert not held(cluster, d) and not held(cluster, e)
+
+
+def test_explain_shows_who_stands_in() -> None:
+    cluster, heard = Cluster(5), Heard()
+    (a, b, c), (d, _) = parts(cluster)
+    isolate(cluster, c)
+    a.put(b"k", b"v", QUORUM, heard, 0)
+    cluster.run()
+    told: list[Explanation | Failure] = []
+    b.explain(b"k", told.append)
+    cluster.run()
+    assert isinstance(told[0], Explanation)
+    assert [(copy.owner, copy.hinted) for copy in told[0].stand_ins] == [(d.id, (c.id,))]
+    assert [copy.owner for copy in told[0].copies] == [a.id, b.id, c.id]
