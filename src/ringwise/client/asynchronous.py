@@ -350,8 +350,8 @@ class AsyncClient:
             link.replies = []
             sent = True
             replies = await link.exchange(exchange.payload(), len(exchange.pending), until)
-        except TimedOut:
-            raise
+        except TimedOut as error:
+            exchange.unsent(error)
         except (OSError, hiredis.HiredisError) as error:
             if not isinstance(error, TimeoutError):
                 self._pool.drop(address)

@@ -297,8 +297,8 @@ class Client:
             link.replies = []
             sent = True
             replies = link.exchange(exchange.payload(), len(exchange.pending), until)
-        except TimedOut:
-            raise
+        except TimedOut as error:
+            exchange.unsent(error)
         except (OSError, hiredis.HiredisError) as error:
             if not isinstance(error, TimeoutError):
                 self._pool.drop(address)
