@@ -9,6 +9,7 @@ from tests.core.test_node import error, value
 
 from ringwise.core import messages, topology
 from ringwise.core.agreement import AgreementFailed, Learn
+from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure, Flushed, NotReady, Overloaded, QuorumNotReached, Refused, UnknownOutcome
 from ringwise.core.flush import FLUSHES_MAX, _Decided
 from ringwise.core.keys import Bucket
