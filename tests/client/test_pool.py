@@ -6,17 +6,19 @@ import asyncio
 import time
 
 import pytest
+from tests.client.fake import FakeNode
 
 from ringwise import AsyncClient, Client
 from ringwise.client import PartialFailure, TimedOut
 from ringwise.client.many import BATCH_COMMANDS
-from tests.client.fake import FakeNode
 
 ITEMS = {f"k{number}": "v" for number in range(BATCH_COMMANDS + 3)}
 
 
 def check(failure: PartialFailure) -> None:
-    assert len(failure.results) == BATCH_COMMANDS and set(failure.errors) == {f"k{BATCH_COMMANDS + at}" for at in range(3)}
+    assert len(failure.results) == BATCH_COMMANDS and set(failure.errors) == {
+        f"k{BATCH_COMMANDS + at}" for at in range(3)
+    }
     assert all(isinstance(error, TimedOut) and "nothing was sent" in str(error) for error in failure.errors.values())
 
 
