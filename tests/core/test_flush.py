@@ -8,7 +8,7 @@ from tests.core.cluster import Cluster, Heard
 from tests.core.test_node import error, value
 
 from ringwise.core import messages, topology
-from ringwise.core.agreement import AgreementFailed, Learn
+from ringwise.core.agreement import RETRY_MS, AgreementFailed, Learn
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure, Flushed, NotReady, Overloaded, QuorumNotReached, Refused, UnknownOutcome
 from ringwise.core.flush import FLUSHES_MAX, _Decided
@@ -326,6 +326,7 @@ def test_an_owner_that_refuses_a_stale_read_is_not_taken_for_late() -> None:
     cluster.cut(first, second)
     second.flush(lambda _: None)
     cluster.run()
+    cluster.pass_time(2 * RETRY_MS)  # or the owner would not yet teach again what it has just told in vain
     cluster.connect(first, second)
     cluster.connect(second, first)
     first.get(b"k", QUORUM, heard, 1)
