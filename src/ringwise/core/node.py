@@ -401,6 +401,7 @@ class Node:
             self.store.follow(bucket.prefix, fresh=True)
             self._put.follow(bucket)
         self._get.follow(bucket)
+        self._scan.follow()
 
     def _go_on_if_formed(self) -> None:
         """Lets go what waits, in order, before anything newer can overtake it."""
