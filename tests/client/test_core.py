@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import random
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ringwise import AsyncClient, Client
 from ringwise.client import commands, errors
 from ringwise.client.exchange import Exchange
 from ringwise.client.many import batches
@@ -220,6 +223,41 @@ def test_bad_arguments_are_told_before_anything_is_sent() -> None:
         commands.get(5, None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="ttl"):
         commands.put("k", "v", None, ttl=0)
+
+
+@pytest.mark.parametrize("ttl", [0, -1, float("inf"), float("nan"), 1e11, 10**400])
+def test_a_time_to_live_that_cannot_be_names_its_limit(ttl: float) -> None:
+    with pytest.raises(ValueError, match="at most 10000000000"):
+        commands.put("k", "v", None, ttl=ttl)
+    with pytest.raises(TypeError, match="not str"):
+        commands.put("k", "v", None, ttl="5")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("make", [Client, AsyncClient])
+def test_numbers_that_cannot_be_are_told_before_anything_is_sent(make: type[Client] | type[AsyncClient]) -> None:
+    for timeout in (float("inf"), float("nan"), 1e10, 10**400):
+        with pytest.raises(ValueError, match="timeout is a number of seconds, at most 1000000"):
+            make("127.0.0.1:1", timeout=timeout)
+        with pytest.raises(ValueError, match="timeout"):
+            made(make("127.0.0.1:1").get("k", timeout=timeout))
+    with pytest.raises(TypeError, match=r"timeout .*not str"):
+        make("127.0.0.1:1", timeout="5")  # type: ignore[arg-type]
+    for wrong in (0, -3):
+        with pytest.raises(ValueError, match="max_connections is a whole number from 1"):
+            make("127.0.0.1:1", max_connections=wrong)
+    for flags in (-1, 2**32):
+        with pytest.raises(ValueError, match="flags is a whole number from 0 to 4294967295"):
+            made(make("127.0.0.1:1").put("k", "v", flags=flags))
+    with pytest.raises(TypeError, match="flags is an int, not float"):
+        made(make("127.0.0.1:1").put("k", "v", flags=1.5))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="count is a whole number from 1"):
+        commands.scan(0, "", 0, None)
+
+
+def made(result: object) -> None:
+    """Runs the call if it is a coroutine."""
+    if inspect.iscoroutine(result):
+        asyncio.run(result)
 
 
 def test_importing_is_light() -> None:

@@ -62,7 +62,7 @@ def test_a_value_goes_in_and_comes_out_byte_for_byte(shell: Shell) -> None:
     assert (told["type"], told["flags"], 3_000_000 < told["ttl_ms"] <= 3_600_000) == ("image/png", 7, True)
     assert shell.run("delete", "blob").returncode == 0
     gone = shell.run("get", "blob", node=2)
-    assert (gone.returncode, gone.stdout, gone.stderr) == (3, b"", b"no such key: blob\n")
+    assert (gone.returncode, gone.stdout, gone.stderr) == (3, b"", b"ringwise: no such key: blob\n")
 
 
 @pytest.mark.parametrize(

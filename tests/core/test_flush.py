@@ -8,15 +8,16 @@ from tests.core.cluster import Cluster, Heard
 from tests.core.test_node import error, value
 
 from ringwise.core import messages, topology
-from ringwise.core.agreement import AgreementFailed, Learn
+from ringwise.core.agreement import RETRY_MS, AgreementFailed, Learn
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure, Flushed, NotReady, Overloaded, QuorumNotReached, Refused, UnknownOutcome
 from ringwise.core.flush import FLUSHES_MAX, _Decided
 from ringwise.core.keys import Bucket
 from ringwise.core.levels import EVERY, ONE, QUORUM, STRONG
-from ringwise.core.messages import Written
+from ringwise.core.messages import Scanned, Written
 from ringwise.core.node import Node
 from ringwise.core.ring import SLOTS, slot_of
+from ringwise.core.scan import Page
 from ringwise.core.topology import INCARNATION_MAX, ChangeRefused, Document
 from ringwise.core.versions import Write
 
@@ -320,14 +321,57 @@ def test_an_owner_that_refuses_a_stale_read_is_not_taken_for_late() -> None:
     """Its answer is a refusal: the read begins again with the document, and the owner stays up."""
     cluster, heard = Cluster(), Heard()
     first, second, third = cluster.nodes
-    first.put(b"k", b"old", EVERY, heard, 0)
+    first.put(b"k", b"v", EVERY, heard, 0)
     cluster.run()
-    teach(cluster, second, third)
-    for node in (second, third):  # and cannot tell it yet
-        node.agreement.outbox.clear()
+    cluster.cut(first, third)
+    cluster.cut(first, second)
+    second.flush(lambda _: None)
+    cluster.run()
+    cluster.pass_time(2 * RETRY_MS)  # or the owner would not yet teach again what it has just told in vain
+    cluster.connect(first, second)
+    cluster.connect(second, first)
     first.get(b"k", QUORUM, heard, 1)
     cluster.run()
-    cluster.pass_time(50)
-    assert value(heard, 1) is None, "it has learned, and asked again"
+    assert first.topology.changed_max == second.topology.changed_max, "it has learned of the flush by being refused"
+    assert heard.outcomes[1] == ("found", b"")
     cluster.pass_time(NodeConfig().request_timeout_ms + 1)
-    assert first.is_up(second.id) and first.is_up(third.id)
+    assert first.is_up(second.id)
+
+
+def test_a_scan_that_an_owner_refuses_as_stale_begins_again_with_its_document() -> None:
+    cluster, heard = Cluster(), Heard()
+    first, second, third = cluster.nodes
+    for i in range(5):
+        first.put(b"old%d" % i, b"v", EVERY, heard, i)
+    cluster.run()
+    cluster.cut(first, third)
+    cluster.cut(first, second)
+    second.flush(lambda _: None)
+    cluster.run()
+    second.put(b"new", b"v", QUORUM, heard, 9)
+    cluster.run()
+    cluster.pass_time(2 * RETRY_MS)
+    cluster.connect(first, second)
+    cluster.connect(second, first)
+    pages: list[Page | Failure] = []
+    first.scan(0, 100, QUORUM, pages.append)
+    cluster.run()
+    (page,) = pages
+    assert isinstance(page, Page) and [key for key, _ in page.found] == [b"new"] and not page.cursor
+    cluster.pass_time(NodeConfig().request_timeout_ms + 1)
+    assert first.is_up(second.id) and not first._scan._asking
+
+
+def test_a_scan_whose_owner_never_sends_its_document_ends_at_its_deadline() -> None:
+    cluster = Cluster()
+    first, second, third = cluster.nodes
+    cluster.cut(first, third)
+    pages: list[Page | Failure] = []
+    first.scan(0, 100, QUORUM, pages.append)
+    cluster.step(first)
+    (asked,) = first._scan._asking.values()
+    first.receive(cluster.links[first.id, second.id], Scanned(asked.id, 0, [], messages.STALE))
+    cluster.pass_time(50)
+    assert not pages
+    cluster.pass_time(NodeConfig().request_timeout_ms)
+    assert isinstance(pages[0], QuorumNotReached) and not first._scan._asking

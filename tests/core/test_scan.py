@@ -10,12 +10,13 @@ from tests.core.cluster import Cluster, Heard
 from ringwise.core import messages, versions
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure, ImpossibleLevel, NotReady, Overloaded, QuorumNotReached
-from ringwise.core.keys import position_of
+from ringwise.core.keys import POSITION_BITS, Bucket, position_of
 from ringwise.core.levels import EVERY, ONE, QUORUM, Level
 from ringwise.core.node import Node
 from ringwise.core.ring import SLOTS, slot_of
 from ringwise.core.scan import END, FIRST_READS, Page
 from ringwise.core.versions import Write
+from ringwise.wire.frame import FrameReader
 
 KEYS = [b"key:%d" % n for n in range(60)] + [b"{one}%d" % n for n in range(20)]
 
@@ -306,14 +307,15 @@ def test_t5_who_is_behind_is_taught_and_asked_again() -> None:
 def test_t5_who_is_ahead_refuses_slots_that_changed_since() -> None:
     cluster = Cluster()
     fill(cluster)
-    a, b, c = cluster.nodes
-    for node in (b, c):
-        topology = node.topology
-        topology.epoch += 1
-        topology.changed[SLOTS // 2] = topology.changed_max = topology.epoch
-    asked = Asked(a)
-    cluster.run()
-    assert isinstance(asked.failure, QuorumNotReached)
+    first, second, _ = cluster.nodes
+    topology = second.topology
+    topology.epoch += 1
+    topology.changed[SLOTS // 2] = topology.changed_max = topology.epoch
+    link = cluster.back[first.id, second.id]
+    for end, refused in ((END, messages.STALE), (SLOTS // 2 << POSITION_BITS, 0)):
+        second.receive(link, messages.Scan(1, topology.epoch - 1, Bucket(0, 1).prefix, 0, end, 5))
+        (answer,) = FrameReader(messages.decode).feed(link.outbox.pop())
+        assert isinstance(answer, messages.Scanned) and answer.refused == refused
 
 
 def test_t5_names_asked_for_under_an_older_table_are_asked_for_again() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -502,6 +503,19 @@ def test_the_document_and_the_page(http: Http) -> None:
 
 
 # -- reading heads
+
+
+def test_the_documentation_names_every_status_and_field(http: Http) -> None:
+    document = told(http("GET", "/api/v1/openapi.json"))
+    written = (Path(__file__).parents[2] / "docs" / "http.md").read_text()
+    rows = [line for line in written.splitlines() if line.startswith("|")]
+    for status in (name[1:] for name in document["components"]["responses"]):
+        assert any(status in row.split("|")[1] for row in rows), status
+    row = next(row for row in rows if "GET /api/v1/kv/{key}" in row)
+    for field in document["components"]["schemas"]["Found"]["properties"]:
+        assert f'"{field}"' in row, field
+    for field in document["components"]["schemas"]["Error"]["properties"]:
+        assert f"`{field}`" in written or f'"{field}"' in written, field
 
 
 def test_percent_decoding() -> None:

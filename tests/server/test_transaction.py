@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.server.fake import Connection, FakeNode, request
 
 from ringwise.core.ring import slot_of
@@ -85,6 +86,28 @@ def test_levels_hold_inside_a_batch() -> None:
         reply = connection.run(*command)
     assert reply == b"*3\r\n+OK\r\n+OK\r\n$1\r\n1\r\n"
     assert [entry[2] for entry in node.log] == ["one", "all"]
+
+
+@pytest.mark.parametrize(
+    ("command", "refusal"),
+    [
+        (["RW.AT", "most", "GET", "k"], b"-ERR unknown consistency level 'most'"),
+        (["RW.AT", "r=99", "GET", "k"], b"-ERR consistency level r=99 needs 99 owners"),
+        (["RW.AT", "one", "FLY", "k"], b"-ERR unknown command 'FLY'"),
+        (["RW.AT", "one", "GET"], b"-ERR wrong number of arguments for 'get' command"),
+        (["RW.AT", "one", "MEMORY", "USAGE"], b"-ERR"),
+        (["RW.AT", "one", "EXEC"], b"-ERR RW.AT takes a command on keys, and EXEC is none"),
+        (["RW.AT", "one", "RW.AT", "one", "GET", "k"], b"-ERR RW.AT takes a command on keys, and RW.AT is none"),
+    ],
+)
+def test_what_stands_in_rw_at_is_checked_when_it_is_queued(command: list[str], refusal: bytes) -> None:
+    node = FakeNode()
+    connection = Connection(node)
+    for each in (["MULTI"], ["SET", "k", "1"]):
+        connection.run(*each)
+    assert connection.run(*command).startswith(refusal)
+    assert connection.run("EXEC").startswith(b"-EXECABORT")
+    assert not node.log
 
 
 def test_a_batch_is_bounded_and_can_be_switched_off() -> None:

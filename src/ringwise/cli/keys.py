@@ -44,7 +44,7 @@ def get(key: str, level: str, host: str, port: int, as_json: bool) -> None:
         click.echo(f"merge them: ringwise put {key} VALUE --context {_text(found[b'context'])}", err=True)
     if not siblings:
         if not as_json:
-            click.echo(f"no such key: {key}", err=True)
+            click.echo(f"ringwise: no such key: {key}", err=True)
         sys.exit(NOT_FOUND)
     if len(siblings) > 1:
         sys.exit(SIBLINGS)

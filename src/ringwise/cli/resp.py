@@ -68,5 +68,6 @@ def _asked(host: str, port: int, commands: list[tuple[str | bytes, ...]], timeou
 
 
 def _encoded(words: tuple[str | bytes, ...]) -> bytes:
-    parts = [word.encode() if isinstance(word, str) else word for word in words]
+    # Bytes on the command line that are no UTF-8 are the bytes that are meant.
+    parts = [word.encode("utf-8", "surrogateescape") if isinstance(word, str) else word for word in words]
     return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)

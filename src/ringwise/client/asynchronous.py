@@ -207,10 +207,10 @@ class AsyncClient:
         level: str | None = None,
         max_connections: int = 128,
     ) -> None:
-        self._timeout = timeout
+        self._timeout = commands.checked_timeout(timeout)
         self._level = level
         self._routing = Routing(addresses, random.Random())
-        self._pool = _Pool(max_connections)
+        self._pool = _Pool(commands.checked_count(max_connections, "max_connections", 1))
 
     async def put(
         self,
@@ -317,7 +317,7 @@ class AsyncClient:
         await self.close()
 
     def _deadline(self, timeout: float | None) -> float:
-        return time.monotonic() + (self._timeout if timeout is None else timeout)
+        return time.monotonic() + (self._timeout if timeout is None else commands.checked_timeout(timeout))
 
     async def _one(self, command: Command[T], timeout: float | None) -> T:
         return of_single(await self._run([command], self._deadline(timeout)))
@@ -350,8 +350,8 @@ class AsyncClient:
             link.replies = []
             sent = True
             replies = await link.exchange(exchange.payload(), len(exchange.pending), until)
-        except TimedOut:
-            raise
+        except TimedOut as error:
+            exchange.unsent(error)
         except (OSError, hiredis.HiredisError) as error:
             if not isinstance(error, TimeoutError):
                 self._pool.drop(address)

@@ -5,6 +5,7 @@ No handshake is sent: replies are read as RESP2, where a map is a list of keys a
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,11 @@ from ringwise.client.results import Reply, Sibling, Written
 
 T = TypeVar("T")
 Text = str | bytes
+
+TTL_S_MAX = 10_000_000_000  # some 300 years, as over HTTP; what is longer is a mistake in the unit
+TIMEOUT_S_MAX = 1_000_000  # some eleven days: what clocks of sockets, locks and event loops can all count to
+FLAGS_MAX = 2**32 - 1
+COUNT_MAX = 2**63 - 1
 
 _SPECIAL = re.compile(rb"[*?\[\]\\]")
 
@@ -43,6 +49,29 @@ def as_bytes(text: Text, what: str) -> bytes:
     if isinstance(text, str):
         return text.encode()
     raise TypeError(f"a {what} is bytes or str, not {type(text).__name__}")
+
+
+def checked_timeout(seconds: float) -> float:
+    """A time that is over is no mistake: callers hand on what is left of theirs."""
+    _check_number(seconds, "timeout")
+    if not -TIMEOUT_S_MAX <= seconds <= TIMEOUT_S_MAX:  # neither are nan and infinity
+        raise ValueError(f"timeout is a number of seconds, at most {TIMEOUT_S_MAX}, not {seconds}")
+    return seconds
+
+
+def checked_count(count: int, what: str, least: int, most: int = COUNT_MAX) -> int:
+    try:
+        number = operator.index(count)
+    except TypeError:
+        raise TypeError(f"{what} is an int, not {type(count).__name__}") from None
+    if not least <= number <= most:
+        raise ValueError(f"{what} is a whole number from {least} to {most}, not {number}")
+    return number
+
+
+def _check_number(value: float, what: str) -> None:
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"{what} is a number of seconds, not {type(value).__name__}")
 
 
 def _command(arguments: tuple[bytes, ...], level: str | None, write: bool, read: Callable[[Any], T]) -> Command[T]:
@@ -74,11 +103,12 @@ def put(
         arguments += (b"CONTEXT", context)
     if content_type:
         arguments += (b"TYPE", content_type.encode())
-    if flags:
+    if checked_count(flags, "flags", 0, FLAGS_MAX):
         arguments += (b"FLAGS", b"%d" % flags)
     if ttl is not None:
-        if not ttl > 0:
-            raise ValueError(f"ttl is a number of seconds above 0, not {ttl}")
+        _check_number(ttl, "ttl")
+        if not 0 < ttl <= TTL_S_MAX:
+            raise ValueError(f"ttl is a number of seconds above 0 and at most {TTL_S_MAX}, not {ttl}; None: for ever")
         arguments += (b"PX", b"%d" % max(1, round(ttl * 1000)))
     return _command(tuple(arguments), level, True, read_written)
 
@@ -97,7 +127,7 @@ def delete(key: Text, level: str | None, context: bytes | None) -> Command[Writt
 
 
 def scan(cursor: int, prefix: Text, count: int, level: str | None) -> Command[tuple[int, list[bytes]]]:
-    arguments: tuple[bytes, ...] = (b"SCAN", b"%d" % cursor, b"COUNT", b"%d" % count)
+    arguments: tuple[bytes, ...] = (b"SCAN", b"%d" % cursor, b"COUNT", b"%d" % checked_count(count, "count", 1))
     if prefix:
         arguments += (b"MATCH", glob_escaped(as_bytes(prefix, "prefix")) + b"*")
     return _command(arguments, level, False, read_page)

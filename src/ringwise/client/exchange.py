@@ -6,6 +6,7 @@
         ... send exchange.payload() to it, then exactly one of
         exchange.answered(replies)        # all are there
         exchange.lost(replies, error, now, sent=...)     # the connection failed, or the time of the attempt is over
+        exchange.unsent(error)            # there was no connection to send it on, to any node
 
 Rules
 * A read is asked again elsewhere. A write is, only where it is certain not to have been applied: it was never sent, or it was
@@ -101,6 +102,12 @@ class Exchange(Generic[T]):
                     self._last[index] = kind(f"{where}: {what}")
                 again.append(index)
         self.pending = again
+
+    def unsent(self, error: RingwiseError) -> None:
+        """Nothing can be sent. An outcome like any other: batches before this one may have been applied."""
+        for index in self.pending:
+            self.outcomes[index] = self._last.get(index, error)
+        self.pending = []
 
     def _settle(self, replies: Sequence[Any]) -> list[int]:
         """Takes the replies to the first commands that are pending; those that another node is to be asked."""

@@ -154,10 +154,10 @@ class Client:
         level: str | None = None,
         max_connections: int = 64,
     ) -> None:
-        self._timeout = timeout
+        self._timeout = commands.checked_timeout(timeout)
         self._level = level
         self._routing = Routing(addresses, random.Random())
-        self._pool = _Pool(max_connections)
+        self._pool = _Pool(commands.checked_count(max_connections, "max_connections", 1))
         _clients.add(self)
 
     def put(
@@ -264,7 +264,7 @@ class Client:
         self.close()
 
     def _deadline(self, timeout: float | None) -> float:
-        return time.monotonic() + (self._timeout if timeout is None else timeout)
+        return time.monotonic() + (self._timeout if timeout is None else commands.checked_timeout(timeout))
 
     def _one(self, command: Command[T], timeout: float | None) -> T:
         return of_single(self._run([command], self._deadline(timeout)))
@@ -297,8 +297,8 @@ class Client:
             link.replies = []
             sent = True
             replies = link.exchange(exchange.payload(), len(exchange.pending), until)
-        except TimedOut:
-            raise
+        except TimedOut as error:
+            exchange.unsent(error)
         except (OSError, hiredis.HiredisError) as error:
             if not isinstance(error, TimeoutError):
                 self._pool.drop(address)

@@ -435,6 +435,7 @@ class Node:
             self._put.follow(bucket)
             self.hints.follow(bucket)
         self._get.follow(bucket)
+        self._scan.follow()
 
     def _go_on_if_formed(self) -> None:
         """Lets go what waits, in order, before anything newer can overtake it."""

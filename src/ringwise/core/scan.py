@@ -26,7 +26,7 @@ from functools import partial
 from typing import NamedTuple, TypeAlias
 
 from ringwise.core import messages, versions
-from ringwise.core.agreement import Learn
+from ringwise.core.agreement import Known, Learn
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure, NotReady, Overloaded, QuorumNotReached
 from ringwise.core.keys import POSITION_BITS, Bucket, position_of
@@ -244,11 +244,21 @@ class ScanPath:
             self._peers.ask(peer, asked, asked.frame)
             return
         self._peers.answered(peer, message.id)
+        if message.refused == messages.STALE:  # it answers with its document, and then the page begins again
+            self._peers.post(link, encode(Known(self._topology.epoch, False)))
+            return
         asked.pending.discard(peer)
         if not message.refused:
             names = [(position_of(slot_of(key), key), key) for key in message.keys]
             self._count(asked, peer, names, message.end)
         self.ask_more(asked)
+
+    def follow(self) -> None:
+        """T5: slots have changed, or another incarnation is in force. Names that are not complete are asked for again."""
+        for asked in list(self._asking.values()):
+            if asked.epoch < self._topology.changed_max:
+                del self._asking[asked.id]
+                self._begin(asked.scan)
 
     def _named(self, asked: _Asked) -> None:
         """Enough owners of every slot have answered."""

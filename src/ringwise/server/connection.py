@@ -11,6 +11,7 @@ from ringwise.server.call import Call, CommandError, shown
 from ringwise.server.session_info import client_line
 from ringwise.server.table import wrong_arity
 from ringwise.wire.replies import OK, Simple, Verbatim
+from ringwise.wire.resp import Request
 
 if TYPE_CHECKING:
     from ringwise.server.session import Session
@@ -247,29 +248,35 @@ def rw_consistency(call: Call) -> None:
     if len(call.arguments) == 1:
         call.answer(call.session.level.name)
         return
-    call.session.set_level(_level_of(call, call.arguments[1]))
+    call.session.set_level(_level_of(call.session, call.arguments[1]))
     call.reply(OK)
 
 
-def _level_of(call: Call, text: bytes) -> Level:
+def _level_of(session: Session, text: bytes) -> Level:
     """A level that this cluster can keep once it has all its members; raises ImpossibleLevel, which names N."""
     level = Level.parse(text)
-    document = call.node.topology.document
-    level.check(call.node.config.replicas if document is None else document.replicas)
+    document = session.node.topology.document
+    level.check(session.node.config.replicas if document is None else document.replicas)
     return level
 
 
 def rw_at(call: Call) -> None:
     """RW.AT level COMMAND ...: this command only, since pools hand connections from one caller to the next."""
-    level = _level_of(call, call.arguments[1])
-    inner = call.arguments[2:]
-    command = call.session.table.find(inner[0])
+    level, inner = parts_of_at(call.session, call.arguments)
+    call.session.run(inner, level, call.row, call.index)
+
+
+def parts_of_at(session: Session, arguments: Request) -> tuple[Level, Request]:
+    """The level and the command of RW.AT, which may be an unknown one; raises CommandError or Failure."""
+    level = _level_of(session, arguments[1])
+    inner = arguments[2:]
+    command = session.table.find(inner[0])
     on_keys = command is not None and (
         any((*command.keys, command.find_keys)) or command.all_keys or bool(command.keys_of(inner))
     )
     if command is not None and (command.name == "rw.at" or not on_keys):
         raise CommandError(f"ERR RW.AT takes a command on keys, and {command.name.upper()} is none")
-    call.session.run(inner, level, call.row, call.index)
+    return level, inner
 
 
 def rw_dev(call: Call) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ringwise.core.errors import Failure
 from ringwise.core.versions import value_of
 from ringwise.server.call import Call, CommandError
+from ringwise.server.connection import parts_of_at
 from ringwise.server.row import Row
 from ringwise.server.table import CommandTable, subcommand_of, wrong_arity
 from ringwise.wire.replies import OK, bulk, error
@@ -75,21 +76,32 @@ def queue_up(session: Session, queue: Queue, arguments: Request, row: Row, index
     if command is not None and command.name in IMMEDIATE:
         return False
     try:
-        if command is None:
-            raise CommandError(session.unknown(arguments))
-        if not command.takes(len(arguments)):
-            raise CommandError(misfit(session, command.name))
-        if command.subcommands and len(arguments) > 1:
-            subcommand_of(command.name, CommandTable(command.subcommands), arguments)
-        if command.name == "hello":  # the reply of a batch is of one protocol
-            raise CommandError(f"ERR {command.name.upper()} inside MULTI is not allowed")
+        _check(session, arguments)
         queue.add(arguments)
     except CommandError as refusal:
         queue.failed = True
         row.fill(index, error(str(refusal)))
+    except Failure as failure:
+        queue.failed = True
+        row.fill(index, error(failure.reply()))
     else:
         row.fill(index, QUEUED)
     return True
+
+
+def _check(session: Session, arguments: Request) -> None:
+    """Raises CommandError or Failure where it is plain now that the command could not be run."""
+    command = session.table.find(arguments[0])
+    if command is None:
+        raise CommandError(session.unknown(arguments))
+    if not command.takes(len(arguments)):
+        raise CommandError(misfit(session, command.name))
+    if command.subcommands and len(arguments) > 1:
+        subcommand_of(command.name, CommandTable(command.subcommands), arguments)
+    if command.name == "hello":  # the reply of a batch is of one protocol
+        raise CommandError(f"ERR {command.name.upper()} inside MULTI is not allowed")
+    if command.name == "rw.at":
+        _check(session, parts_of_at(session, arguments)[1])
 
 
 def misfit(session: Session, name: str) -> str:

@@ -225,8 +225,11 @@ def _schemas(config: NodeConfig) -> _Schema:
             {
                 "error": {**_STRING, "description": "A word for programs"},
                 "message": {**_STRING, "description": "What to do, for people"},
-                "limit": {"type": "integer"},
-                "limit_s": {"type": "number"},
+                "limit": {
+                    "type": "integer",
+                    "description": "The limit that was hit: bytes, entries, seconds of a ttl, a parameter's largest",
+                },
+                "limit_s": {"type": "number", "description": "The time, in seconds, in which a body has to come"},
                 "outcome": {"enum": ["not_applied", "unknown"]},
                 "item": {"type": "integer", "description": "Of a batch: the item that is wrong"},
             },
