@@ -85,7 +85,7 @@ class Pair:
             store = Store(disk, ModelEngine(Medium()), NoWorker(), store_config, lambda: self.now_ms)  # type: ignore[arg-type]
             agreed = Agreement(member.id, topology, rng, None)
             dots, clock = DotSource(member.id, b"inc1"), Clock(config.max_clock_offset_ms)
-            node = Node(member, topology, agreed, store, dots, clock, lambda _: None, config, rng)
+            node = Node(member, topology, agreed, store, dots, clock, lambda _: None, config, rng, 1_700_000_000_000)
             node.begin(1_700_000_000_000, self.now_ms)
             store.follow(BUCKET.prefix, fresh=True)
             self.stores.append(store)

@@ -202,12 +202,13 @@ class Cluster:
             dots = DotSource(member.id, b"inc" + member.id[:1])
             settings = config or NodeConfig()
             clock = Clock(settings.max_clock_offset_ms)
-            node = Node(member, topology, agreed, store, dots, clock, lambda _: None, settings, rng)
+            node = Node(member, topology, agreed, store, dots, clock, lambda _: None, settings, rng, self.wall_ms)
             node.begin(self.wall_ms, self.now_ms)
             self.nodes.append(node)
         self.by_id = {node.id: node for node in self.nodes}
         self.links: dict[tuple[NodeId, NodeId], MemoryLink] = {}
         self.back: dict[tuple[NodeId, NodeId], MemoryLink] = {}
+        self.udp = True  # datagrams arrive
         self.readers: dict[int, FrameReader[Message]] = {}
         for a in self.nodes:
             for b in self.nodes:
@@ -235,7 +236,7 @@ class Cluster:
 
     def deliver(self) -> bool:
         """Carries what is on the wires; True if there was anything."""
-        moved = False
+        moved = self.deliver_datagrams()
         for (a, b), link in self.links.items():
             if link.wire and link.up:
                 frames, link.wire = link.wire, []
@@ -249,6 +250,17 @@ class Cluster:
                 moved = True
                 for message in self.readers[id(twin)].feed(b"".join(frames)):
                     self.by_id[a].receive(link, message)
+        return moved
+
+    def deliver_datagrams(self) -> bool:
+        """Between nodes that have a link; what is sent to others is lost."""
+        moved = False
+        for node in self.nodes:
+            packets, node.liveness.datagrams[:] = node.liveness.datagrams[:], []
+            for packet in packets:
+                if self.udp and self.links[node.id, packet.to].up:
+                    self.by_id[packet.to].liveness.receive(packet.payload, self.now_ms)
+                    moved = True
         return moved
 
     def run(self) -> None:

@@ -37,7 +37,7 @@ class Hello(msgspec.Struct, array_like=True, frozen=True, tag=1):
     cluster: bytes  # empty while the sender has not yet joined
     node: NodeId
     name: str
-    generation: int  # drawn anew at each start
+    generation: int  # the wall clock at its start, in ms
     epoch: int
     host: str
     peer_port: int
@@ -194,6 +194,12 @@ class Digested(msgspec.Struct, array_like=True, frozen=True, tag=13):
     refused: int
 
 
+class Gossip(msgspec.Struct, array_like=True, frozen=True, tag=14):
+    """A packet of the membership protocol (R6) that is to arrive, or is too long for a datagram."""
+
+    packet: bytes
+
+
 Message: TypeAlias = (
     Hello
     | Write
@@ -208,6 +214,7 @@ Message: TypeAlias = (
     | Hashed
     | Digests
     | Digested
+    | Gossip
     | agreement.AgreementMessage
 )
 

@@ -1,6 +1,7 @@
 """The other nodes as a coordinator sees them: links, what each of them still owes an answer for, and who counts as up.
 
-Until gossip tells more, a peer is down while its link is broken, or while its oldest unanswered request is past the deadline.
+A peer is up while its link stands and takes frames, its oldest unanswered request is within the deadline, and gossip calls it
+neither dead nor gone (R6). A suspect is up: most are only slow, and whoever does not answer is late soon enough.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Peers:
         self.me = me
         self.links: dict[NodeId, Link] = {}
         self.late: set[NodeId] = set()
+        self.gone: set[NodeId] = set()  # dead or left, by gossip; kept by core/liveness.py
         self._outstanding: dict[NodeId, dict[int, Request]] = {}  # insertion order is age
         self._touched: list[Link] = []
         self._last_id = 0
@@ -103,7 +105,7 @@ class Peers:
         if peer == self.me:
             return True
         link = self.links.get(peer)
-        return link is not None and peer not in self.late and link.ready()
+        return link is not None and peer not in self.late and peer not in self.gone and link.ready()
 
     def up(self, owners: Iterable[NodeId]) -> list[NodeId]:
         """Those of `owners`, this node not among them, that are up."""
