@@ -41,6 +41,7 @@ class IdleNode:
         self.dirty: list[Any] = []
         self.linked_since: dict[bytes, int] = {}
         self.repair: Any = None
+        self.liveness: Any = None
         self._record = DotSource(self.id, b"0000").put(b"", b"x" * 100, 1 << 16)
 
     def put(self, key: bytes, value: bytes, level: Level, sink: Sink, index: int) -> None:

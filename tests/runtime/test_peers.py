@@ -35,11 +35,17 @@ class FakeNode:
         self.received: list[tuple[bytes, Message]] = []
         self.answer = False
         self.refused: list[str] = []
+        self.moved: dict[bytes, tuple[str, int]] = {}
 
     def hello(self) -> Hello:
         return Hello(
             1, self.cluster, self.id, self.member.name, 7, self.topology.epoch, "127.0.0.1", self.member.peer_port
         )
+
+    def addresses(self) -> dict[bytes, tuple[str, int]]:
+        members = self.topology.members.values()
+        listed = {member.id: (member.host, member.peer_port) for member in members if member.id != self.id}
+        return listed | self.moved
 
     def check_hello(self, hello: Hello) -> str | None:
         return None if hello.cluster in (self.cluster, b"") else "another cluster"

@@ -17,6 +17,7 @@ class Ear:
         self.lost: list[Side] = []
         self.failed: list[str] = []
         self.sends = 0
+        self.datagrams: list[bytes] = []
 
     def accepted(self, side: Side) -> None:
         self.sides.append(side)
@@ -37,6 +38,9 @@ class Ear:
 
     def sent(self, side: Side) -> None:
         self.sends += 1
+
+    def datagram(self, payload: bytes) -> None:
+        self.datagrams.append(payload)
 
 
 def pair(weather: Weather | None = None, bound: int = 1 << 20) -> tuple[Scheduler, Network, Ear, Ear]:

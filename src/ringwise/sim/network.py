@@ -25,7 +25,6 @@ from ringwise.sim.scheduler import Scheduler
 from ringwise.sim.trace import Trace
 from ringwise.wire.frame import FrameDamaged, FrameReader
 
-
 DATAGRAM_LATE = 50  # times as long on its way as others
 
 
