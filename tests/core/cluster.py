@@ -9,6 +9,8 @@ import random
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 
+import msgspec
+
 from ringwise.core.agreement import Agreement
 from ringwise.core.clock import Clock
 from ringwise.core.config import NodeConfig
@@ -195,16 +197,7 @@ class Cluster:
         self.stores = [DictStore() for _ in document.members]
         self.nodes: list[Node] = []
         for member, store in zip(document.members, self.stores, strict=True):
-            topology = Topology()
-            topology.install(document)
-            rng = random.Random(member.name)
-            agreed = Agreement(member.id, topology, rng, None)
-            dots = DotSource(member.id, b"inc" + member.id[:1])
-            settings = config or NodeConfig()
-            clock = Clock(settings.max_clock_offset_ms)
-            node = Node(member, topology, agreed, store, dots, clock, lambda _: None, settings, rng, self.wall_ms)
-            node.begin(self.wall_ms, self.now_ms)
-            self.nodes.append(node)
+            self.nodes.append(self._start(member, document, store, config or NodeConfig()))
         self.by_id = {node.id: node for node in self.nodes}
         self.links: dict[tuple[NodeId, NodeId], MemoryLink] = {}
         self.back: dict[tuple[NodeId, NodeId], MemoryLink] = {}
@@ -214,6 +207,29 @@ class Cluster:
             for b in self.nodes:
                 if a is not b:
                     self.connect(a, b)
+
+    def _start(self, member: Member, document: Document, store: DictStore, config: NodeConfig) -> Node:
+        topology = Topology()
+        topology.install(document)
+        rng = random.Random(member.name)
+        agreed = Agreement(member.id, topology, rng, None)
+        dots = DotSource(member.id, b"inc" + member.id[:1])
+        clock = Clock(config.max_clock_offset_ms)
+        node = Node(member, topology, agreed, store, dots, clock, lambda _: None, config, rng, self.wall_ms)
+        node.begin(self.wall_ms, self.now_ms)
+        return node
+
+    def restart(self, node: Node, peer_port: int) -> Node:
+        """A new run of a node a moment later, at another port; it has no links, and others know nothing of it yet."""
+        for other in self.nodes:
+            if other is not node:
+                self.cut(node, other)
+        self.wall_ms += 1
+        index, document = self.nodes.index(node), node.topology.document
+        assert document is not None
+        moved = msgspec.structs.replace(node.member, peer_port=peer_port)
+        self.nodes[index] = self.by_id[node.id] = self._start(moved, document, self.stores[index], node.config)
+        return self.nodes[index]
 
     def connect(self, a: Node, b: Node) -> None:
         link = self.links[a.id, b.id] = MemoryLink(b.id)

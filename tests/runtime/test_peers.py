@@ -232,6 +232,21 @@ def test_a_member_with_a_new_address_is_dialled_there() -> None:
     with_pair(scenario)
 
 
+def test_a_member_that_has_moved_is_dialled_where_gossip_says_it_is() -> None:
+    async def scenario(pair: Pair) -> None:
+        pair.a.follow()
+        await until(lambda: pair.first.ups == 1)
+        (port,) = free_ports(1)
+        pair.b.stop_listening()
+        await pair.b.listen(("127.0.0.1", port))
+        pair.first.moved[pair.second.id] = ("127.0.0.1", port)
+        pair.a.follow()
+        await until(lambda: pair.first.ups == 2 and len(pair.first.links) == 1)
+        assert pair.first.links[0].ready()
+
+    with_pair(scenario)
+
+
 def test_past_the_bound_of_its_buffer_a_link_takes_nothing_until_it_has_drained() -> None:
     """B3: what does not fit counts as no answer."""
 
