@@ -118,7 +118,7 @@ class Liveness:
         self._epoch = topology.epoch
         members = {member.id: _address(member) for member in topology.members.values()}
         self._membership.follow(members, now_ms)
-        self._peers.gone.intersection_update(members)
+        self._peers.follow_gone(self._peers.gone.intersection(members))
 
     def _drain(self) -> None:
         membership = self._membership
@@ -137,10 +137,8 @@ class Liveness:
     def _note(self, change: Change) -> None:
         self.suspicions += change.after == State.SUSPECT
         self.deaths += change.after == State.DEAD
-        if change.after >= State.DEAD:
-            self._peers.gone.add(change.node)
-        else:
-            self._peers.gone.discard(change.node)
+        gone = {change.node} if change.after >= State.DEAD else set()
+        self._peers.follow_gone((self._peers.gone - {change.node}) | gone)
         for watcher in self.watchers:
             watcher(*change)
 

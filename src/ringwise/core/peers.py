@@ -45,7 +45,8 @@ class Peers:
         self.me = me
         self.links: dict[NodeId, Link] = {}
         self.late: set[NodeId] = set()
-        self.gone: set[NodeId] = set()  # dead or left, by gossip; kept by core/liveness.py
+        self.gone: frozenset[NodeId] = frozenset()  # dead or left, by gossip
+        self._out: set[NodeId] = set()  # late or gone: one look for both, since every group of operations takes one
         self._outstanding: dict[NodeId, dict[int, Request]] = {}  # insertion order is age
         self._touched: list[Link] = []
         self._last_id = 0
@@ -90,6 +91,7 @@ class Peers:
             self.link_down(self.links[link.peer])
         self.links[link.peer] = link
         self.late.discard(link.peer)
+        self._out = self.late | self.gone
         self._outstanding[link.peer] = {}
 
     def link_down(self, link: Link) -> None:
@@ -100,12 +102,17 @@ class Peers:
         for request in list(self._outstanding.pop(link.peer).values()):
             request.lost(link.peer)
 
+    def follow_gone(self, gone: Iterable[NodeId]) -> None:
+        """Takes over whom gossip calls dead or gone (core/liveness.py)."""
+        self.gone = frozenset(gone)
+        self._out = self.late | self.gone
+
     def is_up(self, peer: NodeId) -> bool:
         """Whether requests should count on this peer."""
         if peer == self.me:
             return True
         link = self.links.get(peer)
-        return link is not None and peer not in self.late and peer not in self.gone and link.ready()
+        return link is not None and peer not in self._out and link.ready()
 
     def up(self, owners: Iterable[NodeId]) -> list[NodeId]:
         """Those of `owners`, this node not among them, that are up."""
@@ -126,3 +133,4 @@ class Peers:
                 self.late.add(peer)
             else:
                 self.late.discard(peer)
+        self._out = self.late | self.gone
