@@ -30,7 +30,7 @@ from ringwise.core.agreement import Agreement, AgreementFailed, AgreementStateDa
 from ringwise.core.clock import Clock
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import ImpossibleLevel, UnknownLevel
-from ringwise.core.gossip.packets import State
+from ringwise.core.gossip.packets import HOST_BYTES_MAX, State
 from ringwise.core.levels import Level
 from ringwise.core.messages import Hello, NodeId
 from ringwise.core.node import Node
@@ -346,6 +346,8 @@ def _level(text: str, replicas: int) -> str:
 
 def _check_ports(settings: Settings) -> None:
     """Before anything is touched: can we listen there? Two nodes on one port are a mistake to be told at once."""
+    if len(settings.host) > HOST_BYTES_MAX or not settings.host.isascii():  # it is told to others as it is
+        raise StartError(f"--host {settings.host[:80]!r} is no address, nor a name in ASCII")
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     for option, port in (
         ("port", settings.port),
