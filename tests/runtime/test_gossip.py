@@ -41,7 +41,7 @@ class Ear:
     pressure = 0.0
 
     def receive(self, payload: bytes, now_ms: float) -> None:
-        assert self.turns
+        assert self.turns and payload != b"poison"
         self.heard.append(payload)
 
     def say(self, host: str, port: int, payload: bytes) -> None:
@@ -80,6 +80,17 @@ def test_whatever_comes_is_handed_on_and_what_is_too_long_is_cut() -> None:
                 sender.sendto(payload, (HOST, port))
         await until(lambda: len(ear.heard) == 4)
         assert [len(payload) for payload in ear.heard] == [0, 1, DATAGRAM_BYTES_MAX + 1, 4]
+
+    with_socket(scenario)
+
+
+def test_a_packet_that_cannot_be_handled_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(ear: Ear, datagrams: Datagrams, port: int) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for payload in (b"poison", b"poison", b"food"):
+                sender.sendto(payload, (HOST, port))
+        await until(lambda: ear.heard == [b"food"])
+        assert datagrams.failed == 2 and caplog.text.count("datagram_failed") <= 1, "told once"
 
     with_socket(scenario)
 

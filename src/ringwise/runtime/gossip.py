@@ -16,6 +16,7 @@ from math import inf
 from typing import Protocol
 
 from ringwise.core.gossip.packets import DATAGRAM_BYTES_MAX, Outgoing
+from ringwise.runtime import log
 from ringwise.runtime.turn import Turn
 
 READ_MAX = 64  # datagrams in one go: then requests get their turn, and the rest waits in the socket's buffer
@@ -42,6 +43,7 @@ class Datagrams:
         now_ms: Callable[[], float],
         cut: Callable[[], str],
     ) -> None:
+        self.failed = 0  # could not be handled, for a mistake in the program
         self.received = 0
         self.sent = 0
         self._loop = loop
@@ -105,7 +107,13 @@ class Datagrams:
                 continue
             self.received += 1
             self._turn.enter()
-            self._ear.receive(payload, self._now_ms())
+            try:
+                self._ear.receive(payload, self._now_ms())
+            except Exception as error:
+                # A packet that this version cannot handle must not stop every node that is sent it, nor fill its log.
+                if not self.failed:
+                    log.error("datagram_failed", error)
+                self.failed += 1
 
     # Names
 
