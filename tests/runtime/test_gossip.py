@@ -102,6 +102,8 @@ def test_a_refused_port_an_unknown_name_and_a_closed_socket_lose_only_the_datagr
             ear.say(HOST, nobody, b"to nobody")
             ear.say("no-such-host.invalid", port, b"to a name that is none")
             ear.say("::1", port, b"to another family")
+            for impossible in ("a\0b", "x" * 100, "..", ""):
+                ear.say(impossible, port, b"to no name at all")
             ear.say(HOST, port, b"to itself")
             datagrams.flush()
         await until(lambda: ear.heard == [b"to itself"] * 3)

@@ -247,6 +247,21 @@ def test_a_member_that_has_moved_is_dialled_where_gossip_says_it_is() -> None:
     with_pair(scenario)
 
 
+@pytest.mark.parametrize("host", ["x" * 100, "a\0b", "", ".."])
+def test_a_host_that_is_none_is_complained_about_and_harms_nobody(host: str) -> None:
+    async def scenario(pair: Pair) -> None:
+        home = pair.first.addresses()[pair.second.id]
+        pair.first.moved[pair.second.id] = (host, home[1])
+        pair.a.follow()
+        (dialer,) = pair.a._dialers.values()
+        await until(lambda: bool(dialer.complaint))
+        pair.first.moved.clear()
+        pair.a.follow()
+        await until(lambda: pair.first.ups == 1)
+
+    with_pair(scenario)
+
+
 def test_past_the_bound_of_its_buffer_a_link_takes_nothing_until_it_has_drained() -> None:
     """B3: what does not fit counts as no answer."""
 

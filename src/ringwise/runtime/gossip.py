@@ -134,7 +134,9 @@ class Datagrams:
         sock = self._socket
         if sock is None:
             return
-        with suppress(OSError, UnicodeError):  # tried again when it is next too old
+        with suppress(
+            OSError, ValueError
+        ):  # no such name, or none that there can be; tried again when it is next too old
             found = await self._loop.getaddrinfo(host, None, family=sock.family, type=socket.SOCK_DGRAM)
             self._remember(host, str(found[0][4][0]), self._loop.time() + RESOLVED_S)
 

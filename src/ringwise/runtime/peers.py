@@ -274,6 +274,8 @@ class Dialer:
                     self.complain(self._link.refusal or "closed before its Hello")
             except OSError as error:  # a TimeoutError is one
                 self.complain(error.strerror or "no answer")
+            except ValueError as error:  # a host that is no name, told by gossip
+                self.complain(str(error))
             self._wake.clear()
             pause_s = self._pause_s * self._rng.uniform(0.5, 1.0)
             self._pause_s = min(PAUSE_MAX_S, self._pause_s * 2)
