@@ -16,7 +16,7 @@ help:
 	@echo "make setup    only $(BIN)/ringwise"
 	@echo "make test     lint, strict types and the whole test suite"
 	@echo "make bench    the table beside Redis      make sim SEEDS=200   the simulator"
-	@echo "make chaos    what clients see while a node fails, six ways (about ten minutes)"
+	@echo "make chaos    what clients see while a node fails, eight ways (about ten minutes)"
 	@echo "make spread   how evenly keys are placed  make lint            lint and types alone"
 
 setup: $(VENV)/.setup

@@ -32,9 +32,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
+from math import inf
 from pathlib import Path
 from statistics import quantiles
-from typing import Any
+from typing import Any, Literal
 
 import redis
 from bench import report, servers
@@ -57,13 +58,21 @@ SHARES: dict[Role, float] = {"plain": 0.5, "rmw": 0.3, "victim": 0.2}
 PHASES = ("before", "during", "after")
 
 
+Preset = Literal["local", "lan"]
+DETECT_S: dict[Preset, float] = {"local": 5.0, "lan": 10.0}  # promised in core/gossip/presets.py, and so is the pause
+PAUSE_S = 1.9
+PAUSES = 3
+View = Literal["up", "down", "dead"]  # down: suspected, or out of reach of the node asked alone
+
+
 @dataclass(frozen=True)
 class Scenario:
     title: str
     seconds: float
     begin: Callable[[Site], None]
     end: Callable[[Site], None]
-    noticed: bool = True  # whether the cluster should see the node as down
+    noticed: bool = True  # whether the cluster should see the node as down, and call it dead
+    membership: Preset = "local"
 
 
 @dataclass
@@ -94,9 +103,22 @@ def _start_again(site: Site) -> None:
 def _nothing(_: Site) -> None: ...
 
 
+def _pause(site: Site) -> None:
+    """Again and again as long as must do no harm, and the fault is over."""
+    for _ in range(PAUSES):
+        site.signal(signal.SIGSTOP)
+        time.sleep(PAUSE_S)
+        site.signal(signal.SIGCONT)
+        time.sleep(PAUSE_S)
+
+
 SCENARIOS = {
     "none": Scenario("no fault", 10, _nothing, _nothing, noticed=False),
+    "pause": Scenario(f"SIGSTOP for {PAUSE_S} s, {PAUSES} times", 5, _pause, _nothing, noticed=False),
     "kill": Scenario("kill -9, started again", 20, lambda site: site.signal(signal.SIGKILL), _start_again),
+    "kill-lan": Scenario(
+        "kill -9, preset `lan`", 20, lambda site: site.signal(signal.SIGKILL), _start_again, membership="lan"
+    ),
     "freeze": Scenario(
         "SIGSTOP, SIGCONT", 30, lambda site: site.signal(signal.SIGSTOP), lambda site: site.signal(signal.SIGCONT)
     ),
@@ -112,7 +134,7 @@ SCENARIOS = {
 
 @dataclass
 class Limits:
-    detect_s: float
+    detect_s: float | None  # None: as its preset promises
     converge_s: float  # 0: looked at once, and not judged
 
 
@@ -133,7 +155,10 @@ class Result:
     errors: dict[str, dict[str, int]] = field(default_factory=dict)  # by client and kind, then by code
     error_texts: dict[str, list[str]] = field(default_factory=dict)
     latency: dict[str, dict[str, Latency]] = field(default_factory=dict)  # by client, then by phase
-    detected_s: float | None = None  # until every healthy node saw it as down
+    down_s: float | None = None  # until every healthy node saw it as down
+    detected_s: float | None = None  # until every healthy node called it dead
+    detect_max_s: float = 0.0
+    deaths: int = 0  # how often it was called dead where it should not be
     seen_up_again: int = 0  # while the fault lasted
     back_s: float | None = None  # until every healthy node saw it as up, from the end of the fault
     sample: int = 0
@@ -153,11 +178,11 @@ def client_of(port: int, timeout_s: float = 5.0) -> redis.Redis:
 
 
 class Monitor(threading.Thread):
-    """Asks the healthy nodes again and again whether they see the victim as up; keeps every change of their minds."""
+    """Asks the healthy nodes again and again what they think of the victim; keeps every change of their minds."""
 
     def __init__(self, ports: Sequence[int], victim_id: str) -> None:
         super().__init__(daemon=True)
-        self.changes: dict[int, list[tuple[float, bool]]] = {port: [] for port in ports}
+        self.changes: dict[int, list[tuple[float, View]]] = {port: [] for port in ports}
         self.errors: list[str] = []
         self._victim = victim_id
         self._clients = {port: client_of(port) for port in ports}
@@ -172,9 +197,11 @@ class Monitor(threading.Thread):
                     self.errors.append(f"CLUSTER NODES at {port}: {type(error).__name__}: {error}")
                     continue
                 flags = next(each["flags"] for each in nodes.values() if each["node_id"].startswith(self._victim))
-                up, changes = "fail" not in flags, self.changes[port]
-                if not changes or changes[-1][1] != up:
-                    changes.append((time.monotonic(), up))
+                seen = set(flags.split(","))
+                view: View = "dead" if "fail" in seen else "down" if "fail?" in seen else "up"
+                changes = self.changes[port]
+                if not changes or changes[-1][1] != view:
+                    changes.append((time.monotonic(), view))
 
     def stop(self) -> None:
         self._stop_asked.set()
@@ -182,22 +209,22 @@ class Monitor(threading.Thread):
         for client in self._clients.values():
             client.close()
 
-    def first(self, up: bool, since_s: float) -> float | None:
+    def first(self, views: tuple[View, ...], since_s: float) -> float | None:
         """When the last of the nodes first saw it so, or had so all the time; None while one has not."""
         latest = since_s
         for changes in self.changes.values():
-            before = [state for at_s, state in changes if at_s <= since_s]
-            after = [at_s for at_s, state in changes if at_s > since_s and state == up]
-            if before and before[-1] == up:
+            before = [view for at_s, view in changes if at_s <= since_s]
+            after = [at_s for at_s, view in changes if at_s > since_s and view in views]
+            if before and before[-1] in views:
                 continue
             if not after:
                 return None
             latest = max(latest, after[0])
         return latest
 
-    def counted(self, up: bool, from_s: float, to_s: float) -> int:
+    def counted(self, counted: View, from_s: float = 0.0, to_s: float = inf) -> int:
         return sum(
-            state == up and from_s < at_s < to_s for changes in self.changes.values() for at_s, state in changes[1:]
+            view == counted and from_s < at_s < to_s for changes in self.changes.values() for at_s, view in changes[1:]
         )
 
 
@@ -209,6 +236,7 @@ class Trial:
         self.seconds: float = given.seconds or self.scenario.seconds
         self.limits = Limits(given.detect_max_s, given.converge_max_s)
         self.result = Result(name, self.scenario.title)
+        self.result.detect_max_s = self.limits.detect_s or DETECT_S[self.scenario.membership]
         self._rate: float = given.rate
         self._sample: int = given.sample
         self._victim: int = given.victim
@@ -217,7 +245,7 @@ class Trial:
     def run(self) -> Result:
         with ExitStack() as stack:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ringwise-chaos-"))) / "cluster"
-            system = servers.ringwise(stack, directory, "quorum")
+            system = servers.ringwise(stack, directory, "quorum", self.scenario.membership)
             site = Site(directory, system.ports, self._victim)
             with client_of(site.ports[site.victim - 1]) as client:
                 site.pid = int(client.info("server")["process_id"])
@@ -251,8 +279,8 @@ class Trial:
         scenario.begin(site)
 
         def noticed() -> bool:
-            seen = not scenario.noticed or monitor.first(False, fault_s) is not None
-            return seen or time.monotonic() - fault_s > self.limits.detect_s
+            seen = not scenario.noticed or monitor.first(("dead",), fault_s) is not None
+            return seen or time.monotonic() - fault_s > result.detect_max_s
 
         self._phase(healthy, self.seconds, noticed)
         ended_s = time.monotonic()
@@ -305,12 +333,13 @@ class Trial:
     def _tell_cluster(self, monitor: Monitor, convergence: Convergence, fault_s: float, ended_s: float) -> None:
         result = self.result
         if self.scenario.noticed:
-            detected_s = monitor.first(False, fault_s)
-            result.detected_s = None if detected_s is None else detected_s - fault_s
-            back_s = monitor.first(True, ended_s)
-            result.back_s = None if back_s is None else back_s - ended_s
+            result.down_s = _since(fault_s, monitor.first(("down", "dead"), fault_s))
+            result.detected_s = _since(fault_s, monitor.first(("dead",), fault_s))
+            result.back_s = _since(ended_s, monitor.first(("up",), ended_s))
+        else:
+            result.deaths = monitor.counted("dead")
         if result.detected_s is not None:
-            result.seen_up_again = monitor.counted(True, fault_s, ended_s)
+            result.seen_up_again = monitor.counted("up", fault_s, ended_s)
         result.sample = convergence.total
         result.converged_s = convergence.converged_s
         result.differing_at_once = convergence.differing_at_once
@@ -360,12 +389,12 @@ class Trial:
         if monitor.errors:
             failures.append(f"a healthy node did not answer: {monitor.errors[0]}")
         if self.scenario.noticed:
-            if result.detected_s is None or result.detected_s > self.limits.detect_s:
-                failures.append(f"not seen as down by every healthy node within {self.limits.detect_s:g} s")
+            if result.detected_s is None or result.detected_s > result.detect_max_s:
+                failures.append(f"not called dead by every healthy node within {result.detect_max_s:g} s")
             if result.back_s is None:
                 failures.append("not seen as up again by every healthy node")
-        elif any(len(changes) > 1 for changes in monitor.changes.values()):
-            failures.append("a node was seen as down without a fault")
+        elif result.deaths:
+            failures.append("a node that ran, or paused for a moment, was called dead")
         if convergence.error:
             failures.append(f"the copies cannot be looked at: {convergence.error}")
         elif result.converged_s is None and self.limits.converge_s:
@@ -417,6 +446,10 @@ class Convergence:
         return found
 
 
+def _since(start_s: float, at_s: float | None) -> float | None:
+    return None if at_s is None else at_s - start_s
+
+
 def _suppressed(act: Callable[[], None]) -> None:
     with suppress(OSError):
         act()
@@ -458,6 +491,8 @@ CLUSTER_HEADINGS = (
     "fault",
     "for s",
     "seen as down after s",
+    "called dead after s",
+    "at most",
     "seen up meanwhile",
     "seen as up after s",
     "keys looked at",
@@ -523,7 +558,9 @@ def cluster_rows(results: list[Result], limits: Limits) -> list[list[str]]:
             [
                 result.title,
                 f"{result.fault_s:.0f}",
-                _seconds(result.detected_s) if noticed else "",
+                _seconds(result.down_s) if noticed else "",
+                _seconds(result.detected_s) if noticed else f"{result.deaths} times" if result.deaths else "never",
+                f"{result.detect_max_s:g}" if noticed else "never",
                 str(result.seen_up_again) if noticed else "",
                 _seconds(result.back_s) if noticed else "",
                 f"{result.sample:,}",
@@ -546,7 +583,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="how long each fault lasts (default: 10 to 30)")
     parser.add_argument("--victim", type=int, choices=(1, 2, 3), default=3, help="which node fails (default 3)")
     parser.add_argument("--sample", type=int, default=SAMPLE, help=f"keys whose copies are compared (default {SAMPLE})")
-    parser.add_argument("--detect-max-s", type=float, default=5.0, help="seen as down by then, or failed (default 5)")
+    parser.add_argument(
+        "--detect-max-s", type=float, help="called dead by then, or failed (default 5, with preset lan 10)"
+    )
     parser.add_argument(
         "--converge-max-s", type=float, default=60.0, help="copies equal by then, or failed (default 60); 0: not judged"
     )

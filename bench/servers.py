@@ -233,7 +233,7 @@ def redis_replicated(stack: ExitStack, directory: Path) -> System:
     return system
 
 
-def ringwise(stack: ExitStack, directory: Path, level: str) -> System:
+def ringwise(stack: ExitStack, directory: Path, level: str, membership: str = "local") -> System:
     """A three-node cluster as a user would start it, with another default level."""
     binary = Path(sys.executable).with_name("ringwise")
     if not binary.exists():
@@ -252,6 +252,8 @@ def ringwise(stack: ExitStack, directory: Path, level: str) -> System:
         str(directory / "data"),
         "--level",
         level,
+        "--membership",
+        membership,
     ]
 
     def ready() -> bool:

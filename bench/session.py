@@ -43,6 +43,7 @@ class IdleNode:
         self.repair: Any = None
         self.hints: Any = None
         self.stand_ins: Any = None
+        self.liveness: Any = None
         self._record = DotSource(self.id, b"0000").put(b"", b"x" * 100, 1 << 16)
 
     def put(self, key: bytes, value: bytes, level: Level, sink: Sink, index: int) -> None:

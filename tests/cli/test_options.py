@@ -13,8 +13,9 @@ from click.testing import CliRunner
 from ringwise.cli import cli
 from ringwise.cli.plan import Plan
 from ringwise.cli.resp import NodeError, UnreachableError, call
+from ringwise.core.gossip.presets import PRESETS
 from ringwise.runtime import serve as serve_module
-from ringwise.runtime.settings import Settings, StartError, machine_memory_mb
+from ringwise.runtime.settings import MEMBERSHIPS, Settings, StartError, machine_memory_mb
 
 
 @pytest.fixture
@@ -46,10 +47,14 @@ def test_serve_has_the_documented_defaults(served: list[Settings]) -> None:
 
 def test_the_command_line_wins_over_the_file(served: list[Settings], tmp_path: Path) -> None:
     config = tmp_path / "node.toml"
-    config.write_text('name = "n7"\ndata-dir = "/srv/ringwise"\nport = 7000\nsync = "batch"\njoin = "10.0.0.1:9379"\n')
+    config.write_text(
+        'name = "n7"\ndata-dir = "/srv/ringwise"\nport = 7000\nsync = "batch"\njoin = "10.0.0.1:9379"\n'
+        'membership = "wan"\n'
+    )
     serve("--config", str(config), "--port", "7001")
     (settings,) = served
     assert (settings.name, settings.data_dir, settings.sync) == ("n7", Path("/srv/ringwise"), "batch")
+    assert settings.membership == "wan"
     assert (settings.port, settings.join) == (7001, ("10.0.0.1", 9379))
 
 
@@ -60,6 +65,7 @@ def test_the_command_line_wins_over_the_file(served: list[Settings], tmp_path: P
         ("port = \n", "Invalid value"),
         ("port = 0\n", "0 is not in the range"),
         ('sync = "sometimes"\n', "sometimes"),
+        ('membership = "moon"\n', "moon"),
         ('join = "nowhere"\n', "is not HOST:PORT"),
     ],
 )
@@ -192,3 +198,7 @@ def _answering(reply: bytes) -> int:
     threading.Thread(target=answer, daemon=True).start()
     port: int = listener.getsockname()[1]
     return port
+
+
+def test_every_preset_of_membership_is_an_option_and_no_other() -> None:
+    assert set(MEMBERSHIPS) == set(PRESETS)

@@ -80,6 +80,19 @@ def test_a_taken_port(tmp_path: Path, offset: int, option: str) -> None:
         assert not list(tmp_path.glob("data/n*"))
 
 
+def test_a_peer_port_that_is_taken_for_datagrams(tmp_path: Path) -> None:
+    base = free_base()
+    with socket.socket(type=socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", base + 2000))
+        line = serve(tmp_path, base=base)
+        assert f"127.0.0.1:{base + 2000} for datagrams" in line and "another --peer-port" in line
+        assert f"port {base + 2000}, for n1" in refused("dev", "--port", str(base), cwd=tmp_path)
+
+
+def test_a_host_that_others_could_not_be_told(tmp_path: Path) -> None:
+    assert "no address, nor a name in ASCII" in serve(tmp_path, "--host", "b\u00fccher.example")
+
+
 def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "file/data cannot be used" in serve(tmp_path, "--data-dir", "file/data")

@@ -9,6 +9,8 @@ import random
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 
+import msgspec
+
 from ringwise.core.agreement import Agreement
 from ringwise.core.clock import Clock
 from ringwise.core.config import NodeConfig
@@ -195,24 +197,39 @@ class Cluster:
         self.stores = [DictStore() for _ in document.members]
         self.nodes: list[Node] = []
         for member, store in zip(document.members, self.stores, strict=True):
-            topology = Topology()
-            topology.install(document)
-            rng = random.Random(member.name)
-            agreed = Agreement(member.id, topology, rng, None)
-            dots = DotSource(member.id, b"inc" + member.id[:1])
-            settings = config or NodeConfig()
-            clock = Clock(settings.max_clock_offset_ms)
-            node = Node(member, topology, agreed, store, dots, clock, lambda _: None, settings, rng)
-            node.begin(self.wall_ms, self.now_ms)
-            self.nodes.append(node)
+            self.nodes.append(self._start(member, document, store, config or NodeConfig()))
         self.by_id = {node.id: node for node in self.nodes}
         self.links: dict[tuple[NodeId, NodeId], MemoryLink] = {}
         self.back: dict[tuple[NodeId, NodeId], MemoryLink] = {}
+        self.udp = True  # datagrams arrive
         self.readers: dict[int, FrameReader[Message]] = {}
         for a in self.nodes:
             for b in self.nodes:
                 if a is not b:
                     self.connect(a, b)
+
+    def _start(self, member: Member, document: Document, store: DictStore, config: NodeConfig) -> Node:
+        topology = Topology()
+        topology.install(document)
+        rng = random.Random(member.name)
+        agreed = Agreement(member.id, topology, rng, None)
+        dots = DotSource(member.id, b"inc" + member.id[:1])
+        clock = Clock(config.max_clock_offset_ms)
+        node = Node(member, topology, agreed, store, dots, clock, lambda _: None, config, rng, self.wall_ms)
+        node.begin(self.wall_ms, self.now_ms)
+        return node
+
+    def restart(self, node: Node, peer_port: int) -> Node:
+        """A new run of a node a moment later, at another port; it has no links, and others know nothing of it yet."""
+        for other in self.nodes:
+            if other is not node:
+                self.cut(node, other)
+        self.wall_ms += 1
+        index, document = self.nodes.index(node), node.topology.document
+        assert document is not None
+        moved = msgspec.structs.replace(node.member, peer_port=peer_port)
+        self.nodes[index] = self.by_id[node.id] = self._start(moved, document, self.stores[index], node.config)
+        return self.nodes[index]
 
     def connect(self, a: Node, b: Node) -> None:
         link = self.links[a.id, b.id] = MemoryLink(b.id)
@@ -235,7 +252,7 @@ class Cluster:
 
     def deliver(self) -> bool:
         """Carries what is on the wires; True if there was anything."""
-        moved = False
+        moved = self.deliver_datagrams()
         for (a, b), link in self.links.items():
             if link.wire and link.up:
                 frames, link.wire = link.wire, []
@@ -249,6 +266,17 @@ class Cluster:
                 moved = True
                 for message in self.readers[id(twin)].feed(b"".join(frames)):
                     self.by_id[a].receive(link, message)
+        return moved
+
+    def deliver_datagrams(self) -> bool:
+        """Between nodes that have a link; what is sent to others is lost."""
+        moved = False
+        for node in self.nodes:
+            packets, node.liveness.datagrams[:] = node.liveness.datagrams[:], []
+            for packet in packets:
+                if self.udp and self.links[node.id, packet.to].up:
+                    self.by_id[packet.to].liveness.receive(packet.payload, self.now_ms)
+                    moved = True
         return moved
 
     def run(self) -> None:

@@ -169,6 +169,7 @@ def test_hints_are_found_again_after_a_start() -> None:
         lambda _: None,
         config,
         rng,
+        cluster.wall_ms + 1,
     )
     again.begin(cluster.wall_ms, cluster.now_ms)
     cluster.nodes[0] = cluster.by_id[first.id] = again

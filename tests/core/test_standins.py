@@ -135,7 +135,7 @@ def test_an_owner_that_falls_silent_is_stood_in_for() -> None:
     """Its link stands, so it is still sent the write; but nobody waits for it."""
     cluster, heard = Cluster(5), Heard()
     (a, b, c), (d, _) = parts(cluster)
-    a.peers.late |= {b.id, c.id}
+    a.peers._out |= {b.id, c.id}  # late, or dead by gossip
     a.put(b"k", b"v", QUORUM, heard, 0)
     cluster.step(a)
     for silent in (b, c):

@@ -35,11 +35,17 @@ class FakeNode:
         self.received: list[tuple[bytes, Message]] = []
         self.answer = False
         self.refused: list[str] = []
+        self.moved: dict[bytes, tuple[str, int]] = {}
 
     def hello(self) -> Hello:
         return Hello(
             1, self.cluster, self.id, self.member.name, 7, self.topology.epoch, "127.0.0.1", self.member.peer_port
         )
+
+    def addresses(self) -> dict[bytes, tuple[str, int]]:
+        members = self.topology.members.values()
+        listed = {member.id: (member.host, member.peer_port) for member in members if member.id != self.id}
+        return listed | self.moved
 
     def check_hello(self, hello: Hello) -> str | None:
         return None if hello.cluster in (self.cluster, b"") else "another cluster"
@@ -222,6 +228,36 @@ def test_a_member_with_a_new_address_is_dialled_there() -> None:
         await until(lambda: pair.first.ups == 2)
         await until(lambda: len(pair.first.links) == 1)
         assert pair.first.links[0].ready()
+
+    with_pair(scenario)
+
+
+def test_a_member_that_has_moved_is_dialled_where_gossip_says_it_is() -> None:
+    async def scenario(pair: Pair) -> None:
+        pair.a.follow()
+        await until(lambda: pair.first.ups == 1)
+        (port,) = free_ports(1)
+        pair.b.stop_listening()
+        await pair.b.listen(("127.0.0.1", port))
+        pair.first.moved[pair.second.id] = ("127.0.0.1", port)
+        pair.a.follow()
+        await until(lambda: pair.first.ups == 2 and len(pair.first.links) == 1)
+        assert pair.first.links[0].ready()
+
+    with_pair(scenario)
+
+
+@pytest.mark.parametrize("host", ["x" * 100, "a\0b", "", ".."])
+def test_a_host_that_is_none_is_complained_about_and_harms_nobody(host: str) -> None:
+    async def scenario(pair: Pair) -> None:
+        home = pair.first.addresses()[pair.second.id]
+        pair.first.moved[pair.second.id] = (host, home[1])
+        pair.a.follow()
+        (dialer,) = pair.a._dialers.values()
+        await until(lambda: bool(dialer.complaint))
+        pair.first.moved.clear()
+        pair.a.follow()
+        await until(lambda: pair.first.ups == 1)
 
     with_pair(scenario)
 

@@ -11,6 +11,7 @@ from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure
 from ringwise.core.exchange import Tally
 from ringwise.core.explain import ANSWERED, Copy, Explanation
+from ringwise.core.gossip.packets import State
 from ringwise.core.keys import position_of
 from ringwise.core.levels import Level
 from ringwise.core.now import Now
@@ -65,6 +66,22 @@ class NoHints:
         return {}
 
 
+class FakeLiveness:
+    """Everybody is alive, but who is said not to be."""
+
+    def __init__(self) -> None:
+        self.states: dict[NodeId, State] = {}
+
+    def state(self, node: NodeId) -> State:
+        return self.states.get(node, State.ALIVE)
+
+    def incarnation(self, node: NodeId) -> int:
+        return 1_700_000_000_000
+
+    def told(self) -> dict[str, int]:
+        return {"health": 0, "suspicions": 2}
+
+
 class FakeNode:
     """`delay`: operations are applied at once, and answered by `release`."""
 
@@ -85,6 +102,7 @@ class FakeNode:
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self.down: set[NodeId] = set()
         self.repair = FakeRepair()
+        self.liveness = FakeLiveness()
         self.linked_since = {member.id: 1_700_000_000_000 + i for i, member in enumerate(MEMBERS) if i != me}
         self.log: list[tuple[str, bytes, str]] = []  # operation, key, level
         self.fail: dict[bytes, Failure] = {}  # by key

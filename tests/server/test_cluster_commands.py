@@ -7,6 +7,7 @@ from typing import Any
 import hiredis
 from tests.server.fake import MEMBERS, Connection, FakeNode
 
+from ringwise.core.gossip.packets import State
 from ringwise.core.preference import first_slots, is_first
 from ringwise.core.ring import SLOTS, slot_of
 from ringwise.core.topology import Topology, found
@@ -120,7 +121,7 @@ def test_nodes_lists_each_member_once_with_its_first_slots() -> None:
     node = FakeNode(me=1)
     node.down.add(MEMBERS[2].id)
     lines = [line.split() for line in run(node, "CLUSTER", "NODES").decode().splitlines()]
-    assert [line[2] for line in lines] == ["master", "myself,master", "master,fail"]
+    assert [line[2] for line in lines] == ["master", "myself,master", "master,fail?"], "only this node cannot reach it"
     assert [line[7] for line in lines] == ["connected", "connected", "disconnected"]
     assert lines[1][0] == run(node, "CLUSTER", "MYID").decode()
     assert lines[2][8:] == []
@@ -130,6 +131,26 @@ def test_nodes_lists_each_member_once_with_its_first_slots() -> None:
         bounds = [[int(bound) for bound in each.split("-")] for each in line[8:]]
         slots = [slot for each in bounds for slot in range(each[0], each[-1] + 1)]
         assert slots == [slot for slot, first in enumerate(firsts) if first == port]
+
+
+def test_nodes_tells_what_gossip_says_of_each_member() -> None:
+    node = FakeNode()
+
+    def flags(state: State) -> list[str]:
+        node.liveness.states[MEMBERS[1].id] = state
+        return [line.split()[2] for line in run(node, "CLUSTER", "NODES").decode().splitlines()]
+
+    assert flags(State.ALIVE) == ["myself,master", "master", "master"]
+    assert flags(State.SUSPECT) == ["myself,master", "master,fail?", "master"]
+    assert flags(State.DEAD) == flags(State.LEFT) == ["myself,master", "master,fail", "master"]
+
+
+def test_info_has_the_counters_and_states_of_gossip() -> None:
+    node = FakeNode()
+    node.liveness.states[MEMBERS[2].id] = State.LEFT
+    told = run(node, "INFO", "ringwise").decode()
+    assert "gossip_suspicions:2\r\n" in told
+    assert f"state_{MEMBERS[2].id.hex()}:left\r\n" in told and f"state_{MEMBERS[1].id.hex()}:alive\r\n" in told
 
 
 def test_info_tells_whether_every_slot_can_be_served() -> None:

@@ -17,6 +17,8 @@ from ringwise.core.exchange import Exchange
 from ringwise.core.flush import Flushes
 from ringwise.core.forward import ForwardPath
 from ringwise.core.get import GetPath, ReadGroup
+from ringwise.core.gossip.membership import Membership
+from ringwise.core.gossip.presets import PRESETS
 from ringwise.core.hints import HintPath
 from ringwise.core.levels import Level
 from ringwise.core.node import Node
@@ -83,6 +85,7 @@ LOST_HANDOVERS = replace(
     hints=True,
 )
 STAND_INS = replace(NETWORK, nodes=5, hints=True, faults=("partition", "one way", "break", "loss"))
+PAUSES = replace(NETWORK, faults=("pause",))
 COLD = Scenario(memtable_bytes=20_000, cache_bytes=1_000, segment_bytes=4_000, work_ms=10.0)
 
 
@@ -363,6 +366,20 @@ def tree_not_updated_on_merge(patch: Patch) -> None:
     patch.setattr(Replica, "_merge_in", unseen)
 
 
+# Liveness.
+
+
+def refutation_ignored(patch: Patch) -> None:
+    """Who is called dead hears of it, and says nothing against it."""
+    patch.setattr(Membership, "_refute", lambda *_: None)
+
+
+def suspected_too_briefly(patch: Patch) -> None:
+    """A suspicion that is shorter than the pauses which must do no harm."""
+    brief = msgspec.structs.replace(PRESETS["local"], suspicion_min_ms=500.0)
+    patch.setitem(PRESETS, "local", brief)
+
+
 # The log.
 
 
@@ -470,6 +487,8 @@ FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
     (copy_of_a_stand_in_dropped_when_sent, replace(STAND_INS, weather=Weather(100.0, 100.0)), {"lost", "handed"}, 16),
     (difference_believed_once, SLOW, {"needless"}, 16),
     (tree_not_updated_on_merge, REPAIRS, {"tree"}, 4),
+    (refutation_ignored, replace(NETWORK, faults=("partition", "pause")), {"unseen"}, 4),
+    (suspected_too_briefly, PAUSES, {"death"}, 8),
     (failed_sync_tried_again, replace(POWER, faults=("bad disk", "crash all")), {"lost", "stale"}, 16),
 ]
 
@@ -485,6 +504,12 @@ def test_a_deliberate_fault_is_caught(
         if found & checks:
             return
     pytest.fail(f"not caught in {seeds} seeds; other violations: {sorted(found) or 'none'}")
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_pauses_alone_kill_nobody(seed: int) -> None:
+    """What the faults of liveness are planted in is right without them."""
+    assert run(seed, PAUSES).violations == []
 
 
 def test_writes_under_way_are_no_difference() -> None:

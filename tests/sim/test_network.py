@@ -17,6 +17,7 @@ class Ear:
         self.lost: list[Side] = []
         self.failed: list[str] = []
         self.sends = 0
+        self.datagrams: list[bytes] = []
 
     def accepted(self, side: Side) -> None:
         self.sides.append(side)
@@ -38,6 +39,9 @@ class Ear:
     def sent(self, side: Side) -> None:
         self.sends += 1
 
+    def datagram(self, payload: bytes) -> None:
+        self.datagrams.append(payload)
+
 
 def pair(weather: Weather | None = None, bound: int = 1 << 20) -> tuple[Scheduler, Network, Ear, Ear]:
     scheduler = Scheduler()
@@ -52,6 +56,29 @@ def pair(weather: Weather | None = None, bound: int = 1 << 20) -> tuple[Schedule
 def say(side: Side, *numbers: int) -> bool:
     side.outbox += [encode(Forwarded(number, [], 0)) for number in numbers]
     return side.flush()
+
+
+def test_datagrams_have_chances_of_their_own_and_a_blocked_direction_loses_them() -> None:
+    scheduler, network, a, b = pair(Weather(datagram_loss=0.2, datagram_duplicate=0.1, datagram_late=0.1))
+    sent = [b"%04d" % number for number in range(1_000)]
+    for payload in sent:
+        network.datagram(a, b, payload)
+        scheduler.run(scheduler.now_ms + 1)
+    scheduler.run(scheduler.now_ms + 1_000)
+    arrived = b.datagrams
+    assert 750 < len(set(arrived)) < 850, "lost"
+    assert 50 < len(arrived) - len(set(arrived)) < 150, "doubled"
+    assert arrived != sorted(arrived), "out of order"
+    assert network.troubled_ms > 0, "and whoever judges deaths can know it"
+
+    network.weather = Weather(datagram_loss=0.0, datagram_duplicate=0.0)
+    network.block({("a", "b")})
+    network.datagram(a, b, b"blocked")
+    network.datagram(b, a, b"there")
+    scheduler.run(scheduler.now_ms + 100)
+    network.heal()
+    scheduler.run(scheduler.now_ms + 1_000)
+    assert a.datagrams == [b"there"] and b.datagrams == arrived
 
 
 def test_frames_arrive_once_and_in_order() -> None:

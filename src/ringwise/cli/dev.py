@@ -13,7 +13,7 @@ from ringwise.cli.options import as_json, tell_json
 from ringwise.cli.plan import DIRECTORY, HOST, NODES_MAX, NodePlan, Plan
 from ringwise.cli.supervisor import Supervisor, ask, data_dir_option, program, start_command
 from ringwise.runtime.peers import DIRECTIONS
-from ringwise.runtime.settings import CLIENT_PORT, SYNC_MODES
+from ringwise.runtime.settings import CLIENT_PORT, MEMBERSHIPS, SYNC_MODES
 
 _DIRECTORY = click.option(
     "--data-dir",
@@ -40,6 +40,13 @@ def _node_number(text: str) -> int:
     "--sync", type=click.Choice(SYNC_MODES), default="periodic", show_default=True, help="See ringwise serve."
 )
 @click.option(
+    "--membership",
+    type=click.Choice(MEMBERSHIPS),
+    default="local",
+    show_default=True,
+    help="How soon a silent node is suspected; see ringwise serve.",
+)
+@click.option(
     "--multi/--no-multi", default=True, show_default=True, help="Serve MULTI, as an ordered batch without isolation."
 )
 @click.option("--debug-commands", is_flag=True, help="Serve DEBUG SLEEP, for tests of clients.")
@@ -52,6 +59,7 @@ def dev(
     data_dir: Path | None,
     level: str,
     sync: str,
+    membership: str,
     multi: bool,
     debug_commands: bool,
     as_json: bool,
@@ -63,7 +71,7 @@ def dev(
     if ctx.invoked_subcommand is not None:
         return
     plan = Plan.open(data_dir or DIRECTORY, nodes, port)
-    options = ["--level", level, "--sync", sync, "--multi" if multi else "--no-multi"]
+    options = ["--level", level, "--sync", sync, "--membership", membership, "--multi" if multi else "--no-multi"]
     if debug_commands:
         options.append("--debug-commands")
     tell = _tell_line if as_json else _tell

@@ -15,6 +15,7 @@ from ringwise.runtime.settings import (
     CLIENT_PORT,
     CLUSTER_PORT,
     HTTP_PORT,
+    MEMBERSHIPS,
     PEER_PORT,
     SYNC_MODES,
     Settings,
@@ -127,6 +128,13 @@ PORT = click.IntRange(1, 65535)
     help="The first write waits for so many members.",
 )
 @click.option(
+    "--membership",
+    type=click.Choice(MEMBERSHIPS),
+    default="lan",
+    show_default=True,
+    help="How soon a silent member is suspected: for one machine, one data centre, or several.",
+)
+@click.option(
     "--memtable-mb",
     type=click.IntRange(1, 4096),
     default=default_memtable_mb,
@@ -164,6 +172,7 @@ def serve(
     weight: float,
     rack: str,
     expect: int,
+    membership: Literal["local", "lan", "wan"],
     memtable_mb: int,
     cache_mb: int,
     key_bytes_max: int,
@@ -200,6 +209,7 @@ def serve(
         weight=weight,
         rack=rack,
         expect=expect,
+        membership=membership,
         memtable_mb=memtable_mb,
         cache_mb=cache_mb,
         key_bytes_max=key_bytes_max,

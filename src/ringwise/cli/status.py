@@ -25,6 +25,7 @@ class MemberStatus:
     address: str
     peer_port: int
     linked: bool  # to the node that was asked
+    gossip: str = ""  # alive, suspect, dead or left: what gossip says of it at the node that was asked
     answers: bool = False
     cut_off: bool = False  # by `ringwise dev partition`
     name: str = ""
@@ -97,6 +98,7 @@ def _member(line: str, asked: dict[str, str]) -> MemberStatus:
     address = asked.get(f"address_{id_}", address)  # the line has the port for clients in cluster mode
     member = MemberStatus(id_, address, int(peer_port), fields[7] == "connected")
     member.name = asked.get(f"member_{member.id}", "")
+    member.gossip = asked.get(f"state_{member.id}", "")
     host, _, port = address.rpartition(":")
     try:
         info = _info(host, int(port))
@@ -125,6 +127,8 @@ def _attention(found: ClusterStatus) -> list[str]:
             lines.append(f"{who} is cut off by 'ringwise dev partition'; join it again: ringwise dev heal")
         elif not member.linked:
             lines.append(f"{who} answers clients, but the node asked has no link to it")
+        elif member.gossip not in ("", "alive"):
+            lines.append(f"{who} answers clients, but gossip calls it {member.gossip}: do its datagrams get through?")
         elif member.epoch != found.epoch:
             lines.append(f"{who} has epoch {member.epoch} of the topology, not {found.epoch}")
         if member.dot_collisions:
@@ -152,12 +156,12 @@ def _print(found: ClusterStatus) -> None:
     state = "formed" if found.formed else "forming"
     console.print(f"cluster {found.cluster}, epoch {found.epoch}, {state}, {found.replicas} copies of each key")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in ("member", "state", "redis", "peers", "epoch", "clients", "commands", "up"):
+    for column in ("member", "state", "gossip", "redis", "peers", "epoch", "clients", "commands", "up"):
         table.add_column(column, no_wrap=True)
     for member in found.members:
         state = _state(member)
         own = (str(member.epoch), str(member.clients), str(member.commands), f"{member.uptime_s} s")
-        known = (member.name or member.id, state, member.address, str(member.peer_port))
+        known = (member.name or member.id, state, member.gossip, member.address, str(member.peer_port))
         table.add_row(*known, *(own if member.answers else ("",) * len(own)))
     console.print(table)
     for line in found.attention:

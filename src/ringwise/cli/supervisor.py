@@ -375,11 +375,13 @@ def ask(directory: Path, command: str, node: int | None, direction: str = "both"
 def _check_ports(nodes: list[NodePlan]) -> None:
     for node in nodes:
         for port in (node.port, node.http_port, node.peer_port, node.cluster_port):
-            with socket.socket() as listener:
+            with socket.socket() as listener, socket.socket(type=socket.SOCK_DGRAM) as datagrams:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
                     listener.bind((HOST, port))
                     listener.listen(1)
+                    if port == node.peer_port:
+                        datagrams.bind((HOST, port))
                 except OSError as error:
                     raise StartError(
                         f"port {port}, for {node.name}, cannot be used: {error.strerror}; choose others with --port"

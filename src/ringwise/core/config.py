@@ -23,6 +23,7 @@ class NodeConfig:
     repair_interval_ms: int = 10_000  # between two rounds with all peers (R5); 0: none but those asked for
     repair_confirm_ms: int = 2_000  # a difference must last so long: a write in flight is settled or given up by then
     repair_keys_per_s: int = 20_000  # that repair exchanges: a quarter of what a busy node writes
+    membership: str = "lan"  # which of core/gossip/presets.py: how fast a network to expect between members (R6)
     members_expected: int = 1  # the first write waits for so many: afterwards members come by moves only (T3, T4)
     hints_max: int = (
         1_000_000  # each takes some 300 bytes of memory; past it they are dropped, and repair does the rest (R4)

@@ -38,7 +38,7 @@ class Hello(msgspec.Struct, array_like=True, frozen=True, tag=1):
     cluster: bytes  # empty while the sender has not yet joined
     node: NodeId
     name: str
-    generation: int  # drawn anew at each start
+    generation: int  # the wall clock at its start, in ms
     epoch: int
     host: str
     peer_port: int
@@ -197,6 +197,12 @@ class Digested(msgspec.Struct, array_like=True, frozen=True, tag=13):
     refused: int
 
 
+class Gossip(msgspec.Struct, array_like=True, frozen=True, tag=14):
+    """A packet of the membership protocol (R6) that is to arrive, or is too long for a datagram."""
+
+    packet: bytes
+
+
 Message: TypeAlias = (
     Hello
     | Write
@@ -211,6 +217,7 @@ Message: TypeAlias = (
     | Hashed
     | Digests
     | Digested
+    | Gossip
     | agreement.AgreementMessage
 )
 

@@ -32,9 +32,11 @@ from ringwise.core.explain import ExplainPath
 from ringwise.core.flush import Flushes
 from ringwise.core.forward import ForwardPath
 from ringwise.core.get import GetPath, ReadGroup
+from ringwise.core.gossip.presets import PRESETS
 from ringwise.core.hints import Handover, HintPath
 from ringwise.core.keys import Bucket
 from ringwise.core.levels import Level
+from ringwise.core.liveness import Liveness
 from ringwise.core.messages import ForwardedUpdate, Found, Hello, Message, NodeId, Written, encode
 from ringwise.core.now import Now
 from ringwise.core.peers import Link, Peers, Request
@@ -76,11 +78,12 @@ class Node:
         save_topology: Callable[[bytes], None],
         config: NodeConfig,
         rng: random.Random,
+        started_ms: int,
     ) -> None:
         self.member = member
         self.id: NodeId = member.id
         self.name = member.name
-        self.generation = rng.getrandbits(32)
+        self.started_ms = started_ms  # by the wall clock
         self.topology = topology
         self.agreement = agreed
         self.store = store
@@ -93,7 +96,9 @@ class Node:
         self.linked_since: dict[NodeId, int] = {}
         self._save_topology = save_topology  # durable when it returns
         self._chunks: list[bytes] = []
-        self._back: dict[NodeId, Link] = {}  # links on which others last spoke of agreement: a joiner can be answered
+        self._back: dict[
+            NodeId, Link
+        ] = {}  # on which others last spoke of agreement or gossip: whom we cannot dial yet
         self._unformed: list[tuple[Callable[[], None], Sink, int]] = []
         self._unsynced: deque[tuple[int, _Turn]] = deque()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []  # a heap: when, in the order they were set, what
@@ -103,6 +108,9 @@ class Node:
         self._bucket = bucket = topology.document.bucket(0) if topology.document is not None else Bucket(0, 1)
         store.follow(bucket.prefix, fresh=False)
         self.peers = Peers(self.id)
+        chance = random.Random(rng.getrandbits(32))  # of its own: how often a member is pinged changes nothing else
+        preset = PRESETS[config.membership]
+        self.liveness = Liveness(member, started_ms, preset, self.peers, self._back, topology, chance)
         self.cold = cold = Cold(store, config, self._chunks)
         now = self.now
         self.replica = Replica(store, topology, clock, config, now, cold, self._chunks)
@@ -304,6 +312,7 @@ class Node:
         while timers and timers[0][0] <= now_ms:
             heapq.heappop(timers)[2]()
         self.peers.tick(now_ms, self.config.request_timeout_ms)
+        self.liveness.tick(now_ms)
         self._put.tick()
         self._get.tick()
         self._explain.tick()
@@ -329,7 +338,7 @@ class Node:
             cluster,
             self.id,
             self.name,
-            self.generation,
+            self.started_ms,
             self.topology.epoch,
             member.host,
             member.peer_port,
@@ -349,12 +358,14 @@ class Node:
         """A dialled link is ready."""
         self.peers.link_up(link)
         self.linked_since[link.peer] = self.now.wall_ms
+        self.liveness.link_up(link.peer, self.now.now_ms)
 
     def link_down(self, link: Link) -> None:
         """A link is broken; what waited for its answers asks others, or is told."""
         self.peers.link_down(link)
         if link.peer not in self.peers.links:
             self.linked_since.pop(link.peer, None)
+            self.liveness.link_down(link.peer, self.now.now_ms)
         if self._back.get(link.peer) is link:
             del self._back[link.peer]
 
@@ -362,6 +373,14 @@ class Node:
         """R4: who has said nothing for so long has not got it."""
         if isinstance(request, WriteGroup | Handover):
             request.lost(peer)
+
+    def addresses(self) -> dict[NodeId, tuple[str, int]]:
+        """Where each other member's peer port is."""
+        return self.liveness.addresses()
+
+    def leave(self) -> None:
+        """A clean stop begins: the others count on this node no more, and it still answers what it is asked."""
+        self.liveness.leave(self.now.now_ms)
 
     def receive(self, link: Link, message: Message) -> None:
         """Any message, from either kind of link."""
@@ -394,6 +413,9 @@ class Node:
                 self.repair.hashing.digests(link, message)
             case messages.Digested():
                 self.repair.digested(link, message)
+            case messages.Gossip():
+                self._back[link.peer] = link
+                self.liveness.receive(message.packet, self.now.now_ms)
             case Hello():
                 self.agreement.heard(message.node, message.epoch, self.now.now_ms)
             case _:

@@ -1,6 +1,7 @@
 """The other nodes as a coordinator sees them: links, what each of them still owes an answer for, and who counts as up.
 
-Until gossip tells more, a peer is down while its link is broken, or while its oldest unanswered request is past the deadline.
+A peer is up while its link stands and takes frames, its oldest unanswered request is within the deadline, and gossip calls it
+neither dead nor gone (R6). A suspect is up: most are only slow, and whoever does not answer is late soon enough.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class Peers:
         self.me = me
         self.links: dict[NodeId, Link] = {}
         self.late: set[NodeId] = set()
+        self.gone: frozenset[NodeId] = frozenset()  # dead or left, by gossip
+        self._out: set[NodeId] = set()  # late or gone: one look for both, since every group of operations takes one
         self._outstanding: dict[NodeId, dict[int, Request]] = {}  # insertion order is age
         self.forgotten: Callable[[NodeId, Request], None] = _ignore  # told of requests that are given up for lost
         self._touched: list[Link] = []
@@ -89,6 +92,7 @@ class Peers:
             self.link_down(self.links[link.peer])
         self.links[link.peer] = link
         self.late.discard(link.peer)
+        self._out = self.late | self.gone
         self._outstanding[link.peer] = {}
 
     def link_down(self, link: Link) -> None:
@@ -99,12 +103,17 @@ class Peers:
         for request in list(self._outstanding.pop(link.peer).values()):
             request.lost(link.peer)
 
+    def follow_gone(self, gone: Iterable[NodeId]) -> None:
+        """Takes over whom gossip calls dead or gone (core/liveness.py)."""
+        self.gone = frozenset(gone)
+        self._out = self.late | self.gone
+
     def is_up(self, peer: NodeId) -> bool:
         """Whether requests should count on this peer."""
         if peer == self.me:
             return True
         link = self.links.get(peer)
-        return link is not None and peer not in self.late and link.ready()
+        return link is not None and peer not in self._out and link.ready()
 
     def up(self, owners: Iterable[NodeId]) -> list[NodeId]:
         """Those of `owners`, this node not among them, that are up."""
@@ -126,6 +135,7 @@ class Peers:
                 self.late.add(peer)
             else:
                 self.late.discard(peer)
+        self._out = self.late | self.gone
 
 
 def _ignore(_peer: NodeId, _request: Request) -> None:

@@ -18,7 +18,7 @@ import errno
 import os
 import random
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Protocol, cast
 
@@ -61,6 +61,7 @@ class Host(Protocol):
     id: NodeId
     topology: Topology
 
+    def addresses(self) -> Mapping[NodeId, Address]: ...
     def hello(self) -> Hello: ...
     def check_hello(self, hello: Hello) -> str | None: ...
     def link_up(self, link: Link) -> None: ...
@@ -273,6 +274,8 @@ class Dialer:
                     self.complain(self._link.refusal or "closed before its Hello")
             except OSError as error:  # a TimeoutError is one
                 self.complain(error.strerror or "no answer")
+            except ValueError as error:  # a host that is no name, told by gossip
+                self.complain(str(error))
             self._wake.clear()
             pause_s = self._pause_s * self._rng.uniform(0.5, 1.0)
             self._pause_s = min(PAUSE_MAX_S, self._pause_s * 2)
@@ -331,13 +334,11 @@ class Peers:
         return self._seed
 
     def follow(self) -> None:
-        """Dial the members of the document in force. Called when that has changed."""
+        """Dial the members of the document in force. Called when that has changed, or one of them has moved."""
         document = self.node.topology.document
         if document is None:
             return
-        wanted = {
-            member.id: (member.host, member.peer_port) for member in document.members if member.id != self.node.id
-        }
+        wanted = self.node.addresses()
         for node, dialer in list(self._dialers.items()):
             if wanted.get(node) != dialer.address:
                 self._drop(self._dialers.pop(node))

@@ -30,8 +30,9 @@ from ringwise.core.agreement import Agreement, AgreementFailed, AgreementStateDa
 from ringwise.core.clock import Clock
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import ImpossibleLevel, UnknownLevel
+from ringwise.core.gossip.packets import HOST_BYTES_MAX, State
 from ringwise.core.levels import Level
-from ringwise.core.messages import Hello
+from ringwise.core.messages import Hello, NodeId
 from ringwise.core.node import Node
 from ringwise.core.topology import (
     ChangeRefused,
@@ -44,6 +45,7 @@ from ringwise.core.topology import (
 )
 from ringwise.core.versions import DotSource
 from ringwise.runtime import log
+from ringwise.runtime.gossip import Datagrams
 from ringwise.runtime.http import HttpServer
 from ringwise.runtime.hugepages import HugePages
 from ringwise.runtime.peers import Dialer, Peers
@@ -114,6 +116,7 @@ class Process:
             replicas=settings.replicas,
             default_level=_level(settings.level, settings.replicas),
             members_expected=settings.expect,
+            membership=settings.membership,
             key_bytes_max=settings.key_bytes_max,
             value_bytes_max=settings.value_bytes_max,
             memtable_bytes=settings.memtable_mb * MEBIBYTE,
@@ -158,6 +161,7 @@ class Process:
             partial(disk.replace, TOPOLOGY_FILE),
             config,
             rng,
+            time.time_ns() // 1_000_000,
         )
         self._turn = Turn(loop, self._node, store, self._follow, _fail)
         self._worker.attach(self._turn)
@@ -167,6 +171,10 @@ class Process:
         self._server = ClientServer(loop, self._turn, self._node, clients)
         self._http = HttpServer(loop, self._turn, self._node)
         self._peers = Peers(loop, self._node, self._turn, rng, self._refused)
+        liveness = self._node.liveness
+        self._datagrams = Datagrams(loop, liveness, self._turn, lambda: self._node.now.now_ms, lambda: self._peers.cut)
+        liveness.watchers.append(self._member_changed)
+        self._moves = 0  # of members, as far as they are dialled
         if settings.stop_with_stdin:  # a node of `ringwise dev`
             clients.partition = self._peers.isolate
         self._huge_pages = HugePages()
@@ -185,6 +193,7 @@ class Process:
         await self._http.listen(settings.host, settings.http_port)
         await self._server.listen(settings.host, settings.cluster_port, first_only=True)
         await self._peers.listen((settings.host, settings.peer_port))
+        await self._datagrams.listen((settings.host, settings.peer_port))
         seed = self._peers.dial_seed(settings.join) if settings.join is not None else None
         if node.topology.document is not None:
             if seed is not None:
@@ -216,10 +225,13 @@ class Process:
     async def stop(self) -> int:
         """The clean way out; the exit code."""
         log.info("stopping")
+        self._turn.enter()
+        self._node.leave()
         drain_s = self._node.config.request_timeout_ms / 1000 + 0.1
         await asyncio.gather(self._server.drain(drain_s), self._http.drain(drain_s))
         self._server.close()
         await self._peers.close()
+        self._datagrams.close()
         self._huge_pages.stop()
         self._turn.stop()
         await self._turn.ended()
@@ -289,7 +301,8 @@ class Process:
             log.info("address_decided", epoch=result.epoch)
 
     def _follow(self) -> None:
-        """After each turn: what a new document means for the shell, and what the operator should know."""
+        """After each turn: datagrams, what a new document means for the shell, and what the operator should know."""
+        self._datagrams.flush()
         if self._node.now.jumped != self._jumped:
             self._jumped = self._node.now.jumped
             if self._jumped:
@@ -301,14 +314,25 @@ class Process:
                 log.info("clock_believed")
         topology = self._node.topology
         document = topology.document
-        if document is None or topology.epoch == self._epoch:
+        moves = self._node.liveness.moves
+        if document is None or (topology.epoch == self._epoch and moves == self._moves):
+            return
+        if self._dials:
+            self._moves = moves
+            self._peers.follow()
+        if topology.epoch == self._epoch:
             return
         self._epoch = topology.epoch
         if not self._identity.cluster:
             self._identity.joined(document.cluster)
         log.info("topology", epoch=document.epoch, formed=document.formed, members=len(document.members))
-        if self._dials:
-            self._peers.follow()
+
+    def _member_changed(self, node: NodeId, before: State, after: State) -> None:
+        member = self._node.topology.members.get(node)
+        name = node if member is None else member.name
+        tell = log.warning if after in (State.SUSPECT, State.DEAD) else log.info
+        incarnation = self._node.liveness.incarnation(node)
+        tell(f"member_{after.name.lower()}", member=name, before=before.name.lower(), incarnation=incarnation)
 
 
 def _level(text: str, replicas: int) -> str:
@@ -322,20 +346,27 @@ def _level(text: str, replicas: int) -> str:
 
 def _check_ports(settings: Settings) -> None:
     """Before anything is touched: can we listen there? Two nodes on one port are a mistake to be told at once."""
+    if len(settings.host) > HOST_BYTES_MAX or not settings.host.isascii():  # it is told to others as it is
+        raise StartError(f"--host {settings.host[:80]!r} is no address, nor a name in ASCII")
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     for option, port in (
         ("port", settings.port),
         ("peer-port", settings.peer_port),
         ("http-port", settings.http_port),
         ("cluster-port", settings.cluster_port),
     ):
-        with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as listener:
+        with socket.socket(family) as listener, socket.socket(family, socket.SOCK_DGRAM) as datagrams:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            what = ""
             try:
                 listener.bind((settings.host, port))
                 listener.listen(1)
+                if option == "peer-port":
+                    what = " for datagrams"
+                    datagrams.bind((settings.host, port))
             except OSError as error:
                 raise StartError(
-                    f"cannot listen on {settings.host}:{port}: {error.strerror}; choose another --{option}"
+                    f"cannot listen on {settings.host}:{port}{what}: {error.strerror}; choose another --{option}"
                 ) from error
 
 

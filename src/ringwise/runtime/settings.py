@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 SYNC_MODES = ("periodic", "batch", "off")
+MEMBERSHIPS = ("local", "lan", "wan")  # core/gossip/presets.py
 MEBIBYTE = 1024 * 1024
 
 CLIENT_PORT = 7379
@@ -36,6 +37,7 @@ class Settings:
     weight: float = 1.0
     rack: str = ""
     expect: int = 1
+    membership: Literal["local", "lan", "wan"] = "lan"
     memtable_mb: int = 256
     cache_mb: int = 256
     key_bytes_max: int = 256

@@ -10,6 +10,7 @@ from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure
 from ringwise.core.exchange import Tally
 from ringwise.core.explain import Explanation
+from ringwise.core.gossip.packets import State
 from ringwise.core.levels import Level
 from ringwise.core.now import Now
 from ringwise.core.scan import Done
@@ -58,6 +59,14 @@ class StandIns(Protocol):
     reads: int
 
 
+class Liveness(Protocol):
+    """What gossip says (core/liveness.py)."""
+
+    def state(self, node: NodeId) -> State: ...
+    def incarnation(self, node: NodeId) -> int: ...
+    def told(self) -> dict[str, int]: ...
+
+
 class Node(Protocol):
     """What sessions need of a node (core/node.py)."""
 
@@ -76,6 +85,8 @@ class Node(Protocol):
     def hints(self) -> Hints: ...
     @property
     def stand_ins(self) -> StandIns: ...
+    @property
+    def liveness(self) -> Liveness: ...
 
     def put(self, key: bytes, value: bytes, level: Level, sink: Sink, index: int) -> None: ...
     def get(self, key: bytes, level: Level, sink: Sink, index: int) -> None: ...

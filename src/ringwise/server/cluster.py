@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import groupby
 
+from ringwise.core.gossip.packets import State
 from ringwise.core.preference import live_first
 from ringwise.core.ring import SLOTS, slot_of
 from ringwise.core.topology import Member, NodeId
@@ -54,7 +55,8 @@ def kept(describe: Callable[[Call], Value]) -> Callable[[Call], None]:
 
     def run(call: Call) -> None:
         clients, topology = call.session.clients, call.node.topology
-        view = (topology.epoch, [is_up(call.node, member) for member in topology.members])
+        state = call.node.liveness.state
+        view = (topology.epoch, [(is_up(call.node, member), state(member)) for member in topology.members])
         if clients.view != view:
             clients.view = view
             clients.topology_replies.clear()
@@ -139,8 +141,16 @@ def nodes(call: Call) -> Value:
     return "".join(f"{line}\n" for line in lines)
 
 
+def _failing(node: Node, member: NodeId) -> str:
+    """`fail` is what gossip has settled; `fail?` what it only suspects, or what this node alone cannot reach."""
+    state = node.liveness.state(member)
+    if state >= State.DEAD:
+        return ",fail"
+    return ",fail?" if state == State.SUSPECT or not node.is_up(member) else ""
+
+
 def _node_line(node: Node, member: Member, bounds: list[str]) -> str:
-    flags = "myself,master" if member.id == node.id else "master" if node.is_up(member.id) else "master,fail"
+    flags = "myself,master" if member.id == node.id else "master" + _failing(node, member.id)
     state = "connected" if is_up(node, member.id) else "disconnected"
     address = f"{member.host}:{announced_port(member)}@{member.peer_port}"
     return " ".join([member_name(member.id), address, flags, "- 0 0", str(node.topology.epoch), state, *bounds])

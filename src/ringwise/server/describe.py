@@ -283,8 +283,11 @@ def _sections(call: Call) -> dict[str, dict[str, object]]:
             **{f"hints_for_{member.hex()}": count for member, count in node.hints.waiting_for().items()},
             "dot_collisions": alarms["dot_collision"],
             "repair_ready": node.repair.ready,
+            **{f"gossip_{name}": value for name, value in node.liveness.told().items()},
             **{f"repair_{name}": value for name, value in node.repair.tally.told().items()},
             **{f"member_{member.id.hex()}": member.name for member in members},
             **{f"address_{member.id.hex()}": f"{member.host}:{member.port}" for member in members},
+            **{f"state_{member.id.hex()}": node.liveness.state(member.id).name.lower() for member in members},
+            **{f"incarnation_{member.id.hex()}": node.liveness.incarnation(member.id) for member in members},
         },
     }

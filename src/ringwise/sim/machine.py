@@ -20,7 +20,8 @@ from typing import Any, Protocol
 from ringwise.core.agreement import Agreement, Join
 from ringwise.core.clock import Clock
 from ringwise.core.config import NodeConfig
-from ringwise.core.messages import Hello, Message, encode
+from ringwise.core.gossip.packets import State
+from ringwise.core.messages import Hello, Message, NodeId, encode
 from ringwise.core.topology import Member, Topology
 from ringwise.server.clients import Clients
 from ringwise.sim.connection import ClientSide
@@ -48,6 +49,7 @@ STOP_PATIENCE_MS = 5_000.0
 SLICE_MS = 1.0
 SLICE_PAUSE_MS = 2.0
 CLOCK_READ_MS = 0.01
+PAUSE_MS_MAX = 2_000.0  # of the promise that nobody is called dead for it (core/gossip/presets.py)
 
 
 class World(Protocol):
@@ -63,6 +65,7 @@ class World(Protocol):
     def bug(self, machine: "Machine", text: str) -> None: ...
     def topology_installed(self, machine: "Machine", topology: Topology) -> None: ...
     def stood_in(self, rkey: bytes) -> None: ...
+    def member_changed(self, machine: "Machine", node: NodeId, before: State, after: State) -> None: ...
 
 
 @dataclass(slots=True)
@@ -84,6 +87,8 @@ class Machine:
         self.medium = Medium()
         self.up = False
         self.paused = False
+        self.paused_ms = 0.0  # since when, where it is
+        self.away_ms = 0.0  # when it was last down, or paused for long enough to be taken for dead
         self.life = 0
         self.skew_ms = 0
         self.work_ms = work_ms
@@ -121,6 +126,7 @@ class Machine:
         if self.up:
             return
         self.up = True
+        self.away_ms = self.world.scheduler.now_ms
         self.guarded(self._boot)
 
     def stop(self) -> None:
@@ -139,12 +145,15 @@ class Machine:
         return self.node is not None and self.node.store.failed
 
     def pause(self) -> None:
-        if self.up:
+        if self.up and not self.paused:
             self.paused = True
+            self.paused_ms = self.world.scheduler.now_ms
 
     def resume(self) -> None:
         if self.paused:
             self.paused = False
+            if self.world.scheduler.now_ms - self.paused_ms > PAUSE_MS_MAX:
+                self.away_ms = self.world.scheduler.now_ms
             parked, self._parked = self._parked, []
             for call, arguments in parked:
                 self.input(call, *arguments)
@@ -235,7 +244,9 @@ class Machine:
         dots = WitnessedDots(world.witness, self.name, identity.node, identity.incarnation, identity.next_epoch)
         clock = Clock(config.max_clock_offset_ms, store.stamp)
         save = partial(disk.replace, TOPOLOGY_FILE)
-        self.node = node = WitnessedNode(member, topology, agreement, store, dots, clock, save, config, rng)
+        started_ms = self._wall_ms()
+        self.node = node = WitnessedNode(member, topology, agreement, store, dots, clock, save, config, rng, started_ms)
+        node.liveness.watchers.append(partial(self.world.member_changed, self))
         node.witness = world.witness
         node.stand_ins.counted = world.stood_in
         self.clients = Clients()
@@ -246,6 +257,9 @@ class Machine:
 
     def _stop(self) -> None:
         """As `runtime` does on a clean stop, but clients are cut off at once."""
+        assert self.node is not None
+        self.enter()
+        self.node.leave()
         for side in self.client_sides:
             side.ended("the node stops")
         self._stop_when_idle(self.world.scheduler.now_ms + STOP_PATIENCE_MS)
@@ -305,6 +319,12 @@ class Machine:
         node = self.node
         assert node is not None
         node.end_turn()
+        packets, node.liveness.datagrams = node.liveness.datagrams, []
+        for packet in packets:
+            assert packet.address is not None
+            self.world.network.datagram(
+                self, self.world.machine(packet.address.host.removesuffix(".sim")), packet.payload
+            )
         epoch = node.topology.epoch
         if epoch != self._epoch:
             self._epoch = epoch
@@ -341,6 +361,13 @@ class Machine:
 
     def broken(self, side: Side) -> None:
         self.input(self._broken, side)
+
+    def datagram(self, payload: bytes) -> None:
+        self.input(self._heard, payload)
+
+    def _heard(self, payload: bytes) -> None:
+        assert self.node is not None
+        self.node.liveness.receive(payload, self.node.now.now_ms)
 
     def _hello(self, side: Side) -> None:
         assert self.node is not None

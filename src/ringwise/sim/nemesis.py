@@ -261,10 +261,13 @@ class Nemesis:
 
     def _loss(self) -> Fault:
         share = self._rng.choice((0.02, 0.1, 0.4))
-        yield from self._storm(Weather(1.0, 2.0, loss=share), f"{share:.0%} of the frames are lost")
+        yield from self._storm(
+            Weather(1.0, 2.0, loss=share, datagram_loss=share), f"{share:.0%} of the frames are lost"
+        )
 
     def _disorder(self) -> Fault:
-        weather = Weather(1.0, self._rng.choice((2.0, 20.0, 100.0)), duplicate=0.2, reorder=0.3)
+        jitter_ms = self._rng.choice((2.0, 20.0, 100.0))
+        weather = Weather(1.0, jitter_ms, duplicate=0.2, reorder=0.3, datagram_duplicate=0.2, datagram_late=0.1)
         began_ms = self._scheduler.now_ms
         yield from self._storm(weather, f"frames are doubled and reordered, jitter {weather.jitter_ms:.0f} ms")
         self._history.disorder.append((began_ms, self._scheduler.now_ms + DISORDER_LASTS_MS))

@@ -9,18 +9,23 @@ through `FrameReader` at the other end, so the codec is part of every history.
                was given up
     break      both sides close; what was already under way still arrives, as from a peer that died
     overflow   past a bound of bytes under way, nothing more is taken (B3)
+    datagrams  belong to no connection: each may be lost, doubled or late by chances of its own, and a blocked direction
+               loses it
 
 Blocking is by direction, so that a one-way partition is only another set of pairs.
 """
 
 import random
 from dataclasses import dataclass
+from math import inf
 from typing import Protocol
 
 from ringwise.core.messages import Message, decode
 from ringwise.sim.scheduler import Scheduler
 from ringwise.sim.trace import Trace
 from ringwise.wire.frame import FrameDamaged, FrameReader
+
+DATAGRAM_LATE = 50  # times as long on its way as others
 
 
 @dataclass
@@ -32,6 +37,9 @@ class Weather:
     loss: float = 0.0
     duplicate: float = 0.0
     reorder: float = 0.0
+    datagram_loss: float = 0.01  # of datagrams, which also a calm network may lose, double and delay
+    datagram_duplicate: float = 0.005
+    datagram_late: float = 0.02
 
 
 class Host(Protocol):
@@ -46,6 +54,7 @@ class Host(Protocol):
     def received(self, side: "Side", messages: list[Message]) -> None: ...
     def broken(self, side: "Side") -> None: ...
     def sent(self, side: "Side") -> None: ...
+    def datagram(self, payload: bytes) -> None: ...
 
 
 class Side:
@@ -110,13 +119,15 @@ class Network:
         self._rng = rng
         self._trace = trace
         self.send_buffer_bytes_max = send_buffer_bytes_max
-        self.weather = Weather()
+        self.weather = self.calm = Weather()
+        self.troubled_ms = -inf  # when the network was last worse than calm
         self.blocked: set[tuple[str, str]] = set()  # directions; only ever asked for membership
         self.sides: list[Side] = []  # both sides of every open connection, oldest first
         self.frames = 0
         self.bytes = 0
         self.lost = 0
         self.doubled = 0
+        self.datagrams = 0
 
     # Connections.
 
@@ -167,6 +178,7 @@ class Network:
 
     def break_between(self, first: str, second: str) -> int:
         """Break every connection between two hosts, both ends at once; returns how many there were."""
+        self.troubled_ms = self._scheduler.now_ms
         pair = (first, second), (second, first)
         sides = [side for side in self.sides if (side.host.name, side.other.host.name) in pair]
         for side in sides:
@@ -176,12 +188,15 @@ class Network:
     # Partitions.
 
     def block(self, directions: set[tuple[str, str]]) -> None:
+        self.troubled_ms = self._scheduler.now_ms
         self.blocked |= directions
         for side in self.sides:
             if (side.host.name, side.other.host.name) in directions:
                 self._scheduler.after(500 + 9_500 * self._rng.random(), self._give_up, side)
 
     def heal(self) -> None:
+        if self.blocked:
+            self.troubled_ms = self._scheduler.now_ms
         self.blocked.clear()
         for side in self.sides:
             if side._held:
@@ -231,6 +246,25 @@ class Network:
             self._scheduler.at(self._late_ms(side), self._deliver, side, [frame])
         else:
             self._deliver_later(side, [frame])
+
+    # Datagrams.
+
+    def datagram(self, sender: Host, receiver: Host, payload: bytes) -> None:
+        """Sends one; each copy of it may be overtaken by later ones, as by their random delays it often is anyway."""
+        self._trace.event(sender.name, "", payload)
+        weather, random = self.weather, self._rng.random
+        self.datagrams += 1
+        if self.blocked or weather is not self.calm:
+            self.troubled_ms = self._scheduler.now_ms
+        copies = 2 if random() < weather.datagram_duplicate else 1
+        for _ in range(copies):
+            if (sender.name, receiver.name) not in self.blocked and random() >= weather.datagram_loss:
+                late = DATAGRAM_LATE if random() < weather.datagram_late else 1
+                self._scheduler.after(self._delay() * late, self._datagram, receiver, payload)
+
+    def _datagram(self, receiver: Host, payload: bytes) -> None:
+        if receiver.up:
+            receiver.datagram(payload)
 
     def _late_ms(self, side: Side) -> float:
         return max(side._greeted_ms, self._scheduler.now_ms + self._delay() * 4)

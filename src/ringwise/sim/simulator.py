@@ -14,7 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from ringwise.core.config import NodeConfig
+from ringwise.core.gossip.packets import State
 from ringwise.core.keys import key_of, storage_key
+from ringwise.core.messages import NodeId
 from ringwise.core.ring import slot_of
 from ringwise.core.topology import Topology
 from ringwise.sim.checker import Ending, N, Violation, check, stale_reads
@@ -26,6 +28,7 @@ from ringwise.sim.nemesis import FAULTS_MIN, Nemesis
 from ringwise.sim.network import Network, Weather
 from ringwise.sim.repairs import LOSSLESS, check_repairs
 from ringwise.sim.scheduler import Scheduler
+from ringwise.sim.sightings import Sightings
 from ringwise.sim.trace import Trace
 from ringwise.sim.workload import FLUSHES, Client, Mix, Workload
 from ringwise.storage.commitlog import SyncMode
@@ -150,9 +153,10 @@ class Simulation:
             memtable_bytes=scenario.memtable_bytes,
             repair_interval_ms=REPAIR_INTERVAL_MS if scenario.repairs else 0,
             hints_max=HINTS_MAX if scenario.hints else 0,
+            membership="local",  # a history is short, and this one has more to say in it
         )
         self.network = Network(self.scheduler, rng, scenario.send_buffer_bytes_max, self.trace)
-        self.network.weather = scenario.weather
+        self.network.weather = self.network.calm = scenario.weather
         self._rng = rng
         self._documents: dict[int, bytes] = {}
         store = StoreConfig(
@@ -166,6 +170,7 @@ class Simulation:
             Machine(self, rng, name, rng.choice(names[: max(1, number)]), store, scenario.work_ms)
             for number, name in enumerate(names)
         ]
+        self.sightings = Sightings(self.scheduler, self.network, self.machines)
         self.history = History()
         self._acknowledged = 0
 
@@ -188,6 +193,10 @@ class Simulation:
         self.trace.event(machine.name, f"follows epoch {document.epoch}")
         if first != encoded:
             self.violations.append(Violation("epoch", b"", f"{machine.name} holds another document {document.epoch}"))
+
+    def member_changed(self, machine: Machine, node: NodeId, before: State, after: State) -> None:
+        self.trace.event(machine.name, f"says {after.name.lower()} of {node.hex()}, {before.name.lower()} before")
+        self.sightings.changed(machine, node, after)
 
     # A history.
 
@@ -218,6 +227,7 @@ class Simulation:
             self.violations += check_handoff(
                 self.scheduler, self.machines, workload.keys, self._replicas, bool(faults) and faults <= REMEMBERED
             )
+        self.violations += self.sightings.check()
         self.violations += check_repairs(
             self.scheduler,
             self.machines,

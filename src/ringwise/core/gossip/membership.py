@@ -84,6 +84,7 @@ class Membership:
         self.garbage = 0  # packets that were none
         self.strangers = 0  # packets from nobody that is followed
         self.overflowed = 0  # packets that the outbox had no room for
+        self.moves = 0  # changes of members' addresses
         self.broadcasts = Broadcasts()
         self.early_syncs = EARLY_SYNCS  # still to come
         self._address = address
@@ -177,6 +178,13 @@ class Membership:
         if peer is not None and not peer.gone and self._self.state == State.ALIVE:
             self._wake(now_ms)
             self._probe(peer, now_ms)
+
+    def link_made(self, node: NodeId, now_ms: float) -> None:
+        """The TCP link to a member is there: one that is thought gone hears so over it, and need not be found by chance."""
+        peer = self._roster.peers.get(node)
+        if peer is not None and peer.gone and self._self.state == State.ALIVE:
+            self._wake(now_ms)
+            self._ping(peer, self._probes.next_number(), reliable=True)
 
     def state(self, node: NodeId) -> State:
         """Who is not followed counts as dead."""
@@ -321,9 +329,10 @@ class Membership:
             return
         if not sound(update):
             return
-        before = peer.state
+        before, address = peer.state, peer.address
         fresh = update.incarnation > peer.incarnation
         peer.take(update)
+        self.moves += peer.address != address
         if peer.state != State.SUSPECT:
             peer.suspicion = None
             self._suspects.pop(peer.node, None)
