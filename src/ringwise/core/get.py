@@ -17,7 +17,7 @@ from ringwise.core import messages, versions
 from ringwise.core.agreement import Known, Learn
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
-from ringwise.core.errors import Failure, NotReady, QuorumNotReached
+from ringwise.core.errors import Failure, NotReady, ReadNotAnswered
 from ringwise.core.keys import Bucket, key_of
 from ringwise.core.levels import QUORUM, Level
 from ringwise.core.messages import Found, NodeId, encode
@@ -99,7 +99,7 @@ class _Repaired(Nobody):
 
     def failed(self, index: int, error: Failure) -> None:
         needed = getattr(error, "needed", 0)
-        self._sink.failed(self._index, QuorumNotReached(needed=needed, acknowledged=getattr(error, "acknowledged", 0)))
+        self._sink.failed(self._index, ReadNotAnswered(needed=needed, acknowledged=getattr(error, "acknowledged", 0)))
 
 
 class GetPath:
@@ -204,7 +204,7 @@ class GetPath:
         group.level = level
         up = len(self._peers.up(owners)) + group.owned
         if up < need:
-            sink.failed(index, QuorumNotReached(needed=need, acknowledged=up))
+            sink.failed(index, ReadNotAnswered(needed=need, acknowledged=up))
             return None
         self._open[code] = group
         return group
@@ -373,7 +373,7 @@ class GetPath:
     def _fail(self, group: ReadGroup, i: int) -> None:
         tally = group.tally
         if tally.close(i):
-            error = QuorumNotReached(needed=tally.need, acknowledged=tally.acknowledged(i))
+            error = ReadNotAnswered(needed=tally.need, acknowledged=tally.acknowledged(i))
             group.sinks[i].failed(group.indexes[i], error)
 
     def tick(self) -> None:
