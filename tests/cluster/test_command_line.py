@@ -179,6 +179,13 @@ def test_heal_without_a_node_heals_all_and_disturbs_nobody_else(shell: Shell, cl
     assert cluster.logs().count(" link_down ") == downs
 
 
+def test_heal_of_a_node_that_is_not_cut_off_says_so(shell: Shell) -> None:
+    assert shell.run("dev", "heal", "3").stdout == b"n3 was not cut off\n"
+    assert shell.run("dev", "partition", "2").returncode == 0
+    assert shell.run("dev", "heal", "3").stdout == b"n3 was not cut off, but n2 is\n"
+    assert b"n2 is joined" in shell.run("dev", "heal", "2").stdout
+
+
 def test_a_node_that_was_killed_while_cut_off_comes_back_healed(shell: Shell, cluster: Cluster) -> None:
     assert shell.run("dev", "partition", "2").returncode == 0
     cluster.kill(2)
