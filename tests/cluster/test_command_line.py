@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -167,6 +168,18 @@ def test_a_partition_in_one_direction_loses_what_travels_in_it_alone(shell: Shel
         until(lambda: client.info("ringwise")["members_up"] == 3, "n1 to see that n3 is back")
     done = shell.run("dev", "partition", "3", "--direction", "up")
     assert done.returncode == 2 and b"both" in done.stderr
+
+
+def test_the_command_that_merges_works_as_it_is_told(shell: Shell, cluster: Cluster) -> None:
+    key = "two words"
+    seen = shell.json("get", key)["context"]
+    for value in ("left", "right"):
+        assert shell.run("put", key, value, "--context", seen).returncode == 0
+    told = shell.run("get", key).stderr.decode().splitlines()[-1]
+    command = told.removeprefix("merge them: ringwise ").replace("VALUE", "both")
+    assert f"--port {cluster.port} " in command
+    subprocess.run([RINGWISE, *shlex.split(command)], check=True, timeout=60)
+    assert shell.run("get", key).stdout == b"both"
 
 
 def test_heal_without_a_node_heals_all_and_disturbs_nobody_else(shell: Shell, cluster: Cluster) -> None:

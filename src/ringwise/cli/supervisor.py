@@ -378,7 +378,8 @@ def ask(directory: Path, command: str, node: int | None, direction: str = "both"
             with contextlib.chdir(directory):
                 connection.connect("dev.sock")
         except OSError as error:
-            raise StartError(f"no cluster is running on {directory}; start one with: {program()} dev") from error
+            where = "" if directory == DIRECTORY else f" --data-dir {directory}"
+            raise StartError(f"no cluster is running on {directory}; start one with: {program()} dev{where}") from error
         connection.settimeout(READY_TIMEOUT_S + STOP_TIMEOUT_S)
         try:
             connection.sendall(json.dumps({"command": command, "node": node, "direction": direction}).encode() + b"\n")
