@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -171,6 +172,18 @@ def test_a_partition_in_one_direction_loses_what_travels_in_it_alone(shell: Shel
     assert done.returncode == 2 and b"both" in done.stderr
 
 
+def test_the_command_that_merges_works_as_it_is_told(shell: Shell, cluster: Cluster) -> None:
+    key = "two words"
+    seen = shell.json("get", key)["context"]
+    for value in ("left", "right"):
+        assert shell.run("put", key, value, "--context", seen).returncode == 0
+    told = shell.run("get", key).stderr.decode().splitlines()[-1]
+    command = told.removeprefix("merge them: ringwise ").replace("VALUE", "both")
+    assert f"--port {cluster.port} " in command
+    subprocess.run([RINGWISE, *shlex.split(command)], check=True, timeout=60)
+    assert shell.run("get", key).stdout == b"both"
+
+
 def test_heal_without_a_node_heals_all_and_disturbs_nobody_else(shell: Shell, cluster: Cluster) -> None:
     for node in ("2", "3"):
         assert shell.run("dev", "partition", node).returncode == 0
@@ -179,6 +192,13 @@ def test_heal_without_a_node_heals_all_and_disturbs_nobody_else(shell: Shell, cl
     downs = cluster.logs().count(" link_down ")
     assert shell.run("dev", "heal").returncode == 0
     assert cluster.logs().count(" link_down ") == downs
+
+
+def test_heal_of_a_node_that_is_not_cut_off_says_so(shell: Shell) -> None:
+    assert shell.run("dev", "heal", "3").stdout == b"n3 was not cut off\n"
+    assert shell.run("dev", "partition", "2").returncode == 0
+    assert shell.run("dev", "heal", "3").stdout == b"n3 was not cut off, but n2 is\n"
+    assert b"n2 is joined" in shell.run("dev", "heal", "2").stdout
 
 
 def test_a_node_that_was_killed_while_cut_off_comes_back_healed(shell: Shell, cluster: Cluster) -> None:

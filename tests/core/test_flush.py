@@ -10,7 +10,16 @@ from tests.core.test_node import error, value
 from ringwise.core import messages, topology
 from ringwise.core.agreement import RETRY_MS, AgreementFailed, Learn
 from ringwise.core.config import NodeConfig
-from ringwise.core.errors import Failure, Flushed, NotReady, Overloaded, QuorumNotReached, Refused, UnknownOutcome
+from ringwise.core.errors import (
+    Failure,
+    Flushed,
+    FlushNotAgreed,
+    NotReady,
+    Overloaded,
+    QuorumNotReached,
+    Refused,
+    UnknownOutcome,
+)
 from ringwise.core.flush import FLUSHES_MAX, _Decided
 from ringwise.core.keys import Bucket
 from ringwise.core.levels import EVERY, ONE, QUORUM, STRONG
@@ -157,7 +166,7 @@ def test_a_flush_without_a_majority_of_voters_is_refused_or_unknown() -> None:
     first.flush(answers.append)
     for _ in range(12):
         cluster.pass_time(500)
-    assert [type(answer) for answer in answers] == [QuorumNotReached]
+    assert [type(answer) for answer in answers] == [FlushNotAgreed]
     cluster.connect(first, second)
     cluster.connect(second, first)
     cluster.run()
@@ -181,7 +190,7 @@ def test_what_agreement_says_is_told_as_what_it_means() -> None:
     flushes = cluster.nodes[0]._flushes
     for failure in (AgreementFailed("x", unknown=True), AgreementFailed("y", refused=True), AgreementFailed("z")):
         flushes._agreed(answers.append, 0.0, failure)
-    assert [type(answer) for answer in answers] == [UnknownOutcome, Refused, QuorumNotReached]
+    assert [type(answer) for answer in answers] == [UnknownOutcome, Refused, FlushNotAgreed]
     lonely = Cluster(1)
     lonely.nodes[0].topology.epoch = 0
     lonely.nodes[0].flush(answers.append)

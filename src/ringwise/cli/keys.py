@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 
 import click
 
-from ringwise.cli.options import as_json, at_node, plain, readable, refusal, tell_json
+from ringwise.cli.options import HOST, as_json, at_node, plain, readable, refusal, tell_json
 from ringwise.cli.resp import NodeError, Reply, UnreachableError, call_mapped
-from ringwise.runtime.settings import StartError
+from ringwise.runtime.settings import CLIENT_PORT, StartError
 
 NOT_FOUND = 3
 SIBLINGS = 4
@@ -41,7 +42,9 @@ def get(key: str, level: str, host: str, port: int, as_json: bool) -> None:
         click.echo(f"{len(siblings)} siblings, clock {_text(found[b'clock'])}:", err=True)
         for sibling in siblings:
             click.echo(readable(_value(sibling)))
-        click.echo(f"merge them: ringwise put {key} VALUE --context {_text(found[b'context'])}", err=True)
+        at = "".join(f" {option}" for option in _differing(host, port))
+        words = f"{shlex.quote(key)} VALUE{at} --context {_text(found[b'context'])}"
+        click.echo(f"merge them: ringwise put {words}", err=True)
     if not siblings:
         if not as_json:
             click.echo(f"ringwise: no such key: {key}", err=True)
@@ -106,6 +109,12 @@ def _run(host: str, port: int, level: str, *command: str | bytes) -> dict[bytes,
         if isinstance(error, UnreachableError) and error.sent and command[0] != "RW.GET":
             raise StartError(f"{error}; it may be written or not: read the key before trying again") from error
         raise refusal(error) from error
+
+
+def _differing(host: str, port: int) -> list[str]:
+    """The options without which another command would ask another node."""
+    options = [("--host", host, HOST), ("--port", str(port), str(CLIENT_PORT))]
+    return [f"{name} {shlex.quote(given)}" for name, given, default in options if given != default]
 
 
 def _value(sibling: Reply) -> bytes:

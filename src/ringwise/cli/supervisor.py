@@ -87,12 +87,19 @@ class NodeProcess:
     def ready(self, members: int) -> bool:
         """It answers, and has links to all members. Blocks: called in a thread."""
         try:
-            info = call(HOST, self.plan.port, "INFO", "ringwise")
+            fields = self._info()
         except (UnreachableError, NodeError):
             return False
-        assert isinstance(info, bytes)
-        fields = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
         return fields.get("node") == self.plan.name and int(fields["members_up"]) >= members
+
+    def cut_off(self) -> bool:
+        """Whether `dev partition` holds. Blocks; raises UnreachableError or NodeError."""
+        return self._info().get("cut_off") == "1"
+
+    def _info(self) -> dict[str, str]:
+        info = call(HOST, self.plan.port, "INFO", "ringwise")
+        assert isinstance(info, bytes)
+        return dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
 
     def last_words(self) -> str:
         """Why it ended: its own error line, else the last line of its log."""
@@ -301,10 +308,24 @@ class Supervisor:
             await self._switch(node, command, direction)
             healing = f"{program()} dev heal {node.plan.number}{data_dir_option(self._plan)}"
             return f"{name} is cut off from the others{CUT[direction]}, and answers clients on port {port}; heal it: {healing}"
+        was_cut_off = await self._is_cut_off(node)
         await self._switch(node, command)
+        if not was_cut_off:
+            others = [other for other in self._nodes.values() if other is not node and await self._is_cut_off(other)]
+            named = ", ".join(other.plan.name for other in others)
+            return f"{name} was not cut off" + (
+                f", but {named} {'is' if len(others) == 1 else 'are'}" if others else ""
+            )
         if await self._linked([node]):
             return f"{name} is joined to the others again"
         return f"{name} is no longer cut off, but has not reached all others yet"
+
+    async def _is_cut_off(self, node: NodeProcess) -> bool:
+        """As far as it says; one that does not run is not, since a partition ends with its node."""
+        try:
+            return node.pid is not None and await asyncio.to_thread(node.cut_off)
+        except (UnreachableError, NodeError):
+            return False
 
     async def _heal_all(self) -> str:
         running = [node for node in self._nodes.values() if node.pid is not None]
@@ -357,7 +378,8 @@ def ask(directory: Path, command: str, node: int | None, direction: str = "both"
             with contextlib.chdir(directory):
                 connection.connect("dev.sock")
         except OSError as error:
-            raise StartError(f"no cluster is running on {directory}; start one with: {program()} dev") from error
+            where = "" if directory == DIRECTORY else f" --data-dir {directory}"
+            raise StartError(f"no cluster is running on {directory}; start one with: {program()} dev{where}") from error
         connection.settimeout(READY_TIMEOUT_S + STOP_TIMEOUT_S)
         try:
             connection.sendall(json.dumps({"command": command, "node": node, "direction": direction}).encode() + b"\n")

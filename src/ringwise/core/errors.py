@@ -34,17 +34,39 @@ class Relayed(Failure):
 
 
 class QuorumNotReached(Refused):
-    """Too few owners answered a read, or too few could be reached before a write was sent to any of them (R1)."""
+    """Too few owners could be reached before a write was sent to any of them (R1)."""
 
     code = "NOQUORUM"
 
     def __init__(self, needed: int, acknowledged: int) -> None:
-        super().__init__(
-            f"{acknowledged} of {needed} needed owners answered, nothing was changed; "
-            "try again, or ask for a lower consistency level"
-        )
+        super().__init__(self._text(needed, acknowledged))
         self.needed = needed
         self.acknowledged = acknowledged
+
+    def _text(self, needed: int, acknowledged: int) -> str:
+        return f"{acknowledged} of {needed} needed owners answered, nothing was changed; {_or_less(needed)}"
+
+
+class ReadNotAnswered(QuorumNotReached):
+    """Too few owners answered a read."""
+
+    def _text(self, needed: int, acknowledged: int) -> str:
+        return f"{acknowledged} of {needed} needed owners answered; {_or_less(needed)}"
+
+
+class FlushNotAgreed(QuorumNotReached):
+    """No majority of the voters agreed on a flush before it was proposed to any (T3). It has no level."""
+
+    def _text(self, needed: int, acknowledged: int) -> str:
+        return (
+            f"no majority agreed in time, nothing was flushed ({acknowledged} of the voters up, {needed} needed); "
+            "try again when most nodes are up"
+        )
+
+
+def _or_less(needed: int) -> str:
+    """There is no level below one owner."""
+    return "try again, or ask for a lower consistency level" if needed > 1 else "try again"
 
 
 class UnknownOutcome(Failure):
@@ -68,7 +90,7 @@ class Overloaded(Refused):
     code = "TRYAGAIN"
 
     def __init__(self, queue: str, limit: int) -> None:
-        super().__init__(f"the {queue} queue is full ({limit}), nothing was changed; try again after a pause")
+        super().__init__(f"the {queue} queue is full ({limit}), nothing was done; try again after a pause")
         self.queue = queue
         self.limit = limit
 

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeAlias
 
 from ringwise.core.agreement import Agreement, AgreementFailed, Known
 from ringwise.core.config import NodeConfig
-from ringwise.core.errors import Failure, NotReady, Overloaded, QuorumNotReached, Refused, UnknownOutcome
+from ringwise.core.errors import Failure, FlushNotAgreed, NotReady, Overloaded, Refused, UnknownOutcome
 from ringwise.core.messages import encode
 from ringwise.core.now import Now
 from ringwise.core.peers import Peers
@@ -69,7 +69,7 @@ class Flushes:
         elif result.refused:
             done(Refused(result.reason))
         else:
-            done(QuorumNotReached(needed=self._voters_needed(), acknowledged=self._voters_up()))
+            done(FlushNotAgreed(needed=self._voters_needed(), acknowledged=self._voters_up()))
 
     def _voters_needed(self) -> int:
         document = self._topology.document

@@ -17,7 +17,7 @@ from ringwise.core import messages, versions
 from ringwise.core.agreement import Known, Learn
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
-from ringwise.core.errors import Failure, NotReady, QuorumNotReached
+from ringwise.core.errors import Failure, NotReady, ReadNotAnswered
 from ringwise.core.keys import Bucket, key_of
 from ringwise.core.levels import QUORUM, Level
 from ringwise.core.messages import Found, NodeId, encode
@@ -104,7 +104,7 @@ class _Repaired(Nobody):
 
     def failed(self, index: int, error: Failure) -> None:
         needed = getattr(error, "needed", 0)
-        self._sink.failed(self._index, QuorumNotReached(needed=needed, acknowledged=getattr(error, "acknowledged", 0)))
+        self._sink.failed(self._index, ReadNotAnswered(needed=needed, acknowledged=getattr(error, "acknowledged", 0)))
 
 
 class GetPath:
@@ -222,7 +222,7 @@ class GetPath:
             group.standing_in = self.me in able
             up += len(able)
         if up < need:
-            sink.failed(index, QuorumNotReached(needed=need, acknowledged=up))
+            sink.failed(index, ReadNotAnswered(needed=need, acknowledged=up))
             return None
         self._open[code] = group
         return group
@@ -427,7 +427,7 @@ class GetPath:
     def _fail(self, group: ReadGroup, i: int) -> None:
         tally = group.tally
         if tally.close(i):
-            error = QuorumNotReached(needed=tally.need, acknowledged=tally.acknowledged(i))
+            error = ReadNotAnswered(needed=tally.need, acknowledged=tally.acknowledged(i))
             group.sinks[i].failed(group.indexes[i], error)
 
     def tick(self) -> None:

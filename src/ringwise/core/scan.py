@@ -28,7 +28,7 @@ from typing import NamedTuple, TypeAlias
 from ringwise.core import messages, versions
 from ringwise.core.agreement import Known, Learn
 from ringwise.core.config import NodeConfig
-from ringwise.core.errors import Failure, NotReady, Overloaded, QuorumNotReached
+from ringwise.core.errors import Failure, NotReady, Overloaded, ReadNotAnswered
 from ringwise.core.keys import POSITION_BITS, Bucket, position_of
 from ringwise.core.levels import Level
 from ringwise.core.messages import NodeId, Scanned, encode
@@ -204,7 +204,7 @@ class ScanPath:
             if had + due < need + extra:
                 due += self._ask_owners(asked, owners, need + extra - had - due)
             if had + due < need:
-                self._fail(asked, QuorumNotReached(needed=need, acknowledged=had))
+                self._fail(asked, ReadNotAnswered(needed=need, acknowledged=had))
                 return
         if not lacking:
             self._named(asked)
@@ -350,7 +350,7 @@ class ScanPath:
                     ((need, sum(owner in asked.answered for owner in owners)) for owners, need in asked.needs),
                     key=lambda counts: counts[1] - counts[0],
                 )
-                self._fail(asked, QuorumNotReached(needed=need, acknowledged=had))
+                self._fail(asked, ReadNotAnswered(needed=need, acknowledged=had))
             elif now_ms - asked.started_ms >= self._config.hedge_ms * (1 + asked.hedges):
                 asked.hedges += 1
                 self.ask_more(asked, extra=1)
