@@ -233,19 +233,26 @@ def redis_replicated(stack: ExitStack, directory: Path) -> System:
     return system
 
 
-def ringwise(stack: ExitStack, directory: Path, level: str, membership: str = "local") -> System:
-    """A three-node cluster as a user would start it, with another default level."""
+def ringwise(
+    stack: ExitStack,
+    directory: Path,
+    level: str,
+    membership: str = "local",
+    nodes: int = NODES,
+    more: Sequence[str] = (),
+) -> System:
+    """A cluster as a user would start it, with another default level, and `more` options."""
     binary = Path(sys.executable).with_name("ringwise")
     if not binary.exists():
         raise BenchmarkError(f"{binary} is missing: run make setup")
     # Clients, HTTP and peers each count up from a port of their own, a thousand apart.
-    first = free_ports([base + node for base in (0, 1000, 2000, 3000) for node in range(NODES)])
-    ports = [first + node for node in range(NODES)]
+    first = free_ports([base + node for base in (0, 1000, 2000, 3000) for node in range(nodes)])
+    ports = [first + node for node in range(nodes)]
     directory.mkdir(parents=True)
     options = [
         "dev",
         "--nodes",
-        str(NODES),
+        str(nodes),
         "--port",
         str(first),
         "--data-dir",
@@ -254,6 +261,7 @@ def ringwise(stack: ExitStack, directory: Path, level: str, membership: str = "l
         level,
         "--membership",
         membership,
+        *more,
     ]
 
     def ready() -> bool:

@@ -40,6 +40,13 @@ def _node_number(text: str) -> int:
     "--sync", type=click.Choice(SYNC_MODES), default="periodic", show_default=True, help="See ringwise serve."
 )
 @click.option(
+    "--hints-max",
+    type=click.IntRange(0, 1 << 30),
+    default=1_000_000,
+    show_default=True,
+    help="Keys that each node keeps for others that are away.",
+)
+@click.option(
     "--membership",
     type=click.Choice(MEMBERSHIPS),
     default="local",
@@ -59,6 +66,7 @@ def dev(
     data_dir: Path | None,
     level: str,
     sync: str,
+    hints_max: int,
     membership: str,
     multi: bool,
     debug_commands: bool,
@@ -71,7 +79,17 @@ def dev(
     if ctx.invoked_subcommand is not None:
         return
     plan = Plan.open(data_dir or DIRECTORY, nodes, port)
-    options = ["--level", level, "--sync", sync, "--membership", membership, "--multi" if multi else "--no-multi"]
+    options = [
+        "--level",
+        level,
+        "--sync",
+        sync,
+        "--membership",
+        membership,
+        "--hints-max",
+        str(hints_max),
+        "--multi" if multi else "--no-multi",
+    ]
     if debug_commands:
         options.append("--debug-commands")
     tell = _tell_line if as_json else _tell

@@ -148,6 +148,13 @@ PORT = click.IntRange(1, 65535)
     show_default="a 16th of the machine's memory",
     help="Records kept in memory.",
 )
+@click.option(
+    "--hints-max",
+    type=click.IntRange(0, 1 << 30),
+    default=1_000_000,
+    show_default=True,
+    help="Keys kept for nodes that are away, some 300 bytes of memory each.",
+)
 @click.option("--key-bytes-max", type=click.IntRange(1, 16384), default=256, show_default=True, help="Longest key.")
 @click.option(
     "--value-bytes-max", type=click.IntRange(1, 64 << 20), default=1 << 20, show_default=True, help="Longest value."
@@ -175,6 +182,7 @@ def serve(
     membership: Literal["local", "lan", "wan"],
     memtable_mb: int,
     cache_mb: int,
+    hints_max: int,
     key_bytes_max: int,
     value_bytes_max: int,
     multi: bool,
@@ -212,6 +220,7 @@ def serve(
         membership=membership,
         memtable_mb=memtable_mb,
         cache_mb=cache_mb,
+        hints_max=hints_max,
         key_bytes_max=key_bytes_max,
         value_bytes_max=value_bytes_max,
         multi=multi,

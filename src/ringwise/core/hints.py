@@ -131,6 +131,7 @@ class HintPath:
         self.waiting = 0
         self.kept = 0
         self.handed_over = 0
+        self.bytes = 0  # sent, of row keys and states
         self.sent_again = 0
         self.dropped = 0
 
@@ -279,6 +280,7 @@ class HintPath:
         chunk = messages.encode_chunk(slots, rkeys, [UNKNOWN] * len(slots), states)
         handover.frame = encode(messages.Write(handover.id, handover.epoch, self._stamp_of(states), chunk))
         kept.in_flight += size
+        self.bytes += size
         kept.allowance -= size
         if not self._peers.ask(owner, handover, handover.frame):
             self.failed(handover)

@@ -117,6 +117,7 @@ class Process:
             default_level=_level(settings.level, settings.replicas),
             members_expected=settings.expect,
             membership=settings.membership,
+            hints_max=settings.hints_max,
             key_bytes_max=settings.key_bytes_max,
             value_bytes_max=settings.value_bytes_max,
             memtable_bytes=settings.memtable_mb * MEBIBYTE,

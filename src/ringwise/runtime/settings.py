@@ -40,6 +40,7 @@ class Settings:
     membership: Literal["local", "lan", "wan"] = "lan"
     memtable_mb: int = 256
     cache_mb: int = 256
+    hints_max: int = 1_000_000
     key_bytes_max: int = 256
     value_bytes_max: int = MEBIBYTE
     multi: bool = True  # MULTI is served, as an ordered batch

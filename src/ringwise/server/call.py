@@ -48,6 +48,7 @@ class Hints(Protocol):
     handed_over: int
     sent_again: int
     dropped: int
+    bytes: int
 
     def waiting_for(self) -> dict[NodeId, int]: ...
 
