@@ -6,7 +6,8 @@
 
 In a block marked `console`, a line that starts with `$ ` is a command (`> ` continues it), and the lines below it are what it
 prints. `...` stands for anything: in a line for a part, alone for any lines. A command with the comment `# soon` is repeated
-for ten seconds until it prints that, because the cluster needs a moment. `make up` runs until the end.
+for ten seconds until it prints that, because the cluster needs a moment. `make up`, and `ringwise dev --data-dir …`, run until the
+end, or until the next one of them.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ COMMAND_TIMEOUT_S = 60.0
 UP_TIMEOUT_S = 300.0  # the first `make up` installs
 SOON_S = 10.0
 PAUSE_S = 0.1
-NODES = 3
+NODES = 5  # of the largest cluster on a page
 # The first port of each kind, as pages name them; those of the other nodes count up from there.
 PORTS = (7379, 8379, 9379, 10379)
-UP = "make up"
+UP = re.compile(r"make up|\.venv/bin/ringwise dev --data-dir \S+( --[-a-z]+ \d+)*")
 
 
 class Differs(Exception):
@@ -96,15 +97,18 @@ class Reader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._down()
+        self._output.close()
+
+    def _down(self) -> None:
         if self._cluster is not None:
             if self._cluster.poll() is None:
                 os.killpg(self._cluster.pid, signal.SIGINT)
             self._cluster.wait(COMMAND_TIMEOUT_S)
-        self._output.close()
 
     def do(self, step: Step) -> str:
         """Runs it and returns what it printed, in the page's own ports; raises Differs."""
-        if step.command == UP:
+        if UP.fullmatch(step.command):
             return self._up(step)
         deadline = time.monotonic() + (SOON_S if step.soon else 0)
         while True:
@@ -130,9 +134,13 @@ class Reader:
         return self._moved_back(done.stdout.decode("utf-8", "replace"))
 
     def _up(self, step: Step) -> str:
-        command = ["make", "up"]
+        self._down()
+        self._output.seek(0)
+        self._output.truncate()
+        command = step.command.split()
         if self._shift:
-            command = ["ringwise", "dev", "--port", str(PORTS[0] + self._shift), "--data-dir", str(self._data_dir)]
+            words = self._moved(step.command if step.command != "make up" else "ringwise dev ").split()
+            command = [*words, "--port", str(PORTS[0] + self._shift)]
         self._cluster = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -155,9 +163,11 @@ class Reader:
     def _moved(self, command: str) -> str:
         if not self._shift:
             return command
-        command = command.replace(".venv/bin/", "").replace(
-            "ringwise dev ", f"ringwise dev --data-dir {self._data_dir} "
-        )
+        command = command.replace(".venv/bin/", "")
+        if " --data-dir " in command:
+            command = command.replace(" --data-dir ", f" --data-dir {self._data_dir}-")
+        else:
+            command = command.replace("ringwise dev ", f"ringwise dev --data-dir {self._data_dir} ")
         moved = {str(port + node): str(port + node + self._shift) for port in PORTS for node in range(NODES)}
         return re.sub(r"\b\d+\b", lambda number: moved.get(number[0], number[0]), command)
 
@@ -166,7 +176,7 @@ class Reader:
             return printed
         moved = {str(port + node + self._shift): str(port + node) for port in PORTS for node in range(NODES)}
         printed = re.sub(r"\b\d+\b", lambda number: moved.get(number[0], number[0]), printed)
-        return printed.replace(f"{self._data_dir}", "data")
+        return printed.replace(f"{self._data_dir}-", "").replace(f"{self._data_dir}", "data")
 
 
 def run(page: Path, port: int | None, data_dir: Path | None) -> int:
