@@ -258,8 +258,10 @@ class PureParser:
         if not end:
             return 0
         length = _number(buffer[at + 1 : end])
-        if length is None or not 0 <= length <= self._limits.bulk_bytes_max:
+        if length is None or length < 0:
             return self._fail("invalid bulk length")
+        if length > self._limits.bulk_bytes_max:  # nowhere near Redis's own limit: who meets it must be told
+            return self._fail(f"invalid bulk length, an argument has at most {self._limits.bulk_bytes_max} bytes")
         self._request_bytes += length + _ARGUMENT_OVERHEAD_BYTES
         if self._request_bytes > self._limits.request_bytes_max:
             return self._fail(f"a request of more than {self._limits.request_bytes_max} bytes")
