@@ -221,8 +221,12 @@ def test_batches_are_bounded_and_lose_nothing(sizes: list[int]) -> None:
 def test_bad_arguments_are_told_before_anything_is_sent() -> None:
     with pytest.raises(TypeError, match="bytes or str"):
         commands.get(5, None)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="ttl"):
-        commands.put("k", "v", None, ttl=0)
+    with pytest.raises(TypeError, match="level is a str, not bytes"):
+        commands.get("k", b"one")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="content_type is a str, not bytes"):
+        commands.put("k", "v", None, content_type=b"text/plain")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="an address is a str"):
+        parse_address(7379)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("ttl", [0, -1, float("inf"), float("nan"), 1e11, 10**400])

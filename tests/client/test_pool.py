@@ -9,7 +9,7 @@ import pytest
 from tests.client.fake import FakeNode
 
 from ringwise import AsyncClient, Client
-from ringwise.client import PartialFailure, TimedOut
+from ringwise.client import PartialFailure, TimedOut, UnknownOutcome
 from ringwise.client.many import BATCH_COMMANDS
 
 ITEMS = {f"k{number}": "v" for number in range(BATCH_COMMANDS + 3)}
@@ -56,6 +56,33 @@ def test_a_batch_that_gets_no_connection_does_not_hide_those_before_on_asyncio()
 
     with FakeNode() as node:
         asyncio.run(fill())
+
+
+def test_a_write_whose_time_was_over_before_a_byte_was_sent_has_no_unknown_outcome(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Connecting, or asking for the members, took all of it."""
+
+    def slow(*_: object) -> None:
+        time.sleep(0.1)
+
+    async def slow_async(*_: object) -> None:
+        time.sleep(0.1)
+
+    async def put() -> None:
+        async with AsyncClient(node.address) as kv:
+            await kv.put("k", "v", timeout=0.05)
+
+    monkeypatch.setattr(Client, "_learn", slow)
+    monkeypatch.setattr(AsyncClient, "_learn", slow_async)
+    with FakeNode() as node:
+        with Client(node.address) as kv, pytest.raises(TimedOut) as raised:
+            kv.put("k", "v", timeout=0.05)
+        assert not isinstance(raised.value, UnknownOutcome)
+        with pytest.raises(TimedOut) as raised:
+            asyncio.run(put())
+        assert not isinstance(raised.value, UnknownOutcome)
+    assert not node.requests
 
 
 def test_a_full_pool_says_nothing_against_the_node() -> None:

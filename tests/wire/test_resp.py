@@ -94,6 +94,7 @@ def test_every_single_split_of_a_pipeline() -> None:
         (b"*1048577\r\n", "invalid multibulk length"),
         (b"*" + b"1" * 32, "invalid multibulk length"),
         (b"*1\r\n$600000000\r\n", "invalid bulk length"),
+        (b"*1\r\n$3000000\r\n", "invalid bulk length, an argument has at most 2097152 bytes"),
         (b"*1\r\n$-1\r\n", "invalid bulk length"),
         (b"*1\r\n$x\r\n", "invalid bulk length"),
         (b"*1\r\n:1\r\n", "expected '$', got ':'"),

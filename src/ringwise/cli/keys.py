@@ -11,9 +11,9 @@ import sys
 
 import click
 
-from ringwise.cli.options import HOST, as_json, at_node, plain, readable, refusal, tell_json
+from ringwise.cli.options import as_json, at_node, plain, readable, refusal, tell_json
 from ringwise.cli.resp import NodeError, Reply, UnreachableError, call_mapped
-from ringwise.runtime.settings import CLIENT_PORT, StartError
+from ringwise.runtime.settings import StartError
 
 NOT_FOUND = 3
 SIBLINGS = 4
@@ -42,7 +42,7 @@ def get(key: str, level: str, host: str, port: int, as_json: bool) -> None:
         click.echo(f"{len(siblings)} siblings, clock {_text(found[b'clock'])}:", err=True)
         for sibling in siblings:
             click.echo(readable(_value(sibling)))
-        at = "".join(f" {option}" for option in _differing(host, port))
+        at = "".join(f" {option}" for option in _given(host=host, port=port))
         words = f"{shlex.quote(key)} VALUE{at} --context {_text(found[b'context'])}"
         click.echo(f"merge them: ringwise put {words}", err=True)
     if not siblings:
@@ -111,10 +111,11 @@ def _run(host: str, port: int, level: str, *command: str | bytes) -> dict[bytes,
         raise refusal(error) from error
 
 
-def _differing(host: str, port: int) -> list[str]:
-    """The options without which another command would ask another node."""
-    options = [("--host", host, HOST), ("--port", str(port), str(CLIENT_PORT))]
-    return [f"{name} {shlex.quote(given)}" for name, given, default in options if given != default]
+def _given(**options: object) -> list[str]:
+    """Those of the options that stood on the command line, as the next command needs them; variables hold for that as well."""
+    source = click.get_current_context().get_parameter_source
+    typed = [name for name in options if source(name) is click.core.ParameterSource.COMMANDLINE]
+    return [f"--{name} {shlex.quote(str(options[name]))}" for name in typed]
 
 
 def _value(sibling: Reply) -> bytes:

@@ -13,14 +13,12 @@ from ringwise.runtime.settings import CLIENT_PORT, StartError
 
 F = TypeVar("F", bound=Callable[..., object])
 
-HOST = "127.0.0.1"
-
 as_json = click.option("--json", "as_json", is_flag=True, help="For programs.")
 
 
 def at_node(command: F) -> F:
     """--host and --port of any node."""
-    host = click.option("--host", default=HOST, show_default=True, envvar="RINGWISE_HOST", help="Any node.")
+    host = click.option("--host", default="127.0.0.1", show_default=True, envvar="RINGWISE_HOST", help="Any node.")
     port = click.option(
         "--port",
         type=click.IntRange(1, 65535),

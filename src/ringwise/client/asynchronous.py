@@ -33,6 +33,7 @@ class _Link(asyncio.Protocol):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.replies: list[Any] = []
+        self.sent = False
         self.usable = True
         self._loop = loop
         self._reader = hiredis.Reader()
@@ -77,6 +78,7 @@ class _Link(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             raise ConnectionResetError("the node closed the connection")
         self.usable = False
+        self.sent = True
         self.replies = []
         self._count = count
         waiter = self._waiter = self._loop.create_future()
@@ -343,18 +345,20 @@ class AsyncClient:
     async def _attempt(self, exchange: Exchange[T]) -> None:
         address, until = exchange.address, exchange.attempt_deadline
         link: _Link | None = None
-        sent = False
+        asked = False
         try:
             link = await self._pool.acquire(address, until, exchange.connect_deadline)
             await self._learn(link, until)
             link.replies = []
-            sent = True
+            link.sent = False
+            asked = True
             replies = await link.exchange(exchange.payload(), len(exchange.pending), until)
         except TimedOut as error:
             exchange.unsent(error)
         except (OSError, hiredis.HiredisError) as error:
             if not isinstance(error, TimeoutError):
                 self._pool.drop(address)
+            sent = asked and link is not None and link.sent
             exchange.lost(link.replies if link is not None and sent else [], error, time.monotonic(), sent=sent)
         else:
             exchange.answered(replies)

@@ -69,6 +69,12 @@ def checked_count(count: int, what: str, least: int, most: int = COUNT_MAX) -> i
     return number
 
 
+def _text(text: str, what: str) -> bytes:
+    if not isinstance(text, str):
+        raise TypeError(f"{what} is a str, not {type(text).__name__}")
+    return text.encode()
+
+
 def _check_number(value: float, what: str) -> None:
     if not isinstance(value, (int, float)):
         raise TypeError(f"{what} is a number of seconds, not {type(value).__name__}")
@@ -76,7 +82,7 @@ def _check_number(value: float, what: str) -> None:
 
 def _command(arguments: tuple[bytes, ...], level: str | None, write: bool, read: Callable[[Any], T]) -> Command[T]:
     if level is not None:
-        arguments = (b"RW.AT", level.encode(), *arguments)
+        arguments = (b"RW.AT", _text(level, "level"), *arguments)
     return Command(_pack(arguments), write, read)
 
 
@@ -102,7 +108,7 @@ def put(
     if context is not None:
         arguments += (b"CONTEXT", context)
     if content_type:
-        arguments += (b"TYPE", content_type.encode())
+        arguments += (b"TYPE", _text(content_type, "content_type"))
     if checked_count(flags, "flags", 0, FLAGS_MAX):
         arguments += (b"FLAGS", b"%d" % flags)
     if ttl is not None:

@@ -27,6 +27,8 @@ class _State:
 
 def parse_address(text: str) -> Address:
     """`host`, `host:port`, `[v6]:port`."""
+    if not isinstance(text, str):
+        raise TypeError(f"an address is a str such as 127.0.0.1:7379, not {type(text).__name__}")
     host, colon, port = text.rpartition(":")
     if not colon or text.endswith("]") or (":" in host and not host.startswith("[")):
         host, port = text, str(DEFAULT_PORT)

@@ -47,11 +47,11 @@ class _Link:
         return not poll.poll(0)
 
     def exchange(self, payload: bytes, count: int, deadline: float) -> list[Any]:
+        self._socket.settimeout(_left(deadline))
         self.usable = False
         replies: list[Any] = []
         self.replies = replies
         self.sent = True
-        self._socket.settimeout(_left(deadline))
         self._socket.sendall(payload)
         reader = self._reader
         while len(replies) < count:
@@ -290,18 +290,20 @@ class Client:
     def _attempt(self, exchange: Exchange[T]) -> None:
         address, until = exchange.address, exchange.attempt_deadline
         link: _Link | None = None
-        sent = False
+        asked = False
         try:
             link = self._pool.acquire(address, until, exchange.connect_deadline)
             self._learn(link, until)
             link.replies = []
-            sent = True
+            link.sent = False
+            asked = True
             replies = link.exchange(exchange.payload(), len(exchange.pending), until)
         except TimedOut as error:
             exchange.unsent(error)
         except (OSError, hiredis.HiredisError) as error:
             if not isinstance(error, TimeoutError):
                 self._pool.drop(address)
+            sent = asked and link is not None and link.sent
             exchange.lost(link.replies if link is not None and sent else [], error, time.monotonic(), sent=sent)
         else:
             exchange.answered(replies)

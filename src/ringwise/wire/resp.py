@@ -37,6 +37,8 @@ _HUGE_ARRAY = re.compile(rb"\*[0-9]{7}").search
 _HUGE_PUSH = re.compile(rb">[0-9]{7}").search
 _HUGE_SET = re.compile(rb"~[0-9]{7}").search
 
+REDIS_BULK_BYTES_MAX = 512 * 1024 * 1024  # of which its users know
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -258,8 +260,10 @@ class PureParser:
         if not end:
             return 0
         length = _number(buffer[at + 1 : end])
-        if length is None or not 0 <= length <= self._limits.bulk_bytes_max:
+        if length is None or not 0 <= length <= REDIS_BULK_BYTES_MAX:
             return self._fail("invalid bulk length")
+        if length > self._limits.bulk_bytes_max:  # well within Redis's limit: who meets it must be told
+            return self._fail(f"invalid bulk length, an argument has at most {self._limits.bulk_bytes_max} bytes")
         self._request_bytes += length + _ARGUMENT_OVERHEAD_BYTES
         if self._request_bytes > self._limits.request_bytes_max:
             return self._fail(f"a request of more than {self._limits.request_bytes_max} bytes")
