@@ -6,8 +6,8 @@
 
 In a block marked `console`, a line that starts with `$ ` is a command (`> ` continues it), and the lines below it are what it
 prints. `...` stands for anything: in a line for a part, alone for any lines. A command with the comment `# soon` is repeated
-for ten seconds until it prints that, because the cluster needs a moment. `make up`, and `ringwise dev --data-dir …`, run until the
-end, or until the next one of them.
+for ten seconds until it prints that, because the cluster needs a moment. `make up`, and `ringwise dev --data-dir …`, run until
+the end, or until the next one of them.
 """
 
 from __future__ import annotations

@@ -47,6 +47,13 @@ def _node_number(text: str) -> int:
     help="Keys that each node keeps for others that are away.",
 )
 @click.option(
+    "--repair-interval-s",
+    type=click.IntRange(0, 86_400),
+    default=10,
+    show_default=True,
+    help="Seconds between two comparisons with all peers; 0: none but those of 'ringwise repair'.",
+)
+@click.option(
     "--membership",
     type=click.Choice(MEMBERSHIPS),
     default="local",
@@ -67,6 +74,7 @@ def dev(
     level: str,
     sync: str,
     hints_max: int,
+    repair_interval_s: int,
     membership: str,
     multi: bool,
     debug_commands: bool,
@@ -88,6 +96,8 @@ def dev(
         membership,
         "--hints-max",
         str(hints_max),
+        "--repair-interval-s",
+        str(repair_interval_s),
         "--multi" if multi else "--no-multi",
     ]
     if debug_commands:

@@ -155,6 +155,13 @@ PORT = click.IntRange(1, 65535)
     show_default=True,
     help="Keys kept for nodes that are away, some 300 bytes of memory each.",
 )
+@click.option(
+    "--repair-interval-s",
+    type=click.IntRange(0, 86_400),
+    default=10,
+    show_default=True,
+    help="Seconds between two comparisons with all peers; 0: none but those of 'ringwise repair'.",
+)
 @click.option("--key-bytes-max", type=click.IntRange(1, 16384), default=256, show_default=True, help="Longest key.")
 @click.option(
     "--value-bytes-max", type=click.IntRange(1, 64 << 20), default=1 << 20, show_default=True, help="Longest value."
@@ -183,6 +190,7 @@ def serve(
     memtable_mb: int,
     cache_mb: int,
     hints_max: int,
+    repair_interval_s: int,
     key_bytes_max: int,
     value_bytes_max: int,
     multi: bool,
@@ -221,6 +229,7 @@ def serve(
         memtable_mb=memtable_mb,
         cache_mb=cache_mb,
         hints_max=hints_max,
+        repair_interval_s=repair_interval_s,
         key_bytes_max=key_bytes_max,
         value_bytes_max=value_bytes_max,
         multi=multi,

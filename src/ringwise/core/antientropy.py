@@ -324,6 +324,8 @@ class AntiEntropy:
                 at.groups.extend(differing)
             case messages.SLOTS:
                 at.slots.extend(numbers[i // GROUP_SLOTS] * GROUP_SLOTS + i % GROUP_SLOTS for i in differing)
+            case _ if not differing and self._slots is not _EVERY:
+                self.tally.equal += 1  # of the one slot that was asked for
             case _:
                 at.ranges.extend(_ranges([numbers[i // LEAVES] << LEAF_BITS | i % LEAVES for i in differing]))
 

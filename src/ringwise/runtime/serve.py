@@ -118,6 +118,7 @@ class Process:
             members_expected=settings.expect,
             membership=settings.membership,
             hints_max=settings.hints_max,
+            repair_interval_ms=settings.repair_interval_s * 1000,
             key_bytes_max=settings.key_bytes_max,
             value_bytes_max=settings.value_bytes_max,
             memtable_bytes=settings.memtable_mb * MEBIBYTE,

@@ -41,6 +41,7 @@ class Settings:
     memtable_mb: int = 256
     cache_mb: int = 256
     hints_max: int = 1_000_000
+    repair_interval_s: int = 10
     key_bytes_max: int = 256
     value_bytes_max: int = MEBIBYTE
     multi: bool = True  # MULTI is served, as an ordered batch

@@ -71,7 +71,10 @@ def _copy(copy: Copy, found: Explanation, held: list[bytes], names: Names, topol
         "state": copy.state,
         "compared": _compared(copy.record, held) if copy.state == ANSWERED else "",
         "clock": names.clock(state.context, state.cloud),
-        "versions": [_sibling(sibling, names, wall_ms) for sibling in state.siblings],
+        "versions": [
+            _sibling(sibling, names, wall_ms)
+            for sibling in sorted(state.siblings, key=lambda sibling: (sibling.stamp, sibling.actor), reverse=True)
+        ],
         "hints": [names_of[other.owner] for other in (*found.copies, *found.stand_ins) if copy.owner in other.hinted],
     }
     return told
