@@ -31,31 +31,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     which.add_argument("--pairs", type=int, metavar="N", help="run N seeds of each pair of R and W")
     parser.add_argument("--first", type=int, default=1, metavar="N", help="the first seed of several (default: 1)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes")
+    parser.add_argument("--nodes", type=int, default=0, metavar="N", help="at least so many nodes in each history")
     parser.add_argument("--trace", action="store_true", help="with --seed: tell every step")
     parser.add_argument("--key", default="", metavar="KEY", help="with --trace: only frames with this key in them")
     options = parser.parse_args(arguments)
     if options.pairs is not None:
         return run_pairs(options.pairs, options.jobs)
     if options.seed is not None:
-        return run_one(options.seed, options.trace, options.key)
-    return run_many(range(options.first, options.first + options.seeds), options.jobs)
+        return run_one(options.seed, options.nodes, options.trace, options.key)
+    return run_many(range(options.first, options.first + options.seeds), options.nodes, options.jobs)
 
 
-def run_one(seed: int, trace: bool, key: str) -> int:
+def run_one(seed: int, nodes: int, trace: bool, key: str) -> int:
     def tell(line: str) -> None:
         if key in line or ">" not in line:
             print(line)
 
-    report = run(seed, tell=tell if trace else None)
+    report = run(seed, tell=tell if trace else None, nodes=nodes)
     print(report)
     return 1 if report.violations else 0
 
 
-def run_many(seeds: range, jobs: int) -> int:
+def run_many(seeds: range, nodes: int, jobs: int) -> int:
     began = time.perf_counter()
     reports: list[Report] = []
     with ProcessPoolExecutor(max_workers=jobs) as pool:
-        for report in pool.map(run, seeds, chunksize=1):
+        for report in pool.map(partial(run, nodes=nodes), seeds, chunksize=1):
             print(report, flush=True)
             reports.append(report)
     took_s = time.perf_counter() - began
@@ -70,8 +71,9 @@ def run_many(seeds: range, jobs: int) -> int:
     )
     if uncounted:
         print("under half acknowledged, so not counted: " + ", ".join(map(str, uncounted)))
-    for seed in failing:
-        print(f"failing: python -m ringwise.sim --seed {seed} --trace")
+    for report in reports:
+        if report.violations:
+            print(f"failing: {report.again} --trace")
     return 1 if failing or len(uncounted) > UNCOUNTED_SHARE_MAX * len(reports) else 0
 
 

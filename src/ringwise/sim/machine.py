@@ -52,6 +52,9 @@ CLOCK_READ_MS = 0.01
 PAUSE_MS_MAX = 2_000.0  # of the promise that nobody is called dead for it (core/gossip/presets.py)
 
 
+SET_RIGHT_MS = 5_000  # a machine that is further off asks for the time when it starts
+
+
 class World(Protocol):
     """The cluster and its history, as a machine sees them."""
 
@@ -126,6 +129,8 @@ class Machine:
         if self.up:
             return
         self.up = True
+        if abs(self.skew_ms) > SET_RIGHT_MS:
+            self.skew_ms = 0
         self.away_ms = self.world.scheduler.now_ms
         self.guarded(self._boot)
 

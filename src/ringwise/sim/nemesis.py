@@ -27,6 +27,8 @@ from ringwise.sim.trace import Trace
 FAULTS_MIN = 5
 FAULTS_MAX = 11
 DISORDER_LASTS_MS = 2_000.0  # after the storm: frames sent in it are still under way
+JUMP_MS_MIN = 120_000
+JUMP_MS_MAX = 2 * 86_400_000
 SKEW_MS_MAX = 5_000  # far below the maximum clock offset: refusing a stamp is not what is tested here
 
 Fault = Iterator[tuple[str, float]]  # what was done, and how long until the next step
@@ -91,6 +93,7 @@ class Nemesis:
             "disorder": (2, self._disorder),
             "slow disk": (2, self._slow_disk),
             "skew": (2, self._skew),
+            "jump": (1, self._jump),
             "damage": (1, self._damage),
         }
         if power:
@@ -114,6 +117,8 @@ class Nemesis:
             machine.disk.crash_at_append = 0
             machine.moment = None
             machine.work_ms = work_ms
+            if abs(machine.skew_ms) > SKEW_MS_MAX:
+                machine.skew_ms = 0
             machine.resume()
             if machine.read_only:  # its log failed, which only a restart ends (S3)
                 machine.crash(power=False)
@@ -223,6 +228,15 @@ class Nemesis:
         machine = self._any()
         machine.skew_ms = self._rng.randint(-SKEW_MS_MAX, SKEW_MS_MAX)
         yield f"the clock of {machine.name} is set {machine.skew_ms} ms off", 0.0
+
+    def _jump(self) -> Fault:
+        """A step far beyond the maximum clock offset (V7), which somebody sets right again."""
+        machine = self._any()
+        step_ms = self._rng.choice((-1, 1)) * self._rng.randint(JUMP_MS_MIN, JUMP_MS_MAX)
+        usual_ms, machine.skew_ms = machine.skew_ms, machine.skew_ms + step_ms
+        yield f"the clock of {machine.name} jumps by {step_ms / 1000:.0f} s", self._between(500, 8_000)
+        machine.skew_ms = usual_ms
+        yield f"the clock of {machine.name} is set right", 0.0
 
     # Faults of the network.
 

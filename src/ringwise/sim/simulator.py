@@ -120,6 +120,7 @@ class Report:
     violations: list[str]
     story: list[str]  # of the first violation
     digest: str
+    again: str = ""
 
     @property
     def counts(self) -> bool:
@@ -136,7 +137,7 @@ class Report:
             return line + ("" if self.counts else "  does not count")
         lines = [line + "  FAILS", *(f"    {violation}" for violation in self.violations)]
         lines += [f"      {step}" for step in self.story]
-        return "\n".join([*lines, f"    again: python -m ringwise.sim --seed {self.seed} --trace"])
+        return "\n".join([*lines, f"    again: {self.again} --trace"])
 
 
 class Simulation:
@@ -349,10 +350,13 @@ class Simulation:
         return told if near.stop == len(lines) else [*told, "…", *(line for _, line in lines[-LINES_LAST:])]
 
 
-def run(seed: int, scenario: Scenario | None = None, tell: Callable[[str], None] | None = None) -> Report:
-    """The history of a seed; its conditions are drawn from it too, unless given."""
+def run(
+    seed: int, scenario: Scenario | None = None, tell: Callable[[str], None] | None = None, nodes: int = 0
+) -> Report:
+    """The history of a seed; its conditions are drawn from it too, unless given, but for at least so many nodes."""
     rng = random.Random(seed)
     drawn = Scenario.draw(rng)
+    drawn = replace(drawn, nodes=max(nodes, drawn.nodes))
     if not seed % FLUSHED_EVERY:
         drawn = replace(drawn, mix=FLUSHES)
     simulation = Simulation(seed, scenario or drawn, rng, tell)
@@ -360,4 +364,6 @@ def run(seed: int, scenario: Scenario | None = None, tell: Callable[[str], None]
         simulation.run()
     except Exception:
         simulation.violations.append(Violation("exception", b"", traceback.format_exc()))
-    return simulation.report()
+    report = simulation.report()
+    report.again = f"python -m ringwise.sim --seed {seed}" + (f" --nodes {nodes}" if nodes else "")
+    return report
