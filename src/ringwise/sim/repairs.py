@@ -83,7 +83,7 @@ def _check_trees(scheduler: Scheduler, machines: Sequence[Machine]) -> Iterator[
             yield Violation("tree", b"", f"{machine.name} has not come to an end with the trees of {left} slots")
         store.fold(1_000_000)
         truth = _truth(machine, store)
-        for slot in range(SLOTS):
+        for slot in range(SLOTS) if store.tree.leaves != truth.leaves else ():
             if store.tree.ready[slot] and store.tree.leaves_of(slot) != truth.leaves_of(slot):
                 yield Violation("tree", b"", f"{machine.name}: the tree of slot {slot} is not that of its records")
         if store.mended:
