@@ -155,10 +155,14 @@ class Heard:
 
     def __init__(self) -> None:
         self.outcomes: dict[int, tuple[str, object]] = {}
+        self.sloppy: set[int] = set()  # a stand-in counted
 
     def _tell(self, index: int, outcome: tuple[str, object]) -> None:
         assert index not in self.outcomes, "an operation is answered once"
         self.outcomes[index] = outcome
+
+    def stood_in(self, index: int) -> None:
+        self.sloppy.add(index)
 
     def stored(self, index: int, record: bytes) -> None:
         self._tell(index, ("stored", record))

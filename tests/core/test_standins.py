@@ -66,6 +66,7 @@ def test_a_stand_in_is_read_where_owners_are_missing() -> None:
     cluster.run()
     assert [value(heard, 10 + i) for i in range(3)] == [b"v"] * 3
     assert a.stand_ins.reads == 1
+    assert heard.sloppy == {0, 10, 11, 12}
 
 
 def test_that_a_stand_in_holds_nothing_says_nothing() -> None:

@@ -97,6 +97,7 @@ class FakeNode:
         self.records: dict[bytes, bytes] = {}
         self.hints = NoHints()
         self.stand_ins = NoStandIns()
+        self.sloppy = False  # a stand-in counts for whatever is asked
         self.delay = delay
         self.waiting: list[Callable[[], None]] = []
         self.timers: list[tuple[float, Callable[[], None]]] = []
@@ -117,12 +118,16 @@ class FakeNode:
         self.log.append(("write", key, level.name))
         if not self._failed(key, level, sink, index):
             record = self._write(key, write)
+            if self.sloppy:
+                sink.stood_in(index)
             self._answer(lambda: sink.stored(index, record))
 
     def get(self, key: bytes, level: Level, sink: Sink, index: int) -> None:
         self.log.append(("get", key, level.name))
         if not self._failed(key, level, sink, index):
             record = self.records.get(key, b"")
+            if self.sloppy:
+                sink.stood_in(index)
             self._answer(lambda: sink.found(index, record))
 
     def update(

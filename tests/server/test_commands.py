@@ -52,6 +52,14 @@ class TestSiblings:
         assert merged[b"siblings"] == 1 and merged[b"context"]
         assert [sibling[b"value"] for sibling in client("RW.GET k")[b"siblings"]] == [b"purple"]
 
+    def test_that_a_stand_in_counted_is_told(self) -> None:
+        client = Client()
+        assert b"stand_in" not in client("RW.PUT k v") and b"stand_in" not in client("RW.GET k")
+        client.node.sloppy = True
+        assert client("RW.PUT k v")[b"stand_in"] == client("RW.GET k")[b"stand_in"] == 1
+        assert client("SET k v") == b"OK" and client("GET k") == b"v"
+        assert client("RW.DEL k")[b"stand_in"] == 1
+
     def test_a_put_with_an_old_context_makes_siblings_and_is_given_no_context_that_would_cover_them(self) -> None:
         client = Client()
         client("SET k old")

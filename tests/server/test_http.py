@@ -551,7 +551,18 @@ def test_an_item_names_one_key() -> None:
 
 
 class _Nothing:
+    def stood_in(self, index: int) -> None: ...
     def stored(self, index: int, record: bytes) -> None: ...
     def found(self, index: int, record: bytes) -> None: ...
     def updated(self, index: int, before: bytes, after: bytes) -> None: ...
     def failed(self, index: int, error: Failure) -> None: ...
+
+
+def test_that_a_stand_in_counted_is_told_in_a_header() -> None:
+    http = Http()
+    assert "X-Ringwise-Stand-In" not in http("PUT", "/api/v1/kv/k", b"v").headers
+    http.node.sloppy = True
+    for method, body in (("PUT", b"v"), ("GET", None), ("DELETE", None)):
+        assert http(method, "/api/v1/kv/k", body).headers["X-Ringwise-Stand-In"] == "1"
+    http.node.sloppy = False
+    assert "X-Ringwise-Stand-In" not in http("GET", "/api/v1/kv/k").headers

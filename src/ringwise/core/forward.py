@@ -71,13 +71,17 @@ class ForwardGroup:
 class _Answers:
     """Collects the outcomes of one Forward on the owner's side; the node sends them at the end of each turn."""
 
-    __slots__ = ("id", "link", "outcomes", "path")
+    __slots__ = ("_sloppy", "id", "link", "outcomes", "path")
 
     def __init__(self, path: ForwardPath, link: Link, request_id: int) -> None:
         self.path = path
         self.link = link
         self.id = request_id
         self.outcomes: list[Outcome] = []
+        self._sloppy: set[int] = set()
+
+    def stood_in(self, index: int) -> None:
+        self._sloppy.add(index)
 
     def _add(self, outcome: Outcome) -> None:
         if not self.outcomes:
@@ -85,10 +89,10 @@ class _Answers:
         self.outcomes.append(outcome)
 
     def stored(self, index: int, record: bytes) -> None:
-        self._add(Outcome(index, b"", record, "", ""))
+        self._add(Outcome(index, b"", record, "", "", index in self._sloppy))
 
     def updated(self, index: int, before: bytes, after: bytes) -> None:
-        self._add(Outcome(index, before, after, "", ""))
+        self._add(Outcome(index, before, after, "", "", index in self._sloppy))
 
     def found(self, index: int, record: bytes) -> None:
         raise AssertionError("reads are not forwarded")
@@ -120,6 +124,9 @@ class _InOrder:
         self._path = path
         self._key = key
         self._sink = sink
+
+    def stood_in(self, index: int) -> None:
+        self._sink.stood_in(index)
 
     def stored(self, index: int, record: bytes) -> None:
         self._sink.stored(index, record)
@@ -248,6 +255,8 @@ class ForwardPath:
                 continue
             group.left.discard(position)
             sink, index = group.sinks[position], group.indexes[position]
+            if outcome.sloppy:
+                sink.stood_in(index)
             if outcome.code:
                 unknown = bool(outcome.after)
                 if group.second and not unknown:

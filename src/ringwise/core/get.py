@@ -396,6 +396,7 @@ class GetPath:
         for i in group.stood_in.intersection(reached) if group.stood_in else ():
             self._stand_ins.reads += 1
             self._stand_ins.counted(group.rkeys[i])
+            group.sinks[i].stood_in(group.indexes[i])
         if not group.differing:
             for i in reached:
                 sinks[i].found(indexes[i], records[i])

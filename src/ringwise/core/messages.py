@@ -122,6 +122,7 @@ class Outcome(msgspec.Struct, array_like=True, frozen=True):
     after: bytes
     code: str
     text: str
+    sloppy: bool = False  # a stand-in counted (R2)
 
 
 class Forwarded(msgspec.Struct, array_like=True, frozen=True, tag=7):

@@ -496,6 +496,7 @@ class PutPath:
             for i in reached:
                 self._stand_ins.writes += 1
                 self._stand_ins.counted(group.rkeys[i])
+                group.sinks[i].stood_in(group.indexes[i])
         if group.higher and group.blind:
             for i in reached:
                 if i in group.higher:

@@ -10,6 +10,10 @@ from ringwise.core.errors import Failure
 class Sink(Protocol):
     """A session's row of replies, the answers to a forwarding node, or a phase of a longer operation."""
 
+    def stood_in(self, index: int) -> None:
+        """A node that is no owner of the key has counted towards the level (R2); told before the outcome itself."""
+        ...
+
     def stored(self, index: int, record: bytes) -> None:
         """A write reached its level; `record` is the state that its coordinator made."""
         ...
@@ -29,6 +33,9 @@ class Sink(Protocol):
 
 class Nobody:
     """The sink of what nobody waits for, such as a repair in the background."""
+
+    def stood_in(self, index: int) -> None:
+        """Nothing to tell."""
 
     def stored(self, index: int, record: bytes) -> None:
         """Nothing to tell."""

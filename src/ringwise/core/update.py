@@ -114,6 +114,9 @@ class _Running:
         write = msgspec.structs.replace(write, context=versions.context_of(record))
         self._path.put.write(self._key, write, self._level, self, index)
 
+    def stood_in(self, index: int) -> None:
+        self._sink.stood_in(self._index)
+
     def stored(self, index: int, record: bytes) -> None:
         self._sink.updated(self._index, self._before, record)
 

@@ -11,15 +11,19 @@ from ringwise.server.call import Call
 class Gather:
     """The results of the operations of one command, by index, whatever the order in which they come."""
 
-    __slots__ = ("_done", "_left", "after", "call", "failures", "records")
+    __slots__ = ("_done", "_left", "after", "call", "failures", "records", "sloppy")
 
     def __init__(self, call: Call, count: int, done: Callable[[Gather], None]) -> None:
         self.call = call
         self.records: list[bytes] = [b""] * count  # what was found, stored, or there before an update
         self.after: list[bytes] = [b""] * count  # what an update left
         self.failures: list[Failure] = []
+        self.sloppy = False  # a stand-in counted (R2)
         self._left = count
         self._done = done
+
+    def stood_in(self, index: int) -> None:
+        self.sloppy = True
 
     def found(self, index: int, record: bytes) -> None:
         self.records[index] = record

@@ -23,6 +23,9 @@ class Row:
         self.session = session
         self.replies: list[bytes | None] = [None] * count
 
+    def stood_in(self, index: int) -> None:
+        """Plain commands have no place to tell it; INFO counts it."""
+
     def stored(self, index: int, record: bytes) -> None:
         self.replies[index] = OK
         session = self.session

@@ -197,6 +197,9 @@ class Batch(Row):
         self.session.begin_update([b""])  # a command of the batch that had to be alone has just ended that
         self.go_on()
 
+    def stood_in(self, index: int) -> None:
+        """Plain commands have no place to tell it; INFO counts it."""
+
     def stored(self, index: int, record: bytes) -> None:
         self.fill(index, OK)
 

@@ -98,6 +98,9 @@ class DeleteSink:
     def failed(self, index: int, error: Failure) -> None:
         self._sink.failed(index, error)
 
+    def stood_in(self, index: int) -> None:
+        self._sink.stood_in(index)
+
     def stored(self, index: int, record: bytes) -> None:
         self._sink.stored(index, record)
 

@@ -73,8 +73,12 @@ class App:
 
     async def answer(self, match: Match) -> Answer:
         """The answer to a request whose body, if it has one, is there."""
+        ask = self._ask.for_request()
         try:
-            return await match.handler(self._ask, match.request)
+            answer = await match.handler(ask, match.request)
+            if ask.sloppy:
+                answer.headers[STAND_IN_HEADER] = "1"
+            return answer
         except Refusal as refusal:
             return refusal.answer()
         except Failure as failure:
@@ -91,6 +95,9 @@ class App:
         if reason is not None:
             raise Refusal(503, "not_ready", reason, {"Retry-After": str(RETRY_SOON_S)})
         return json_answer({"status": "ready", "node": ask.node.name, "members": len(ask.node.topology.members)})
+
+
+STAND_IN_HEADER = "X-Ringwise-Stand-In"  # "1": a stand-in counted towards the level (R2)
 
 
 def why_not_ready(ask: Ask) -> str | None:

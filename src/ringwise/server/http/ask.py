@@ -42,12 +42,16 @@ class Node(Protocol):
 class _Outcomes:
     """Sink of a handful of operations; the future is done with the last of them."""
 
-    __slots__ = ("_future", "_left", "outcomes")
+    __slots__ = ("_future", "_left", "outcomes", "sloppy")
 
     def __init__(self, count: int, future: Future[None]) -> None:
         self.outcomes: list[Outcome] = [b""] * count
+        self.sloppy = False
         self._left = count
         self._future = future
+
+    def stood_in(self, index: int) -> None:
+        self.sloppy = True
 
     def found(self, index: int, record: bytes) -> None:
         self._tell(index, record)
@@ -75,6 +79,11 @@ class Ask:
         self.node = node
         self._enter = enter
         self._future = future
+        self.sloppy = False  # a stand-in has counted for something that was asked (R2)
+
+    def for_request(self) -> Ask:
+        """The same, and nothing asked yet."""
+        return Ask(self.node, self._enter, self._future)
 
     async def get(self, key: bytes, level: Level) -> bytes:
         """The merged record; raises Failure."""
@@ -92,6 +101,7 @@ class Ask:
         for index, key in enumerate(keys):
             self._start(self.node.get, sink, index, key, level)
         await done
+        self.sloppy = self.sloppy or sink.sloppy
         return sink.outcomes
 
     async def write_many(self, writes: Sequence[tuple[bytes, Write]], level: Level) -> list[Outcome]:
@@ -102,6 +112,7 @@ class Ask:
         for index, (key, write) in enumerate(writes):
             self._start(self.node.write, sink, index, key, write, level)
         await done
+        self.sloppy = self.sloppy or sink.sloppy
         return sink.outcomes
 
     async def scan(self, cursor: int, count: int, level: Level) -> Page:
