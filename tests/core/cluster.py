@@ -278,7 +278,8 @@ class Cluster:
         for node in self.nodes:
             packets, node.liveness.datagrams[:] = node.liveness.datagrams[:], []
             for packet in packets:
-                if self.udp and self.links[node.id, packet.to].up:
+                link = self.links.get((node.id, packet.to))
+                if self.udp and link is not None and link.up:
                     self.by_id[packet.to].liveness.receive(packet.payload, self.now_ms)
                     moved = True
         return moved

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from tests.core.cluster import Cluster, Heard
 from tests.core.test_hints import isolate, rejoin, settle
 from tests.core.test_node import error, value
 
+from ringwise.core import messages
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure, QuorumNotReached
 from ringwise.core.explain import Explanation
@@ -197,3 +199,35 @@ def test_explain_shows_who_stands_in() -> None:
     assert isinstance(told[0], Explanation)
     assert [(copy.owner, copy.hinted) for copy in told[0].stand_ins] == [(d.id, (c.id,))]
     assert [copy.owner for copy in told[0].copies] == [a.id, b.id, c.id]
+
+
+def test_a_hint_for_who_is_no_owner_any_more_goes_to_the_present_owners() -> None:
+    """It may have counted: an owner replaced by another must not take an acknowledged write with it."""
+    cluster, heard = Cluster(5), Heard()
+    (a, b, c), (d, _) = parts(cluster)
+    isolate(cluster, c)
+    a.put(b"k", b"v", QUORUM, heard, 0)
+    cluster.run()
+    assert d.hints.waiting_for() == {c.id: 1}
+    document = a.topology.document
+    assert document is not None
+    fresh = b"\xff" * 6
+    members = [msgspec.structs.replace(each, id=fresh) if each.id == c.id else each for each in document.members]
+    changed = msgspec.structs.replace(document, epoch=document.epoch + 1, members=members)
+    for node in cluster.nodes:
+        if node is not c:
+            node.topology.install(changed)
+    for _ in range(20):
+        cluster.pass_time(10)
+    assert d.hints.waiting_for() == {fresh: 1} and held(cluster, d), (
+        "for a and b it is handed over, for the new one it waits"
+    )
+    assert {*a.hints.waiting_for(), *b.hints.waiting_for()} <= {fresh}
+
+
+def test_nobody_stands_in_for_who_is_no_member() -> None:
+    cluster = Cluster(4)
+    (a, *_), (d,) = parts(cluster)
+    chunk = messages.encode_chunk([slot_of(b"k")], [ROW], [b""], [b"r" * 30])
+    d.receive(cluster.back[a.id, d.id], messages.Write(9, d.topology.epoch, 0, chunk, b"\xff" * 6))
+    assert d.replica.written[0][1].refused == [(0, messages.STALE)] and not held(cluster, d)

@@ -27,6 +27,7 @@ import random
 from collections import deque
 from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import islice
 
 from ringwise.core import messages, record, versions
 from ringwise.core.agreement import Known, Learn
@@ -41,7 +42,7 @@ from ringwise.core.peers import Link, Peers
 from ringwise.core.quorum import take_part
 from ringwise.core.ring import SLOTS, slot_of
 from ringwise.core.store import Store
-from ringwise.core.topology import Topology
+from ringwise.core.topology import NODE_ID_BYTES, Topology
 
 BUCKET = Bucket(0xFFFF, 0)  # behind every bucket of users, and of one incarnation for ever
 _ROW_AT = BUCKET_BYTES + 2
@@ -193,6 +194,13 @@ class HintPath:
                 self._forget(owner, kept, rkey)
             kept.waiting = deque(rkey for rkey in kept.waiting if rkey in kept.sequences)
 
+    def _redirect(self, owner: NodeId, kept: _Owner, rkey: bytes) -> None:
+        """R4: a hint is for the slot's present owners, who are others now. It may have counted, so none of them is left out."""
+        for present in self._topology.owners[slot_of(key_of(rkey))]:
+            if present != self._peers.me:
+                self.keep(present, [rkey], True)
+        self._forget(owner, kept, rkey)
+
     def _remember(self, kept: _Owner, rkey: bytes) -> None:
         kept.sequences[rkey] = self._sequence
         kept.waiting.append(rkey)
@@ -235,8 +243,11 @@ class HintPath:
             return
         senders = max(1, len(self._topology.members) - 1)
         fresh = self._config.hint_bytes_per_s / senders * passed_ms / 1000
-        for owner, kept in self._owners.items():
+        for owner, kept in list(self._owners.items()):
             kept.allowance = min(kept.allowance + fresh, FRAME_BYTES)
+            if owner not in self._topology.members:
+                for rkey in list(islice(kept.sequences, FRAME_KEYS)):
+                    self._redirect(owner, kept, rkey)
             if kept.waiting and now_ms >= kept.not_before_ms and self._peers.is_up(owner):
                 while kept.waiting and kept.allowance > 0 and kept.in_flight < self._config.hint_bytes_in_flight_max:
                     if not self._hand_over(owner, kept):
@@ -254,7 +265,7 @@ class HintPath:
                 continue
             slot = slot_of(key_of(rkey))
             if owner not in self._topology.owners[slot]:
-                self._forget(owner, kept, rkey)
+                self._redirect(owner, kept, rkey)
                 continue
             state = self._store.find(slot, rkey)
             if state is None:
@@ -383,22 +394,10 @@ class HintPath:
     def _found(self, slot: int, row: bytes, key: bytes) -> None:
         if self._store.find(slot, row) == b"":
             return
-        owner, rkey = _split(key, self._topology)
-        if owner is None:
-            self._store.put(slot, row, _MARK_DIGEST, b"")  # a member that is no more; the row goes with the next flush
-            self._rows.append((slot, row, _MARK_DIGEST, b""))
-            return
+        owner, rkey = key[:NODE_ID_BYTES], key[NODE_ID_BYTES:]
         kept = self._owners.setdefault(owner, _Owner())
         if rkey not in kept.sequences:
             self._sequence += 1
             self._remember(kept, rkey)
             if not rkey.startswith(self._prefix):
                 self._forget(owner, kept, rkey)
-
-
-def _split(key: bytes, topology: Topology) -> tuple[NodeId | None, bytes]:
-    """(owner, row key) of a hint's key; no owner where it is not a member any more."""
-    for owner in topology.members:
-        if key.startswith(owner):
-            return owner, key[len(owner) :]
-    return None, b""

@@ -84,6 +84,12 @@ class Replica:
             return
         slots, rkeys = columns.slots, columns.rkeys
         if message.owner:
+            if (
+                message.owner not in self._topology.members
+            ):  # T5: it has been replaced, which its coordinator is to learn
+                stale = [(i, messages.STALE) for i in range(len(slots))]
+                self.written.append((link, Written(message.id, [], [], stale)))
+                return
             if not self.room(len(rkeys)):
                 self.written.append(
                     (link, Written(message.id, [], [], [(i, messages.NO_ROOM) for i in range(len(slots))]))
