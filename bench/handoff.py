@@ -95,6 +95,8 @@ def answers(port: int) -> bool:
 def away(directory: Path, count: int, value: str) -> dict[str, Any]:
     with ExitStack() as stack:
         system = servers.ringwise(stack, directory, "quorum")
+        log = directory / "log"
+        until(lambda: "is ready" in log.read_text(), "the supervisor knows of all nodes")
         ports, victim = system.ports, servers.pids_listening(system.ports[2:])[0]
         healthy, errors = ports[:2], 0
         for number, keys in enumerate(batches(count)):
@@ -129,6 +131,10 @@ def full(directory: Path, count: int, value: str) -> dict[str, Any]:
         system = servers.ringwise(stack, directory, "quorum", nodes=5, more=["--hints-max", str(HINTS_MAX_FULL)])
         ports = system.ports
         healthy = ports[:3]
+        log = directory / "log"
+        until(
+            lambda: "is ready" in log.read_text(), "the supervisor knows of all nodes"
+        )  # else it gives all of them up
         for victim in servers.pids_listening(ports[3:]):
             os.kill(victim, signal.SIGKILL)
         told: dict[str, Any] = {}

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Sequence
 from functools import partial
 from typing import TypeAlias
 
@@ -45,6 +46,8 @@ from ringwise.core.topology import Topology
 
 GROUPS_AT_ONCE = 8  # of 128 slots, of 64 leaves: an answer of 9 KB takes some microseconds to make and to read
 SLOTS_AT_ONCE = 16
+STEPS_PER_TICK = 8  # questions; each costs both sides about a tenth of a millisecond
+GAP_KEYS = 8  # between two leaves that differ: to list so many more is cheaper than another question
 ANSWER_DEADLINES = 5  # request timeouts that a question may take: a listing may wait for the disk
 
 Page: TypeAlias = tuple[dict[bytes, bytes], int]  # digests by key, and the position before which these are all
@@ -119,6 +122,7 @@ class AntiEntropy:
         self._chunks = chunks
         self._rng = rng
         self._due_ms: float | None = None
+        self._steps_left = STEPS_PER_TICK
         self._slots = _EVERY  # of the present round
         self._waiting: list[NodeId] = []  # peers that the round comes to
         self._comparison: _Comparison | None = None
@@ -169,8 +173,9 @@ class AntiEntropy:
         return 0 if self._comparison is None else len(self._comparison.exchange)
 
     def tick(self) -> None:
-        """One small step."""
+        """A small step; where its answer comes before the next tick, some more."""
         self.hashing.tick()
+        self._steps_left = STEPS_PER_TICK
         if self._comparison is not None:
             self._step(self._comparison)
         elif self._waiting:
@@ -221,7 +226,14 @@ class AntiEntropy:
 
     # -- one comparison, from above
 
+    def _go_on(self) -> None:
+        """After an answer, in the same turn."""
+        at = self._comparison
+        if at is not None and not at.id and self._steps_left:
+            self._step(at)
+
     def _step(self, at: _Comparison) -> None:
+        self._steps_left -= 1
         same = at.epoch == self._topology.epoch and at.bucket == self.bucket.prefix
         if not same or self._peers.links.get(at.link.peer) is not at.link or not self._may_write():
             self._over(False)
@@ -327,7 +339,9 @@ class AntiEntropy:
             case _ if not differing and self._slots is not _EVERY:
                 self.tally.equal += 1  # of the one slot that was asked for
             case _:
-                at.ranges.extend(_ranges([numbers[i // LEAVES] << LEAF_BITS | i % LEAVES for i in differing]))
+                leaves = [numbers[i // LEAVES] << LEAF_BITS | i % LEAVES for i in differing]
+                at.ranges.extend(_ranges(leaves, self._store.tree.leaves))
+        self._go_on()
 
     def digested(self, link: Link, message: Digested) -> None:
         """The peer's keys of a range."""
@@ -368,6 +382,7 @@ class AntiEntropy:
                 at.exchange.add(slot, self.bucket.row_key(key), one, other)
         if end < asked.end:
             at.ranges.appendleft((end, asked.end))
+        self._go_on()
 
     # -- keys
 
@@ -380,6 +395,7 @@ class AntiEntropy:
             self._over(False)
         elif at.exchange.answered:
             at.id = 0
+            self._go_on()
 
     def written(self, link: Link, message: Written) -> None:
         """The peer has merged what it lacked."""
@@ -389,15 +405,24 @@ class AntiEntropy:
         at.id = 0
         if not at.exchange.written(message):
             self._over(False)
+        else:
+            self._go_on()
 
 
-def _ranges(leaves: list[int]) -> list[tuple[int, int]]:
-    """Positions of leaves in ascending order; neighbours make one range, so that empty replicas are filled by whole pages."""
+def _ranges(leaves: list[int], held: Sequence[int]) -> list[tuple[int, int]]:
+    """Positions of leaves in ascending order; neighbours make one range, so that empty replicas are filled by whole pages. So
+    do leaves of one slot with few keys between them, told by the leaves `held` here: there the peer has no others."""
     ranges: list[tuple[int, int]] = []
+    last = -1
     for leaf in leaves:
         start, end = leaf << LEAF_SHIFT, (leaf + 1) << LEAF_SHIFT
-        if ranges and ranges[-1][1] == start:
+        near = last >= 0 and (
+            last + 1 == leaf
+            or (last >> LEAF_BITS == leaf >> LEAF_BITS and sum(map(bool, held[last + 1 : leaf])) <= GAP_KEYS)
+        )
+        if near:
             ranges[-1] = ranges[-1][0], end
         else:
             ranges.append((start, end))
+        last = leaf
     return ranges
