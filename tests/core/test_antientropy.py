@@ -23,6 +23,7 @@ from ringwise.core.messages import (
     decode,
 )
 from ringwise.core.ring import slot_of
+from ringwise.core.topology import Member, join
 from ringwise.core.versions import DotSource, Write
 
 CONFIG = NodeConfig(repair_interval_ms=0, repair_confirm_ms=2_000, repair_keys_per_s=1_000_000)
@@ -35,11 +36,11 @@ def row(key: bytes) -> bytes:
 
 
 class Scene:
-    """Three nodes that hold the same keys."""
+    """Nodes that hold the same keys: three, or the owners of each key among more."""
 
-    def __init__(self, count: int = 20, config: NodeConfig = CONFIG) -> None:
-        self.cluster = Cluster(config=config)
-        self.a, self.b, self.c = self.cluster.nodes
+    def __init__(self, count: int = 20, config: NodeConfig = CONFIG, nodes: int = 3) -> None:
+        self.cluster = Cluster(nodes, config)
+        self.a, self.b, self.c = self.cluster.nodes[:3]
         self.heard = Heard()
         self.operations = 0
         for number in range(count):
@@ -262,6 +263,45 @@ def test_a_wrong_tree_alone_exchanges_nothing() -> None:
     scene.round()
     tally = scene.a.repair.tally
     assert tally.equal == 1 and tally.differing == 0 and not tally.unanswered
+
+
+def test_replicas_that_share_only_some_slots_are_equal_by_those() -> None:
+    """Each of five nodes holds keys that the other does not own. That is no difference."""
+    scene = Scene(40, nodes=5)
+    scene.round()
+    tally = scene.a.repair.tally
+    assert tally.comparisons == tally.equal == 4 and tally.differing == 0
+
+
+def test_what_is_shared_follows_the_table() -> None:
+    """A tree belongs to a slot: a slot that has moved away is not compared any more."""
+    cluster = Cluster(4, formed=False)
+    node = cluster.nodes[0]
+    hashing, topology, document = node.repair.hashing, node.topology, node.topology.document
+    assert document is not None
+    peers = [member.id for member in document.members if member.id != node.id]
+    before = [hashing.shared_with(peer) for peer in peers]
+    joined = join(document, Member("n9", b"\x09" * 6, "127.0.0.9", 9, 9, 9))
+    assert joined is not None
+    topology.install(joined)
+    after = [hashing.shared_with(peer) for peer in peers]
+    assert before != after
+    assert after == [bytes(node.id in each and peer in each for each in topology.owners) for peer in peers]
+
+
+def test_rounds_of_different_nodes_begin_at_different_times() -> None:
+    """Nodes that were started together would otherwise ask together, for ever."""
+    scene = Scene(config=NodeConfig(repair_interval_ms=10_000))
+    began: list[list[float]] = [[], [], []]
+    for _ in range(600):
+        before = [node.repair.tally.rounds for node in scene.cluster.nodes]
+        scene.tick(ms=100.0)
+        for number, node in enumerate(scene.cluster.nodes):
+            if node.repair.tally.rounds > before[number]:
+                began[number].append(scene.cluster.now_ms)
+    assert len({times[0] for times in began}) == 3
+    for times in began:
+        assert len({later - earlier for earlier, later in zip(times, times[1:], strict=False)}) > 1
 
 
 def test_a_slot_that_is_not_ready_is_left_out() -> None:
