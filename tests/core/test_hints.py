@@ -273,6 +273,24 @@ def test_a_handover_is_bounded_in_bytes_under_way(size: int) -> None:
     assert sum(rkey.startswith(LIVE.prefix) for rkey in cluster.stores[2].records) == 40
 
 
+def test_an_owner_that_acknowledges_nothing_is_sent_no_more_than_may_be_under_way() -> None:
+    """Whatever the rate allows: an owner that is just back, and busy with its start, must not be buried."""
+    config = NodeConfig(hint_bytes_in_flight_max=2 * FRAME_BYTES, hint_bytes_per_s=1 << 40)
+    cluster, heard = Cluster(config=config), Heard()
+    first, _, third = cluster.nodes
+    isolate(cluster, third)
+    for i in range(40):
+        first.put(b"k%d" % i, bytes(10_000), QUORUM, heard, i)
+    cluster.run()
+    rejoin(cluster, third)
+    for tick in range(1, 20):
+        first.begin(cluster.wall_ms, cluster.now_ms + tick * TICK_MS)
+        first.tick()
+        first.end_turn()
+    sent = sum(map(len, cluster.links[first.id, third.id].wire))
+    assert 2 * FRAME_BYTES <= sent <= 3 * FRAME_BYTES + 20_000
+
+
 def test_a_handover_is_bounded_in_bytes_a_second() -> None:
     rate = 1_000_000
     cluster, heard = Cluster(config=NodeConfig(hint_bytes_per_s=2 * rate)), Heard()  # of two senders
