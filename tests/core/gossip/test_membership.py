@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from ringwise.core.gossip.membership import Change, Membership
 from ringwise.core.gossip.awareness import Awareness
+from ringwise.core.gossip.membership import Change, Membership
 from ringwise.core.gossip.packets import DATAGRAM_BYTES_MAX, Address, State, Update
 from ringwise.core.gossip.presets import LAN, LOCAL, WAN, Preset
 from ringwise.sim.gossip_network import GENERATION, GossipNetwork, address_of, node_id
