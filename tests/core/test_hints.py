@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 from tests.core.cluster import Cluster, Heard
@@ -210,7 +211,7 @@ def test_what_is_not_acknowledged_is_sent_again_after_a_pause_of_its_own() -> No
         if first.hints.sent_again > before:
             sent_ms.append(cluster.now_ms)
     assert first.hints.waiting_for() == {third.id: 1}
-    pauses = {later - earlier for earlier, later in zip(sent_ms, sent_ms[1:], strict=False)}
+    pauses = {later - earlier for earlier, later in pairwise(sent_ms)}
     assert len(pauses) > 1 and pause_ms / 2 <= min(pauses) and max(pauses) <= pause_ms * 1.5 + TICK_MS
 
 
