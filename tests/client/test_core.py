@@ -187,6 +187,14 @@ def test_members_are_learned_and_forgotten_and_those_given_stay() -> None:
     assert routing.wants_members(5.0) and not routing.wants_members(6.0) and routing.wants_members(50.0)
 
 
+def test_after_a_failure_the_members_are_asked_for_again() -> None:
+    """Who has just died may have been replaced: what was learned a moment ago is no more to be believed."""
+    routing = Routing(ADDRESSES, random.Random(1))
+    assert routing.wants_members(5.0) and not routing.wants_members(6.0)
+    routing.failed(NODES[0], 6.0)
+    assert routing.wants_members(6.0)
+
+
 def test_a_node_that_failed_is_asked_again_after_a_while() -> None:
     routing = Routing(ADDRESSES, random.Random(1))
     routing.failed(NODES[0], 0.0)

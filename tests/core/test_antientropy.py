@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from tests.core.cluster import Cluster, Heard
 
@@ -23,6 +25,7 @@ from ringwise.core.messages import (
     decode,
 )
 from ringwise.core.ring import slot_of
+from ringwise.core.topology import Member, join
 from ringwise.core.versions import DotSource, Write
 
 CONFIG = NodeConfig(repair_interval_ms=0, repair_confirm_ms=2_000, repair_keys_per_s=1_000_000)
@@ -35,11 +38,11 @@ def row(key: bytes) -> bytes:
 
 
 class Scene:
-    """Three nodes that hold the same keys."""
+    """Nodes that hold the same keys: three, or the owners of each key among more."""
 
-    def __init__(self, count: int = 20, config: NodeConfig = CONFIG) -> None:
-        self.cluster = Cluster(config=config)
-        self.a, self.b, self.c = self.cluster.nodes
+    def __init__(self, count: int = 20, config: NodeConfig = CONFIG, nodes: int = 3) -> None:
+        self.cluster = Cluster(nodes, config)
+        self.a, self.b, self.c = self.cluster.nodes[:3]
         self.heard = Heard()
         self.operations = 0
         for number in range(count):
@@ -255,6 +258,22 @@ def test_nothing_is_asked_while_the_link_is_full() -> None:
     assert scene.a.repair.tally.hash_bytes == 0
 
 
+def test_a_comparison_waits_while_the_link_is_full() -> None:
+    """Requests come first, in the midst of a comparison too; it goes on when they have left."""
+    scene = Scene()
+    scene.lose(1, b"k7")
+    scene.a.repair.begin()
+    while scene.a.repair.with_peer != scene.b.id or not scene.a.repair.left:
+        scene.tick()
+    link = scene.cluster.links[scene.a.id, scene.b.id]
+    link.ready = lambda: False  # type: ignore[method-assign]
+    scene.tick(500)
+    assert scene.a.repair.left == 1 and not scene.equal
+    link.ready = lambda: True  # type: ignore[method-assign]
+    scene.tick(500)
+    assert scene.equal
+
+
 def test_a_wrong_tree_alone_exchanges_nothing() -> None:
     scene = Scene()
     leaf = leaf_of(slot_of(b"k7"), b"k7")
@@ -262,6 +281,45 @@ def test_a_wrong_tree_alone_exchanges_nothing() -> None:
     scene.round()
     tally = scene.a.repair.tally
     assert tally.equal == 1 and tally.differing == 0 and not tally.unanswered
+
+
+def test_replicas_that_share_only_some_slots_are_equal_by_those() -> None:
+    """Each of five nodes holds keys that the other does not own. That is no difference."""
+    scene = Scene(40, nodes=5)
+    scene.round()
+    tally = scene.a.repair.tally
+    assert tally.comparisons == tally.equal == 4 and tally.differing == 0
+
+
+def test_what_is_shared_follows_the_table() -> None:
+    """A tree belongs to a slot: a slot that has moved away is not compared any more."""
+    cluster = Cluster(4, formed=False)
+    node = cluster.nodes[0]
+    hashing, topology, document = node.repair.hashing, node.topology, node.topology.document
+    assert document is not None
+    peers = [member.id for member in document.members if member.id != node.id]
+    before = [hashing.shared_with(peer) for peer in peers]
+    joined = join(document, Member("n9", b"\x09" * 6, "127.0.0.9", 9, 9, 9))
+    assert joined is not None
+    topology.install(joined)
+    after = [hashing.shared_with(peer) for peer in peers]
+    assert before != after
+    assert after == [bytes(node.id in each and peer in each for each in topology.owners) for peer in peers]
+
+
+def test_rounds_of_different_nodes_begin_at_different_times() -> None:
+    """Nodes that were started together would otherwise ask together, for ever."""
+    scene = Scene(config=NodeConfig(repair_interval_ms=10_000))
+    began: list[list[float]] = [[], [], []]
+    for _ in range(600):
+        before = [node.repair.tally.rounds for node in scene.cluster.nodes]
+        scene.tick(ms=100.0)
+        for number, node in enumerate(scene.cluster.nodes):
+            if node.repair.tally.rounds > before[number]:
+                began[number].append(scene.cluster.now_ms)
+    assert len({times[0] for times in began}) == 3
+    for times in began:
+        assert len({later - earlier for earlier, later in pairwise(times)}) > 1
 
 
 def test_a_slot_that_is_not_ready_is_left_out() -> None:
@@ -284,14 +342,22 @@ def test_rounds_come_by_themselves() -> None:
 
 
 def test_the_rate_is_bounded() -> None:
-    scene = Scene(200, NodeConfig(repair_interval_ms=0, repair_keys_per_s=100))
-    for number in range(200):
-        scene.lose(1, b"k%d" % number)
+    """Each batch is as long after the one before as its keys may take; finding them is not what takes the time."""
+    rate = 20
+    scene = Scene(0, NodeConfig(repair_interval_ms=0, repair_keys_per_s=rate))
+    for number in range(60):
+        scene.put(b"{one slot}%d" % number)
+        scene.lose(1, b"{one slot}%d" % number)
     scene.a.repair.begin()
-    began_ms = scene.cluster.now_ms
+    batches: list[tuple[float, int]] = []  # when each arrived, and how many keys it had
     while scene.a.repair.running:
+        before = scene.a.repair.tally.sent
         scene.tick()
-    assert scene.equal and scene.cluster.now_ms - began_ms > 200 / 100 * 1000 + 2_000 - 400
+        if scene.a.repair.tally.sent > before:
+            batches.append((scene.cluster.now_ms, scene.a.repair.tally.sent - before))
+    assert scene.equal and len(batches) > 2
+    for (before_ms, _), (at_ms, keys) in pairwise(batches):
+        assert at_ms - before_ms >= 1000 * keys / rate
 
 
 def test_values_of_any_size_go_in_frames_of_their_own() -> None:

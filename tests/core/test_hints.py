@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 from tests.core.cluster import Cluster, Heard
@@ -195,6 +196,40 @@ def test_past_the_limit_hints_are_dropped_and_counted() -> None:
     assert first.hints.waiting == 10 and first.hints.dropped == 5
 
 
+def test_what_is_not_acknowledged_is_sent_again_after_a_pause_of_its_own() -> None:
+    """Many senders that were refused together must not all come back together, again and again."""
+    pause_ms = NodeConfig().hint_pause_ms
+    cluster, heard = Cluster(), Heard()
+    first, _, third = cluster.nodes
+    cluster.stores[2].overloaded = True
+    first.put(b"k", b"v", QUORUM, heard, 0)
+    cluster.run()
+    sent_ms = []
+    for _ in range(600):
+        before = first.hints.sent_again
+        cluster.pass_time(TICK_MS)
+        if first.hints.sent_again > before:
+            sent_ms.append(cluster.now_ms)
+    assert first.hints.waiting_for() == {third.id: 1}
+    pauses = {later - earlier for earlier, later in pairwise(sent_ms)}
+    assert len(pauses) > 1 and pause_ms / 2 <= min(pauses) and max(pauses) <= pause_ms * 1.5 + TICK_MS
+
+
+def test_nothing_is_handed_over_while_the_link_is_full() -> None:
+    """Requests come first: a handover never waits in front of them."""
+    cluster, heard = Cluster(), Heard()
+    first, _, third = cluster.nodes
+    isolate(cluster, third)
+    first.put(b"k", b"v", QUORUM, heard, 0)
+    cluster.run()
+    rejoin(cluster, third)
+    link = cluster.links[first.id, third.id]
+    link.ready = lambda: False  # type: ignore[method-assign]
+    for _ in range(10):
+        cluster.pass_time(TICK_MS)
+    assert first.hints.waiting == 1 and not first.hints.bytes
+
+
 def test_a_hint_of_the_coordinator_does_not_count() -> None:
     """R4: its own copy and a hint it keeps for another are one."""
     cluster, heard = Cluster(), Heard()
@@ -237,6 +272,24 @@ def test_a_handover_is_bounded_in_bytes_under_way(size: int) -> None:
     assert sum(map(len, cluster.links[first.id, third.id].wire)) <= 2 * FRAME_BYTES + size + 10_000
     settle(cluster)
     assert sum(rkey.startswith(LIVE.prefix) for rkey in cluster.stores[2].records) == 40
+
+
+def test_an_owner_that_acknowledges_nothing_is_sent_no_more_than_may_be_under_way() -> None:
+    """Whatever the rate allows: an owner that is just back, and busy with its start, must not be buried."""
+    config = NodeConfig(hint_bytes_in_flight_max=2 * FRAME_BYTES, hint_bytes_per_s=1 << 40)
+    cluster, heard = Cluster(config=config), Heard()
+    first, _, third = cluster.nodes
+    isolate(cluster, third)
+    for i in range(40):
+        first.put(b"k%d" % i, bytes(10_000), QUORUM, heard, i)
+    cluster.run()
+    rejoin(cluster, third)
+    for tick in range(1, 20):
+        first.begin(cluster.wall_ms, cluster.now_ms + tick * TICK_MS)
+        first.tick()
+        first.end_turn()
+    sent = sum(map(len, cluster.links[first.id, third.id].wire))
+    assert 2 * FRAME_BYTES <= sent <= 3 * FRAME_BYTES + 20_000
 
 
 def test_a_handover_is_bounded_in_bytes_a_second() -> None:

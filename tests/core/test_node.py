@@ -6,8 +6,18 @@ import pytest
 from tests.core.cluster import Cluster, Heard
 
 from ringwise.core import versions
+from ringwise.core.clock import stamp_at
 from ringwise.core.config import NodeConfig
-from ringwise.core.errors import Failure, NotReady, Overloaded, QuorumNotReached, Refused, UnknownOutcome, WritesStopped
+from ringwise.core.errors import (
+    Failure,
+    NotReady,
+    Overloaded,
+    QuorumNotReached,
+    Refused,
+    StampTooFar,
+    UnknownOutcome,
+    WritesStopped,
+)
 from ringwise.core.levels import EVERY, ONE, QUORUM, STRONG, Level
 from ringwise.core.ring import slot_of
 from ringwise.core.versions import Context, Write
@@ -485,6 +495,16 @@ def test_v7_a_write_with_a_stamp_far_ahead_is_refused() -> None:
     cluster.run()
     assert isinstance(error(heard, 0), UnknownOutcome)
     assert not cluster.stores[1].records
+
+
+def test_v1_a_context_with_a_stamp_far_ahead_is_refused() -> None:
+    """What it covers must be stamped above it: one client with a mad context would shadow everyone for good."""
+    cluster, heard = Cluster(), Heard()
+    far = stamp_at(cluster.wall_ms + 2 * NodeConfig().max_clock_offset_ms)
+    cluster.nodes[0].write(b"k", Write(value=b"v", context=Context([], [], far)), QUORUM, heard, 0)
+    cluster.run()
+    assert isinstance(error(heard, 0), StampTooFar)
+    assert not any(store.records for store in cluster.stores)
 
 
 def test_s4_a_damaged_record_is_fetched_from_the_other_owners() -> None:

@@ -134,6 +134,24 @@ def test_without_room_for_hints_nobody_stands_in_and_nothing_is_acknowledged() -
     assert isinstance(error(heard, 1), QuorumNotReached), "and now refuses at once, with nothing applied"
 
 
+def test_what_a_stand_in_has_counted_is_kept_past_the_limit() -> None:
+    """Room is asked for a key and the group has more: a hint above the limit is better than a copy that nobody is told of."""
+    cluster, heard = Cluster(5, NodeConfig(hints_max=1)), Heard()
+    owners, (d, _) = parts(cluster)
+    for owner in owners:
+        isolate(cluster, owner)
+    for i, key in enumerate((b"k", b"{k}2", b"{k}3")):
+        d.put(key, b"v", ONE, heard, i)
+    cluster.run()
+    assert [heard.outcomes[i][0] for i in range(3)] == ["stored"] * 3
+    for owner in owners:
+        rejoin(cluster, owner)
+    settle(cluster)
+    stores = [cluster.stores[cluster.nodes.index(owner)].records for owner in owners]
+    for key in (b"k", b"{k}2", b"{k}3"):
+        assert any(records.get(Bucket(0, 1).row_key(key)) for records in stores)
+
+
 def test_an_owner_that_falls_silent_is_stood_in_for() -> None:
     """Its link stands, so it is still sent the write; but nobody waits for it."""
     cluster, heard = Cluster(5), Heard()

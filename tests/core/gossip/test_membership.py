@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from ringwise.core.gossip.awareness import Awareness
 from ringwise.core.gossip.membership import Change, Membership
 from ringwise.core.gossip.packets import DATAGRAM_BYTES_MAX, Address, State, Update
 from ringwise.core.gossip.presets import LAN, LOCAL, WAN, Preset
@@ -164,6 +165,18 @@ def test_a_slow_observer_accuses_nobody() -> None:
         net.run(120_000)
         assert net.members[A].health > 0
         assert not net.deaths()
+
+
+def test_local_health_spares_the_others_most_accusations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same run without it: every refutation that a slow node's impatience costs is paid by all."""
+    accusations = []
+    for _ in range(2):
+        net = GossipNetwork(20, 1)
+        net.slow_ms[A] = 1_000
+        net.run(60_000)
+        accusations.append(sum(seen.change.after == State.SUSPECT for seen in net.seen))
+        monkeypatch.setattr(Awareness, "scaled", lambda _, milliseconds: milliseconds)
+    assert 2 * accusations[0] < accusations[1]
 
 
 def test_nodes_that_sleep_in_turns_are_never_dead() -> None:
