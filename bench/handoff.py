@@ -165,7 +165,7 @@ def full(directory: Path, count: int, value: str) -> dict[str, Any]:
             "by anti-entropy": total(ports, "repair_sent", "repair_received"),
             "seconds until equal": round(time.monotonic() - began_s, 1),
             "acknowledged and lost": len(lost(ports, acknowledged, value)),
-            "refused and there": len([key for key in refused if key not in set(lost(ports, refused, value))]),
+            "refused and there": len(refused) - len(lost(ports, refused, value)),
         }
 
 

@@ -355,7 +355,7 @@ def test_the_rate_is_bounded() -> None:
         scene.tick()
         if scene.a.repair.tally.sent > before:
             batches.append((scene.cluster.now_ms, scene.a.repair.tally.sent - before))
-    assert scene.equal and len(batches) > 2
+    assert scene.equal and len(batches) > 1
     for (before_ms, _), (at_ms, keys) in pairwise(batches):
         assert at_ms - before_ms >= 1000 * keys / rate
 
