@@ -9,7 +9,9 @@ import random
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 
-from ringwise.core.agreement import Agreement
+import msgspec
+
+from ringwise.core.agreement import Agreement, Join
 from ringwise.core.clock import Clock
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure
@@ -192,19 +194,13 @@ class Cluster:
         document = _document(count, formed)
         self.now_ms = 1000.0
         self.wall_ms = 1_700_000_000_000
+        self.config = config or NodeConfig()
         self.stores = [DictStore() for _ in document.members]
         self.nodes: list[Node] = []
         for member, store in zip(document.members, self.stores, strict=True):
             topology = Topology()
             topology.install(document)
-            rng = random.Random(member.name)
-            agreed = Agreement(member.id, topology, rng, None)
-            dots = DotSource(member.id, b"inc" + member.id[:1])
-            settings = config or NodeConfig()
-            clock = Clock(settings.max_clock_offset_ms)
-            node = Node(member, topology, agreed, store, dots, clock, lambda _: None, settings, rng)
-            node.begin(self.wall_ms, self.now_ms)
-            self.nodes.append(node)
+            self.nodes.append(self._node(member, topology, store))
         self.by_id = {node.id: node for node in self.nodes}
         self.links: dict[tuple[NodeId, NodeId], MemoryLink] = {}
         self.back: dict[tuple[NodeId, NodeId], MemoryLink] = {}
@@ -213,6 +209,47 @@ class Cluster:
             for b in self.nodes:
                 if a is not b:
                     self.connect(a, b)
+
+    def _node(self, member: Member, topology: Topology, store: DictStore) -> Node:
+        rng = random.Random(member.name)
+        agreed = Agreement(member.id, topology, rng, None)
+        dots = DotSource(member.id, b"inc" + member.id[:1])
+        clock = Clock(self.config.max_clock_offset_ms)
+        node = Node(member, topology, agreed, store, dots, clock, lambda _: None, self.config, rng)
+        node.begin(self.wall_ms, self.now_ms)
+        return node
+
+    def die(self, number: int) -> Node:
+        """A node and all its links are no more."""
+        dead = self.nodes[number]
+        for other in self.nodes:
+            if other is not dead:
+                self.cut(dead, other)
+                for pair in ((dead.id, other.id), (other.id, dead.id)):
+                    del self.links[pair], self.back[pair]
+        del self.nodes[number], self.stores[number], self.by_id[dead.id]
+        return dead
+
+    def start_empty(self, number: int, old: Member) -> Node:
+        """A node of that name with an empty store, in no cluster yet, with links to all."""
+        member = msgspec.structs.replace(old, id=bytes([old.id[0] + 100]) * 6)
+        store = DictStore()
+        node = self._node(member, Topology(), store)
+        self.nodes.insert(number, node)
+        self.stores.insert(number, store)
+        self.by_id[node.id] = node
+        for other in self.nodes:
+            if other is not node:
+                self.connect(node, other)
+                self.connect(other, node)
+        return node
+
+    def ask_to_join(self, node: Node, seed: Node) -> None:
+        node.agreement.outbox.append((seed.id, Join(node.member)))
+        for _ in range(50):
+            self.pass_time(10)
+            if node.topology.epoch:
+                return
 
     def connect(self, a: Node, b: Node) -> None:
         link = self.links[a.id, b.id] = MemoryLink(b.id)

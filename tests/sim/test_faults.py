@@ -284,10 +284,10 @@ def hint_forgotten_on_handover(patch: Patch) -> None:
     """R4: what was sent is taken for what has arrived."""
     hand_over = HintPath._hand_over
 
-    def forget(self: HintPath, owner: bytes, kept: Any) -> bool:
-        sent = hand_over(self, owner, kept)
+    def forget(self: HintPath, noted: bytes, owner: bytes, kept: Any) -> bool:
+        sent = hand_over(self, noted, owner, kept)
         for rkey in [rkey for rkey in kept.sequences if rkey not in kept.waiting]:
-            self._forget(owner, kept, rkey)
+            self._forget(noted, kept, rkey)
         return sent
 
     patch.setattr(HintPath, "_hand_over", forget)

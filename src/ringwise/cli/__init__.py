@@ -11,6 +11,7 @@ from ringwise.cli.dev import dev
 from ringwise.cli.explain import explain
 from ringwise.cli.keys import delete, get, put
 from ringwise.cli.repair import repair
+from ringwise.cli.replace import replace
 from ringwise.cli.ring import ring
 from ringwise.cli.serve import serve
 from ringwise.cli.status import status
@@ -25,7 +26,7 @@ def cli() -> None:
 
 cli.add_command(serve)
 cli.add_command(dev)
-for _command in (status, ring, explain, repair, get, put, delete):
+for _command in (status, ring, explain, repair, replace, get, put, delete):
     cli.add_command(_command)
 
 
@@ -35,4 +36,4 @@ def main() -> None:
         cli()
     except StartError as error:
         print(f"ringwise: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(error.code)

@@ -34,6 +34,10 @@ class MemberStatus:
     commands: int = 0
     uptime_s: int = 0
     dot_collisions: int = 0
+    filling: bool = False  # its disk was empty, and it has not all data yet
+    fill_percent: int = 100
+    fill_waits_for: str = ""
+    lost: bool = False  # given up by `ringwise replace`
 
 
 @dataclass
@@ -42,6 +46,7 @@ class ClusterStatus:
     epoch: int
     formed: bool
     replicas: int
+    under_replicated_slots: int  # with fewer copies than that whole and up
     members: list[MemberStatus]
     attention: list[str]
 
@@ -76,6 +81,7 @@ def look(host: str, port: int) -> ClusterStatus:
         epoch=int(asked["epoch"]),
         formed=asked["formed"] == "1",
         replicas=int(settings[1]),
+        under_replicated_slots=int(asked.get("under_replicated_slots", "0")),
         members=sorted(members, key=lambda member: member.name or member.id),
         attention=[],
     )
@@ -97,6 +103,7 @@ def _member(line: str, asked: dict[str, str]) -> MemberStatus:
     address = asked.get(f"address_{id_}", address)  # the line has the port for clients in cluster mode
     member = MemberStatus(id_, address, int(peer_port), fields[7] == "connected")
     member.name = asked.get(f"member_{member.id}", "")
+    member.lost = member.name in asked.get("lost_members", "").split(",")
     host, _, port = address.rpartition(":")
     try:
         info = _info(host, int(port))
@@ -108,6 +115,9 @@ def _member(line: str, asked: dict[str, str]) -> MemberStatus:
     member.commands, member.uptime_s = int(info["total_commands_processed"]), int(info["uptime_in_seconds"])
     member.cut_off = info.get("cut_off") == "1"
     member.dot_collisions = int(info.get("dot_collisions", "0"))
+    member.filling = info.get("filling") == "1"
+    member.fill_percent = int(info.get("fill_percent", "100"))
+    member.fill_waits_for = info.get("fill_waits_for", "")
     return member
 
 
@@ -117,9 +127,15 @@ def _attention(found: ClusterStatus) -> list[str]:
         lines.append("the node is in no cluster yet")
     elif len(found.members) < found.replicas:
         lines.append(f"under-replicated: {len(found.members)} of {found.replicas} copies, for want of members")
+    elif found.formed and found.under_replicated_slots:
+        lines.append(
+            f"{found.under_replicated_slots:,} slots are under-replicated: fewer than {found.replicas} copies are whole"
+        )
     for member in found.members:
         who = member.name or member.address
-        if not member.answers:
+        if not member.answers and member.lost:
+            lines.append(f"{who} was given up for lost: start it on an empty directory, with --join, and it is filled")
+        elif not member.answers:
             lines.append(f"{who} does not answer: start it again, or look into its log")
         elif member.cut_off:
             lines.append(f"{who} is cut off by 'ringwise dev partition'; join it again: ringwise dev heal")
@@ -127,6 +143,8 @@ def _attention(found: ClusterStatus) -> list[str]:
             lines.append(f"{who} answers clients, but the node asked has no link to it")
         elif member.epoch != found.epoch:
             lines.append(f"{who} has epoch {member.epoch} of the topology, not {found.epoch}")
+        if member.fill_waits_for:
+            lines.append(f"{who} is being filled, and waits for {member.fill_waits_for}: start it again")
         if member.dot_collisions:
             lines.append(
                 f"{who} has met different values under one version {member.dot_collisions} times; both are kept: "
@@ -140,6 +158,8 @@ def _state(member: MemberStatus) -> str:
         return "down"
     if member.cut_off:
         return "cut off"
+    if member.filling:
+        return f"filling {member.fill_percent}%"
     return "up" if member.linked else "no link"
 
 

@@ -23,6 +23,7 @@ class NodeConfig:
     repair_interval_ms: int = 10_000  # between two rounds with all peers (R5); 0: none but those asked for
     repair_confirm_ms: int = 2_000  # a difference must last so long: a write in flight is settled or given up by then
     repair_keys_per_s: int = 20_000  # that repair exchanges: a quarter of what a busy node writes
+    fill_keys_per_s: int = 50_000  # that a node with an empty disk is filled with (T4); less where requests are busy
     members_expected: int = 1  # the first write waits for so many: afterwards members come by moves only (T3, T4)
     hints_max: int = (
         1_000_000  # each takes some 300 bytes of memory; past it they are dropped, and repair does the rest (R4)
