@@ -18,8 +18,8 @@ that is filled fast are let go (storage/trees.py). The hashes are looked at all 
 
 Only what this node lacks crosses the wire, and nothing is sent back: mending the others is repair's business (R5).
 
-Bounds: one batch at a time, of half a MiB; after it a pause as long as it took, so who answers has half of the time for requests,
-and more the busier it is; `fill_keys_per_s`. Nothing is remembered on disk: a restart lists again, and lacks less.
+Bounds: one page and one batch at a time, of half a MiB; after each a pause half as long as it took, so the busier the other owner
+is with requests, the less it is asked; `fill_keys_per_s`. Nothing is remembered on disk: a restart lists again, and lacks less.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ from ringwise.core.topology import Document, Topology, filled
 WANTED_MAX = 4_000  # keys that are listed and not yet read: some pages ahead
 GROUPS_AT_ONCE = 8  # an answer of nine kilobytes
 ANSWER_DEADLINES = 5  # request timeouts that a question may take: a listing may wait for the disk
+YIELD = 0.5  # of the time that an answer took, a pause follows
 PAUSE_MS = 500.0  # before a peer that did not answer is asked again
 TRIES_MAX = 20  # for a key that its owner cannot read: past it, it is left to the others, and told
 VERIFY_MS_MAX = 60_000.0  # that this node waits for its own trees
@@ -69,6 +70,7 @@ class Source:
         self.peer = peer
         self.slots = slots
         self.ranges = deque(ranges)  # of positions, still to be listed
+        self.asked: tuple[int, int] | None = None  # the one that is being listed
         self.groups = deque(range(GROUPS))  # still to be verified
         self.wanted: deque[_Key] = deque()
         self.listed = False
@@ -80,7 +82,8 @@ class Source:
     @property
     def left(self) -> int:
         """Slots that are still to be listed."""
-        return sum((end - start) >> POSITION_BITS for start, end in self.ranges)
+        ranges = [*self.ranges, self.asked] if self.asked is not None else self.ranges
+        return sum((end - start) >> POSITION_BITS for start, end in ranges)
 
     @property
     def share(self) -> float:
@@ -124,7 +127,9 @@ class Filling:
         self._proposed = False
         self._durable_at: int | None = None
         self._ticked_ms = 0.0
-        self._pause_until_ms = 0.0
+        self._pause_until_ms = 0.0  # before anything is asked
+        self._list_from_ms = 0.0
+        self._read_from_ms = 0.0
         self._verify_from_ms: float | None = None
         self._mine: list[Row] = []
         self._batch_keys = BATCH_KEYS_FIRST
@@ -227,6 +232,7 @@ class Filling:
         """The peer has not answered, or refuses: what it was asked for is asked for again, after a pause."""
         at = self._at
         if at is not None:
+            at.asked = None
             if isinstance(self._question, Digests) and self._asked_id:
                 at.ranges.appendleft((self._question.start, self._question.end))
             elif isinstance(self._question, Hashes) and self._asked_id:
@@ -242,17 +248,18 @@ class Filling:
         link = self._peers.links[at.peer]
         if not link.ready():
             return
-        if at.wanted and not self._batch:
+        if at.wanted and not self._batch and now_ms >= self._read_from_ms:
             self._read(at, link)
-        if not self._asked_id and at.ranges and len(at.wanted) < WANTED_MAX:
-            self._list(at, link)
-        elif not (self._asked_id or at.ranges or at.wanted or self._batch):
+        if at.ranges:
+            if not self._asked_id and len(at.wanted) < WANTED_MAX and now_ms >= self._list_from_ms:
+                self._list(at, link)
+        elif not (self._asked_id or at.wanted or self._batch):
             self._verify(at, link)
 
     # -- listing
 
     def _list(self, at: Source, link: Link) -> None:
-        start, end = at.ranges.popleft()
+        start, end = at.asked = at.ranges.popleft()
         self._own = self._theirs = None
         page = self._hashing.page_keys
         question = Digests(self._next_id(), self._topology.epoch, self._bucket, start, end, page)
@@ -298,7 +305,7 @@ class Filling:
         self._asked_id, self._question = 0, None
         self._own = self._theirs = None
         now_ms = self._now.now_ms
-        self._pause_until_ms = max(self._pause_until_ms, now_ms + now_ms - self._asked_ms)
+        self._list_from_ms = now_ms + YIELD * (now_ms - self._asked_ms)
         row_key = self._hashing.bucket.row_key
         for key, digest in theirs.items():
             slot = slot_of(key)
@@ -306,6 +313,7 @@ class Filling:
                 at.keys += 1
                 if mine.get(key) != digest:
                     at.wanted.append(_Key(slot, row_key(key), mine.get(key, b""), 0))
+        at.asked = None
         if end < asked.end:
             at.ranges.appendleft((end, asked.end))
 
@@ -407,8 +415,8 @@ class Filling:
         count, now_ms = len(self._batch), self._now.now_ms
         self._batch_keys = max(1, min(BATCH_KEYS_MAX, BATCH_BYTES // (self._batch_bytes // count + 1)))
         took_ms = now_ms - self._batch_ms
-        pause_ms = max(took_ms, 1000.0 * count / self._config.fill_keys_per_s - took_ms)
-        self._pause_until_ms = max(self._pause_until_ms, now_ms + pause_ms)
+        pause_ms = max(YIELD * took_ms, 1000.0 * count / self._config.fill_keys_per_s - took_ms)
+        self._read_from_ms = now_ms + pause_ms
         self._batch = []
 
     # -- hashes
