@@ -118,7 +118,7 @@ def test_an_empty_node_is_refused_until_its_place_is_free_and_told_what_frees_it
 
 
 def test_its_acknowledgement_completes_no_quorum() -> None:
-    """Else a write could be on one full owner only, and a read of the two others would miss it."""
+    """T4: a majority of those that were there before must have a write, whoever comes and goes."""
     cluster = Cluster(config=FAST)
     _, new = empty_third(cluster)
     pause_filling(new)

@@ -37,6 +37,7 @@ class MemberStatus:
     filling: bool = False  # its disk was empty, and it has not all data yet
     fill_percent: int = 100
     fill_waits_for: str = ""
+    fill_unreadable: int = 0  # keys that another owner could not read when this one was filled
     lost: bool = False  # given up by `ringwise replace`
 
 
@@ -117,6 +118,7 @@ def _member(line: str, asked: dict[str, str]) -> MemberStatus:
     member.dot_collisions = int(info.get("dot_collisions", "0"))
     member.filling = info.get("filling") == "1"
     member.fill_percent = int(info.get("fill_percent", "100"))
+    member.fill_unreadable = int(info.get("fill_unreadable", "0"))
     member.fill_waits_for = info.get("fill_waits_for", "")
     return member
 
@@ -143,6 +145,10 @@ def _attention(found: ClusterStatus) -> list[str]:
             lines.append(f"{who} answers clients, but the node asked has no link to it")
         elif member.epoch != found.epoch:
             lines.append(f"{who} has epoch {member.epoch} of the topology, not {found.epoch}")
+        if member.answers and member.lost:
+            lines.append(f"{who} was given up for lost, and is up: an empty node with its name would take its place")
+        if member.fill_unreadable:
+            lines.append(f"{who} was filled without {member.fill_unreadable} records that another owner could not read")
         if member.fill_waits_for:
             lines.append(f"{who} is being filled, and waits for {member.fill_waits_for}: start it again")
         if member.dot_collisions:

@@ -222,7 +222,7 @@ class Filling:
 
     def _choose(self) -> None:
         """The next owner that is up; what was under way with another is asked for again later."""
-        if self._at is not None:
+        if self._at is not None and not self._at.done:
             self._again()
         self._at = next(
             (source for node, source in self.sources.items() if not source.done and self._peers.is_up(node)), None
