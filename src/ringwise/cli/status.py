@@ -129,10 +129,6 @@ def _attention(found: ClusterStatus) -> list[str]:
         lines.append("the node is in no cluster yet")
     elif len(found.members) < found.replicas:
         lines.append(f"under-replicated: {len(found.members)} of {found.replicas} copies, for want of members")
-    elif found.formed and found.under_replicated_slots:
-        lines.append(
-            f"{found.under_replicated_slots:,} slots are under-replicated: fewer than {found.replicas} copies are whole"
-        )
     for member in found.members:
         who = member.name or member.address
         if not member.answers and member.lost:
@@ -156,6 +152,9 @@ def _attention(found: ClusterStatus) -> list[str]:
                 f"{who} has met different values under one version {member.dot_collisions} times; both are kept: "
                 "was a directory brought back from a copy?"
             )
+    short, copies = found.under_replicated_slots, found.replicas
+    if found.formed and short and any(member.filling or not member.answers for member in found.members):
+        lines.append(f"{short:,} slots are under-replicated: fewer than {copies} copies of each are whole and up")
     return lines
 
 
