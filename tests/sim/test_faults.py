@@ -486,7 +486,7 @@ FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
         answered_before_a_majority_holds_the_epoch,
         replace(FLUSHED, nodes=5, faults=("partition",)),
         {"flushed", "stale"},
-        8,
+        24,
     ),
     (old_incarnation_accepted, FLUSHED, {"flushed", "lost", "stale"}, 8),
     (void_rows_merged, FLUSHED, {"flushed"}, 4),
