@@ -44,6 +44,7 @@ class IdleNode:
         self.hints: Any = None
         self.stand_ins: Any = None
         self.liveness: Any = None
+        self.filling: Any = None
         self._record = DotSource(self.id, b"0000").put(b"", b"x" * 100, 1 << 16)
 
     def put(self, key: bytes, value: bytes, level: Level, sink: Sink, index: int) -> None:
@@ -67,6 +68,9 @@ class IdleNode:
         raise NotImplementedError
 
     def flush(self, done: object) -> None:
+        raise NotImplementedError
+
+    def replace(self, name: str, done: object) -> None:
         raise NotImplementedError
 
     def after(self, delay_ms: float, call: object) -> None:

@@ -181,7 +181,8 @@ def test_status_tells_who_is_down(cluster: Cluster) -> None:
         ("n2", True),
         ("n3", False),
     ]
-    assert len(found["attention"]) == 1 and "n3 does not answer" in found["attention"][0]
+    assert len(found["attention"]) == 2 and "n3 does not answer" in found["attention"][0]
+    assert "16,384 slots are under-replicated" in found["attention"][1]
     assert "is a node running there" in cluster.command("status", "--port", str(cluster.port + 2), code=1)
 
 

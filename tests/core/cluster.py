@@ -11,7 +11,7 @@ from functools import cache, partial
 
 import msgspec
 
-from ringwise.core.agreement import Agreement
+from ringwise.core.agreement import Agreement, Join
 from ringwise.core.clock import Clock
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure
@@ -198,10 +198,11 @@ class Cluster:
         document = _document(count, formed)
         self.now_ms = 1000.0
         self.wall_ms = 1_700_000_000_000
+        self.config = config or NodeConfig()
         self.stores = [DictStore() for _ in document.members]
         self.nodes: list[Node] = []
         for member, store in zip(document.members, self.stores, strict=True):
-            self.nodes.append(self._start(member, document, store, config or NodeConfig()))
+            self.nodes.append(self._start(member, document, store))
         self.by_id = {node.id: node for node in self.nodes}
         self.links: dict[tuple[NodeId, NodeId], MemoryLink] = {}
         self.back: dict[tuple[NodeId, NodeId], MemoryLink] = {}
@@ -212,9 +213,13 @@ class Cluster:
                 if a is not b:
                     self.connect(a, b)
 
-    def _start(self, member: Member, document: Document, store: DictStore, config: NodeConfig) -> Node:
+    def _start(self, member: Member, document: Document, store: DictStore) -> Node:
         topology = Topology()
         topology.install(document)
+        return self._node(member, topology, store)
+
+    def _node(self, member: Member, topology: Topology, store: DictStore) -> Node:
+        config = self.config
         rng = random.Random(member.name)
         agreed = Agreement(member.id, topology, rng, None)
         dots = DotSource(member.id, b"inc" + member.id[:1])
@@ -232,8 +237,40 @@ class Cluster:
         index, document = self.nodes.index(node), node.topology.document
         assert document is not None
         moved = msgspec.structs.replace(node.member, peer_port=peer_port)
-        self.nodes[index] = self.by_id[node.id] = self._start(moved, document, self.stores[index], node.config)
+        self.nodes[index] = self.by_id[node.id] = self._start(moved, document, self.stores[index])
         return self.nodes[index]
+
+    def die(self, number: int) -> Node:
+        """A node and all its links are no more."""
+        dead = self.nodes[number]
+        for other in self.nodes:
+            if other is not dead:
+                self.cut(dead, other)
+                for pair in ((dead.id, other.id), (other.id, dead.id)):
+                    del self.links[pair], self.back[pair]
+        del self.nodes[number], self.stores[number], self.by_id[dead.id]
+        return dead
+
+    def start_empty(self, number: int, old: Member) -> Node:
+        """A node of that name with an empty store, in no cluster yet, with links to all."""
+        member = msgspec.structs.replace(old, id=bytes([old.id[0] + 100]) * 6)
+        store = DictStore()
+        node = self._node(member, Topology(), store)
+        self.nodes.insert(number, node)
+        self.stores.insert(number, store)
+        self.by_id[node.id] = node
+        for other in self.nodes:
+            if other is not node:
+                self.connect(node, other)
+                self.connect(other, node)
+        return node
+
+    def ask_to_join(self, node: Node, seed: Node) -> None:
+        node.agreement.outbox.append((seed.id, Join(node.member)))
+        for _ in range(50):
+            self.pass_time(10)
+            if node.topology.epoch:
+                return
 
     def connect(self, a: Node, b: Node) -> None:
         link = self.links[a.id, b.id] = MemoryLink(b.id)

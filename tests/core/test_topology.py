@@ -19,9 +19,11 @@ from ringwise.core.topology import (
     TopologyTooNew,
     choose_voters,
     epoch_of,
+    filled,
     form,
     found,
     join,
+    lose,
 )
 
 CLUSTER = b"c" * 16
@@ -222,3 +224,101 @@ def test_only_newer_documents_of_the_same_cluster_are_installed() -> None:
     assert not topology.install(msgspec.structs.replace(cluster(3), cluster=b"d" * 16))
     assert topology.epoch == 2
     assert topology.install(cluster(3))
+
+
+# A lost member's place (T4).
+
+
+def newcomer(old: Member) -> Member:
+    return msgspec.structs.replace(old, id=b"new" + old.id[-3:], host="10.9.9.9", weight=3.0, rack="elsewhere")
+
+
+@cache
+def formed_of(count: int) -> Document:
+    document = found(CLUSTER, member(1))
+    for number in range(2, count + 1):
+        document = joined(document, member(number))
+    return form(document) or document
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 7])
+@pytest.mark.parametrize("which", [0, 1, -1])
+def test_the_new_one_has_the_same_slots_and_seat_and_is_filling(count: int, which: int) -> None:
+    document = formed_of(count)
+    old = document.members[which]
+    new = newcomer(old)
+    with pytest.raises(ChangeRefused, match=f"ringwise replace {old.name}") as refusal:
+        join(document, new)
+    assert refusal.value.again
+    lost = lose(document, old.name)
+    assert lost is not None and lost.lost == [old.id] and lose(lost, old.name) is None
+    assert lost.changed() == document.changed() and lost.owners() == document.owners()
+    after = joined(lost, new)
+
+    def renamed(nodes: tuple[bytes, ...] | list[bytes]) -> list[bytes]:
+        return [new.id if node == old.id else node for node in nodes]
+
+    assert [list(owners) for owners in after.owners()] == [renamed(owners) for owners in document.owners()]
+    assert after.voters == renamed(document.voters)
+    changed = zip(after.owners(), after.changed(), lost.changed(), strict=True)
+    assert all(now == (after.epoch if new.id in owners else before) for owners, now, before in changed)
+    assert (after.filling, after.lost) == ([new.id], [])
+    bound = after.member(new.id)
+    assert bound is not None and (bound.host, bound.weight, bound.rack) == (new.host, old.weight, old.rack)
+    assert Document.decode(after.encode()) == after
+    assert join(after, new) is None
+    with pytest.raises(ChangeRefused, match="has been replaced"):
+        join(after, old)
+    done = filled(after, new.id)
+    assert done is not None and not done.filling and filled(done, new.id) is None
+    assert done.changed() == after.changed()  # nobody has to be fenced: who did not count before may count now
+
+    view = Topology()
+    view.install(after)
+    for owners, serving in zip(view.owners, view.serving, strict=True):
+        assert serving == tuple(owner for owner in owners if owner != new.id)
+    assert view.present(old.id) == new.id and view.present(b"nobody") is None
+    view.install(done)
+    assert view.serving == view.owners and view.serving_sets == view.sets
+
+
+def test_a_place_can_be_lost_again_and_the_first_one_still_leads_there() -> None:
+    document = formed_of(3)
+    old = document.members[2]
+    ids = [old.id]
+    for round_ in range(3):
+        document = lose(document, old.name) or document
+        ids.append(b"again%d" % round_)
+        document = joined(document, msgspec.structs.replace(old, id=ids[-1]))
+        assert document.filling == [ids[-1]]
+    view = Topology()
+    view.install(document)
+    assert {view.present(node) for node in ids} == {ids[-1]}
+
+
+def test_one_is_replaced_at_a_time() -> None:
+    document = formed_of(3)
+    first, second = document.members[1:]
+    both = lose(lose(document, first.name) or document, second.name)
+    assert both is not None
+    one = joined(both, newcomer(first))
+    with pytest.raises(ChangeRefused, match="is being filled"):
+        join(one, msgspec.structs.replace(newcomer(second), host="10.8.8.8"))
+    with pytest.raises(ChangeRefused, match="no member"):
+        lose(document, "n9")
+
+
+def test_the_only_copy_cannot_be_filled_from_anywhere() -> None:
+    document = found(CLUSTER, member(1), [BucketRules(n=1)])
+    document = form(joined(document, member(2))) or document
+    document = lose(document, "n2") or document
+    assert joined(document, newcomer(member(2))).filling == []
+
+
+def test_documents_without_replacements_are_what_older_versions_read() -> None:
+    document = formed_of(3)
+    assert document.format == 1
+    old = msgspec.msgpack.encode(msgspec.msgpack.decode(document.encode())[:8])
+    assert Document.decode(old) == document
+    lost = lose(document, "n3")
+    assert lost is not None and lost.format == FORMAT == 2  # an older version would count who is filling

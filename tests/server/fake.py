@@ -8,13 +8,15 @@ from functools import cache, partial
 
 from ringwise.core import versions
 from ringwise.core.config import NodeConfig
-from ringwise.core.errors import Failure
+from ringwise.core.errors import Failure, Refused
 from ringwise.core.exchange import Tally
 from ringwise.core.explain import ANSWERED, Copy, Explanation
+from ringwise.core.filling import Source
 from ringwise.core.gossip.packets import State
 from ringwise.core.keys import position_of
 from ringwise.core.levels import Level
 from ringwise.core.now import Now
+from ringwise.core.replace import Lost
 from ringwise.core.ring import slot_of
 from ringwise.core.scan import Done, Page
 from ringwise.core.sink import Sink
@@ -53,6 +55,14 @@ class FakeRepair:
     def begin(self, slot: int | None = None) -> None:
         self.begun.append(slot)
         self.running = True
+
+
+class NoFilling:
+    sources: dict[NodeId, Source] = {}  # noqa: RUF012
+    received = unreadable = 0
+    active = False
+    share = 1.0
+    waits_for: list[NodeId] = []  # noqa: RUF012
 
 
 class NoStandIns:
@@ -98,6 +108,7 @@ class FakeNode:
         self.hints = NoHints()
         self.stand_ins = NoStandIns()
         self.sloppy = False  # a stand-in counts for whatever is asked
+        self.filling = NoFilling()
         self.delay = delay
         self.waiting: list[Callable[[], None]] = []
         self.timers: list[tuple[float, Callable[[], None]]] = []
@@ -162,6 +173,11 @@ class FakeNode:
             if versions.value_of(self.records[key], self.now.wall_ms) is not None
         ]
         self._answer(partial(done, Page(names[count][0] if len(names) > count else 0, found)))
+
+    def replace(self, name: str, done: Callable[[Lost | Failure], None]) -> None:
+        self.log.append(("replace", name.encode(), ""))
+        member = next((member for member in MEMBERS if member.name == name), None)
+        done(Refused(f"there is no member {name}") if member is None else Lost(member, 7))
 
     def flush(self, done: Callable[[Failure | None], None]) -> None:
         self.log.append(("flush", b"", ""))

@@ -230,3 +230,19 @@ class TestRepair:
         both = Two()
         assert both(f"RW.REPAIR {words}").startswith("ERR")
         assert not both.node.repair.begun
+
+
+class TestReplace:
+    def test_a_member_is_named_or_the_reason_told(self) -> None:
+        both = Two()
+        told = dict(zip(*[iter(both("RW.REPLACE n2"))] * 2, strict=True))
+        assert (told[b"node"], told[b"epoch"]) == (b"n2", 7) and both.node.log[-1] == ("replace", b"n2", "")
+        assert both("RW.REPLACE n9") == "ERR there is no member n9"
+        assert both("RW.REPLACE n1 n2") == "ERR syntax error"
+
+    def test_how_it_goes(self) -> None:
+        both = Two()
+        told = dict(zip(*[iter(both("RW.REPLACE STATUS"))] * 2, strict=True))
+        assert (told[b"lost"], told[b"filling"], told[b"percent"], told[b"sources"]) == ([], [], 100, [])
+        text = both("INFO ringwise")
+        assert b"filling:0\r\n" in text and b"under_replicated_slots:" in text and b"lost_members:\r\n" in text

@@ -12,8 +12,9 @@ import msgspec
 import pytest
 
 from ringwise.core import flush as flush_module
-from ringwise.core import keys, versions
+from ringwise.core import hashing, keys, versions
 from ringwise.core.exchange import Exchange
+from ringwise.core.filling import Filling
 from ringwise.core.flush import Flushes
 from ringwise.core.forward import ForwardPath
 from ringwise.core.get import GetPath, ReadGroup
@@ -26,7 +27,7 @@ from ringwise.core.put import PutPath, WriteGroup
 from ringwise.core.replica import Replica
 from ringwise.core.scan import END, ScanPath
 from ringwise.core.standins import StandIns
-from ringwise.core.topology import Document, flush
+from ringwise.core.topology import Document, Topology, flush
 from ringwise.core.versions import DotSource
 from ringwise.sim.network import Weather
 from ringwise.sim.simulator import Scenario, run
@@ -84,6 +85,11 @@ ONCE = replace(WRITES, kinds=(("set", 1),), keys=1000, stampede=0.0)
 LOST_HANDOVERS = replace(HINTS, faults=("loss", "break", "partition"), weather=Weather(50.0, 50.0), mix=ONCE)
 STAND_INS = replace(NETWORK, nodes=5, hints=True, faults=("partition", "one way", "break", "loss"))
 PAUSES = replace(NETWORK, faults=("pause",))
+REFILLS = replace(
+    NETWORK,
+    faults=("empty disk", "partition", "one way", "loss"),
+    mix=replace(WRITES, kinds=(("set", 1), ("inspect", 1)), levels=(("strong", 1),), keys=100, stampede=0.0),
+)
 COLD = Scenario(memtable_bytes=20_000, cache_bytes=1_000, segment_bytes=4_000, work_ms=10.0)
 
 
@@ -285,10 +291,10 @@ def hint_forgotten_on_handover(patch: Patch) -> None:
     """R4: what was sent is taken for what has arrived."""
     hand_over = HintPath._hand_over
 
-    def forget(self: HintPath, owner: bytes, kept: Any) -> bool:
-        sent = hand_over(self, owner, kept)
+    def forget(self: HintPath, noted: bytes, owner: bytes, kept: Any) -> bool:
+        sent = hand_over(self, noted, owner, kept)
         for rkey in [rkey for rkey in kept.sequences if rkey not in kept.waiting]:
-            self._forget(owner, kept, rkey)
+            self._forget(noted, kept, rkey)
         return sent
 
     patch.setattr(HintPath, "_hand_over", forget)
@@ -447,6 +453,28 @@ def void_rows_merged(patch: Patch) -> None:
     patch.setattr(Node, "_follow", lambda _: None)
 
 
+# A lost member's place.
+
+
+def filling_node_counts(patch: Patch) -> None:
+    """T4: an empty node is asked, and counted, as an owner from the moment on that it has its place."""
+    patch.setattr(hashing, "PAGE_KEYS", 4)  # so that it takes a while
+    install = Topology.install
+
+    def serve(self: Topology, document: Document) -> bool:
+        installed = install(self, document)
+        self.serving[:] = self.owners
+        self.serving_sets[:] = self.sets
+        return installed
+
+    patch.setattr(Topology, "install", serve)
+
+
+def filled_from_one_owner_only(patch: Patch) -> None:
+    """T4: with the lost copy, the other owner may have made the majority of some writes."""
+    patch.setattr(Filling, "_enough", lambda self: any(source.done for source in self.sources.values()))
+
+
 FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
     (one_acknowledgement_too_few, NETWORK, {"stale", "lost", "shadowed", "blind"}, 4),
     (newer_answer_ignored, NETWORK, {"stale"}, 4),
@@ -473,7 +501,7 @@ FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
         answered_before_a_majority_holds_the_epoch,
         replace(FLUSHED, nodes=5, faults=("partition",)),
         {"flushed", "stale"},
-        8,
+        24,
     ),
     (old_incarnation_accepted, FLUSHED, {"flushed", "lost", "stale"}, 8),
     (void_rows_merged, FLUSHED, {"flushed"}, 4),
@@ -487,6 +515,8 @@ FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
     (tree_not_updated_on_merge, REPAIRS, {"tree"}, 4),
     (refutation_ignored, replace(NETWORK, faults=("partition", "pause")), {"unseen"}, 4),
     (suspected_too_briefly, PAUSES, {"death"}, 8),
+    (filling_node_counts, replace(REFILLS, weather=Weather(50.0, 50.0)), {"stale", "backwards", "dots"}, 16),
+    (filled_from_one_owner_only, REFILLS, {"filled", "stale", "lost"}, 24),
     (failed_sync_tried_again, replace(POWER, faults=("bad disk", "crash all")), {"lost", "stale"}, 16),
 ]
 
@@ -521,3 +551,9 @@ def test_keys_of_one_position_are_all_shown(monkeypatch: Patch) -> None:
     few_positions(monkeypatch)
     for seed in (1, 2):
         assert run(seed, ONE_SLOT).violations == []
+
+
+def test_a_lost_disk_loses_nothing() -> None:
+    """What the faults above are planted in is right without them."""
+    for seed in (1, 2, 3, 4):
+        assert run(seed, REFILLS).violations == []

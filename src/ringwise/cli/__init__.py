@@ -15,6 +15,7 @@ from ringwise.cli.dev import dev
 from ringwise.cli.explain import explain
 from ringwise.cli.keys import delete, get, put
 from ringwise.cli.repair import repair
+from ringwise.cli.replace import replace
 from ringwise.cli.ring import ring
 from ringwise.cli.serve import serve
 from ringwise.cli.status import status
@@ -31,7 +32,7 @@ def cli() -> None:
 
 cli.add_command(serve)
 cli.add_command(dev)
-for _command in (status, ring, explain, repair, get, put, delete):
+for _command in (status, ring, explain, repair, replace, get, put, delete):
     cli.add_command(_command)
 
 
@@ -49,7 +50,7 @@ def main() -> None:
     except click.Abort:
         sys.exit(INTERRUPTED)
     except StartError as error:
-        _fail(str(error), 1)
+        _fail(str(error), error.code)
     sys.exit(code if isinstance(code, int) else 0)
 
 

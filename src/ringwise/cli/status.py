@@ -35,6 +35,11 @@ class MemberStatus:
     commands: int = 0
     uptime_s: int = 0
     dot_collisions: int = 0
+    filling: bool = False  # its disk was empty, and it has not all data yet
+    fill_percent: int = 100
+    fill_waits_for: str = ""
+    fill_unreadable: int = 0  # keys that another owner could not read when this one was filled
+    lost: bool = False  # given up by `ringwise replace`
 
 
 @dataclass
@@ -43,6 +48,7 @@ class ClusterStatus:
     epoch: int
     formed: bool
     replicas: int
+    under_replicated_slots: int  # with fewer copies than that whole and up
     members: list[MemberStatus]
     attention: list[str]
 
@@ -77,6 +83,7 @@ def look(host: str, port: int) -> ClusterStatus:
         epoch=int(asked["epoch"]),
         formed=asked["formed"] == "1",
         replicas=int(settings[1]),
+        under_replicated_slots=int(asked.get("under_replicated_slots", "0")),
         members=sorted(members, key=lambda member: member.name or member.id),
         attention=[],
     )
@@ -99,6 +106,7 @@ def _member(line: str, asked: dict[str, str]) -> MemberStatus:
     member = MemberStatus(id_, address, int(peer_port), fields[7] == "connected")
     member.name = asked.get(f"member_{member.id}", "")
     member.gossip = asked.get(f"state_{member.id}", "")
+    member.lost = member.name in asked.get("lost_members", "").split(",")
     host, _, port = address.rpartition(":")
     try:
         info = _info(host, int(port))
@@ -110,6 +118,10 @@ def _member(line: str, asked: dict[str, str]) -> MemberStatus:
     member.commands, member.uptime_s = int(info["total_commands_processed"]), int(info["uptime_in_seconds"])
     member.cut_off = info.get("cut_off") == "1"
     member.dot_collisions = int(info.get("dot_collisions", "0"))
+    member.filling = info.get("filling") == "1"
+    member.fill_percent = int(info.get("fill_percent", "100"))
+    member.fill_unreadable = int(info.get("fill_unreadable", "0"))
+    member.fill_waits_for = info.get("fill_waits_for", "")
     return member
 
 
@@ -121,7 +133,9 @@ def _attention(found: ClusterStatus) -> list[str]:
         lines.append(f"under-replicated: {len(found.members)} of {found.replicas} copies, for want of members")
     for member in found.members:
         who = member.name or member.address
-        if not member.answers:
+        if not member.answers and member.lost:
+            lines.append(f"{who} was given up for lost: start it on an empty directory, with --join, and it is filled")
+        elif not member.answers:
             lines.append(f"{who} does not answer: start it again, or look into its log")
         elif member.cut_off:
             lines.append(f"{who} is cut off by 'ringwise dev partition'; join it again: ringwise dev heal")
@@ -131,11 +145,20 @@ def _attention(found: ClusterStatus) -> list[str]:
             lines.append(f"{who} answers clients, but gossip calls it {member.gossip}: do its datagrams get through?")
         elif member.epoch != found.epoch:
             lines.append(f"{who} has epoch {member.epoch} of the topology, not {found.epoch}")
+        if member.answers and member.lost:
+            lines.append(f"{who} was given up for lost, and is up: an empty node with its name would take its place")
+        if member.fill_unreadable:
+            lines.append(f"{who} was filled without {member.fill_unreadable} records that another owner could not read")
+        if member.fill_waits_for:
+            lines.append(f"{who} is being filled, and waits for {member.fill_waits_for}: start it again")
         if member.dot_collisions:
             lines.append(
                 f"{who} has met different values under one version {member.dot_collisions} times; both are kept: "
                 "was a directory brought back from a copy?"
             )
+    short, copies = found.under_replicated_slots, found.replicas
+    if found.formed and short and any(member.filling or not member.answers for member in found.members):
+        lines.append(f"{short:,} slots are under-replicated: fewer than {copies} copies of each are whole and up")
     return lines
 
 
@@ -144,6 +167,8 @@ def _state(member: MemberStatus) -> str:
         return "down"
     if member.cut_off:
         return "cut off"
+    if member.filling:
+        return f"filling {member.fill_percent}%"
     return "up" if member.linked else "no link"
 
 

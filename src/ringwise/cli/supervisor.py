@@ -20,7 +20,7 @@ from typing import IO
 
 from ringwise.cli.plan import DIRECTORY, HOST, NodePlan, Plan
 from ringwise.cli.resp import NodeError, UnreachableError, call
-from ringwise.runtime.settings import StartError
+from ringwise.runtime.settings import CLIENT_PORT, StartError
 
 # A node with a gigabyte of log to replay takes most of this.
 READY_TIMEOUT_S = 60.0
@@ -38,7 +38,7 @@ class NodeProcess:
     def __init__(self, plan: NodePlan, arguments: list[str]) -> None:
         self.plan = plan
         self.stopping = False
-        self._arguments = arguments
+        self.arguments = arguments
         self._process: asyncio.subprocess.Process | None = None
         self._log_start = 0
 
@@ -55,7 +55,7 @@ class NodeProcess:
                 "-m",
                 "ringwise.cli",
                 "serve",
-                *self._arguments,
+                *self.arguments,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -116,6 +116,7 @@ class Supervisor:
     def __init__(self, plan: Plan, options: list[str], tell: Callable[[str], None]) -> None:
         self._plan = plan
         self._tell = tell
+        self._options = options
         self._nodes = {node.number: NodeProcess(node, self._arguments(node, options)) for node in plan.nodes()}
         self._watchers: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
@@ -156,8 +157,8 @@ class Supervisor:
             for node in self._nodes.values():
                 node.kill()
 
-    def _arguments(self, node: NodePlan, options: list[str]) -> list[str]:
-        join = self._plan.join_address(node)
+    def _arguments(self, node: NodePlan, options: list[str], join: str | None = None) -> list[str]:
+        join = join or self._plan.join_address(node)
         return [
             *("--name", node.name, "--data-dir", str(node.data_dir), "--host", HOST),
             *("--port", str(node.port), "--http-port", str(node.http_port), "--peer-port", str(node.peer_port)),
@@ -182,6 +183,7 @@ class Supervisor:
 
     async def _start_all(self) -> list[NodeProcess]:
         """Starts every node that can be; raises StartError where none can."""
+        # Nobody runs yet who could say that one of them is to be replaced: `dev start` asks.
         losses = {number: self._loss(node.plan) for number, node in self._nodes.items()}
         able = [node for number, node in self._nodes.items() if losses[number] is None]
         for loss in losses.values():
@@ -194,7 +196,8 @@ class Supervisor:
         return able
 
     def _loss(self, node: NodePlan) -> str | None:
-        """Why a node must not be started: its directory is lost, and an empty one would be refused as a stranger's.
+        """Why a node must not be started: its directory is lost, and an empty one would be refused as a stranger's, unless the
+        others were told that it is lost for good (`ringwise replace`).
 
         It is not even created, so that the lost one can be put back in its place.
         """
@@ -202,8 +205,20 @@ class Supervisor:
             return None
         return (
             f"{node.name} cannot start: {node.data_dir}, which made it a member of this cluster, is gone; "
-            f"put it back, then: {start_command(self._plan, node)}"
+            f"put it back, or give it up: {replace_command(self._plan, node)}; then: {start_command(self._plan, node)}"
         )
+
+    def _given_up(self, node: NodePlan) -> NodePlan | None:
+        """A node that runs, and says that this one's data are lost. Blocks: called in a thread."""
+        for other in self._nodes.values():
+            if other.pid is not None:
+                with contextlib.suppress(UnreachableError, NodeError):
+                    info = call(HOST, other.plan.port, "INFO", "ringwise")
+                    assert isinstance(info, bytes)
+                    fields = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
+                    if node.name in fields.get("lost_members", "").split(","):
+                        return other.plan
+        return None
 
     async def _start(self, node: NodeProcess) -> None:
         await node.start()
@@ -294,11 +309,17 @@ class Supervisor:
             return await self._cut(node, command, direction)
         if node.pid is not None:
             raise StartError(f"{name} is running already (pid {node.pid})")
-        if (loss := self._loss(node.plan)) is not None:
-            raise StartError(loss)
+        loss = self._loss(node.plan)
+        if loss is not None:
+            seed = await asyncio.to_thread(self._given_up, node.plan)
+            if seed is None:
+                raise StartError(loss)
+            node.arguments = self._arguments(node.plan, self._options, f"{HOST}:{seed.peer_port}")
         _check_ports([node.plan])
         await self._start(node)
         await self._until_ready([node])
+        if loss is not None:
+            return f"{name} is up, with an empty directory, and is being filled: pid {node.pid}, port {node.plan.port}"
         return f"{name} is up: pid {node.pid}, port {node.plan.port}"
 
     async def _cut(self, node: NodeProcess, command: str, direction: str) -> str:
@@ -359,6 +380,13 @@ class Supervisor:
 def start_command(plan: Plan, node: NodePlan) -> str:
     """What to type to start a node again."""
     return f"{program()} dev start {node.number}{data_dir_option(plan)}"
+
+
+def replace_command(plan: Plan, node: NodePlan) -> str:
+    """What to type to give a node's data up for lost."""
+    other = plan.node(2 if node.number == 1 else 1)
+    port = "" if other.port == CLIENT_PORT else f" --port {other.port}"
+    return f"{program()} replace {node.name}{port}"
 
 
 def program() -> str:

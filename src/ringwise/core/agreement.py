@@ -290,7 +290,7 @@ class Agreement:
                 try:
                     changed = proposal.change(document)
                 except ChangeRefused as refusal:
-                    result = AgreementFailed(refusal.reason, refused=True)
+                    result = AgreementFailed(refusal.reason, refused=not refusal.again)
                 else:
                     if changed is not None:
                         assert changed.epoch == document.epoch + 1 and changed.cluster == document.cluster

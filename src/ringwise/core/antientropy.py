@@ -147,7 +147,9 @@ class AntiEntropy:
             marked[slot] = 1
             slots = bytes(marked)
         self._slots = slots
-        self._waiting = [peer for peer in sorted(self._topology.members) if peer != self._peers.me]
+        filling = self._topology.filling  # T4: who has its data not yet gets them another way (core/filling.py)
+        others = [peer for peer in sorted(self._topology.members) if peer != self._peers.me and peer not in filling]
+        self._waiting = [] if self._peers.me in filling else others
         self._rng.shuffle(self._waiting)
         if not self._waiting:
             self._end_round()

@@ -24,6 +24,7 @@ class NodeConfig:
     repair_confirm_ms: int = 2_000  # a difference must last so long: a write in flight is settled or given up by then
     repair_keys_per_s: int = 20_000  # that repair exchanges: a quarter of what a busy node writes
     membership: str = "lan"  # which of core/gossip/presets.py: how fast a network to expect between members (R6)
+    fill_keys_per_s: int = 50_000  # that a node with an empty disk is filled with (T4); less where requests are busy
     members_expected: int = 1  # the first write waits for so many: afterwards members come by moves only (T3, T4)
     hints_max: int = (
         1_000_000  # each takes some 300 bytes of memory; past it they are dropped, and repair does the rest (R4)

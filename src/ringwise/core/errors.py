@@ -113,6 +113,15 @@ class NotReady(Refused):
         super().__init__(f"{reason}; try again once the cluster has formed")
 
 
+class Replaced(Refused):
+    """Another data directory has this node's place among the members (T4): it is fenced."""
+
+    code = "CLUSTERDOWN"
+
+    def __init__(self, name: str, epoch: int) -> None:
+        super().__init__(f"{name} was replaced by another data directory at epoch {epoch}; ask any other node")
+
+
 class KeyTooLong(Refused):
     def __init__(self, size_bytes: int, limit_bytes: int) -> None:
         super().__init__(f"the key has {size_bytes} bytes, the limit is {limit_bytes}; use a shorter key")

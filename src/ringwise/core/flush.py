@@ -92,9 +92,9 @@ class Flushes:
     def _lacking(self, epoch: int) -> tuple[int, int]:
         """(acknowledgements needed, and had) of the owners that lack the most for a majority; (0, 0): none does."""
         worst = 0, 0
-        for owners in self._topology.sets:
+        for owners, serving in zip(self._topology.sets, self._topology.serving_sets, strict=True):
             need = len(owners) // 2 + 1
-            had = sum(self._agreement.holds(owner, epoch) for owner in owners)
+            had = sum(self._agreement.holds(owner, epoch) for owner in serving)
             if need - had > worst[0] - worst[1]:
                 worst = need, had
         return worst

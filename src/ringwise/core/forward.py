@@ -199,7 +199,7 @@ class ForwardPath:
                 return
 
     def _hand_over(self, operation: Operation, slot: int, sink: Sink, index: int, excluded: NodeId | None) -> None:
-        owners = [owner for owner in self._peers.up(self._topology.owners[slot]) if owner != excluded]
+        owners = [owner for owner in self._peers.up(self._topology.serving[slot]) if owner != excluded]
         second = excluded is not None
         if not owners:
             sink.failed(index, _nobody(second))
@@ -315,7 +315,7 @@ class ForwardPath:
         me = self._peers.me
         for position, operation in enumerate(message.operations):
             level = self._level(operation.level)
-            if me not in self._topology.owners[slot_of(operation.key)]:  # never forwarded twice
+            if me not in self._topology.serving[slot_of(operation.key)]:  # never forwarded twice
                 answers.failed(position, QuorumNotReached(needed=1, acknowledged=0))
             elif isinstance(operation, ForwardedWrite):
                 self._put.write(

@@ -17,7 +17,7 @@ from ringwise.core import messages, versions
 from ringwise.core.agreement import Known, Learn
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
-from ringwise.core.errors import Failure, NotReady, ReadNotAnswered
+from ringwise.core.errors import Failure, NotReady, ReadNotAnswered, Replaced
 from ringwise.core.keys import Bucket, key_of
 from ringwise.core.levels import QUORUM, Level
 from ringwise.core.messages import Found, NodeId, encode
@@ -51,6 +51,7 @@ class ReadGroup:
         "records",
         "repair",
         "rkeys",
+        "serving",
         "sinks",
         "slots",
         "standing_in",
@@ -60,10 +61,13 @@ class ReadGroup:
         "unsynced",
     )
 
-    def __init__(self, path: GetPath, owners: tuple[NodeId, ...], need: int, repair: bool) -> None:
+    def __init__(
+        self, path: GetPath, owners: tuple[NodeId, ...], serving: tuple[NodeId, ...], need: int, repair: bool
+    ) -> None:
         self._path = path
         self.owners = owners
-        self.owned = path.me in owners
+        self.serving = serving  # those of them that have their data (T4): who is asked, and counts
+        self.owned = path.me in serving
         self.repair = repair
         self.standing_in = False  # this node, for an owner: what it holds counts, that it holds nothing does not
         self.stood_in: set[int] = set()  # positions that have an answer of a stand-in
@@ -181,9 +185,10 @@ class GetPath:
 
     def fetch(self, slot: int, rkey: bytes, sink: Sink, index: int) -> None:
         """Reads a key whose record this node has lost (S4) from so many others that none can hold what they all lack."""
-        owners = self._topology.sets[self._topology.owner_set[slot]]
+        number = self._topology.owner_set[slot]
+        owners = self._topology.sets[number]
         need = len(owners) - QUORUM.needed_reads(len(owners)) + 1
-        group = ReadGroup(self, owners, need, False)
+        group = ReadGroup(self, owners, self._topology.serving_sets[number], need, False)
         group.owned = False
         group.slots, group.rkeys, group.records = [slot], [rkey], [b""]
         group.sinks, group.indexes = [sink], [index]
@@ -207,16 +212,20 @@ class GetPath:
         if not self._topology.epoch:
             sink.failed(index, NotReady("this node is in no cluster yet"))
             return None
-        owners = self._topology.sets[set_index]
+        former = self._topology.former.get(self.me)
+        if former is not None:
+            sink.failed(index, Replaced(former.name, former.epoch))
+            return None
+        owners, serving = self._topology.sets[set_index], self._topology.serving_sets[set_index]
         try:
             level.check(len(owners))
         except Failure as error:
             sink.failed(index, error)
             return None
         need = level.needed_reads(len(owners))
-        group = ReadGroup(self, owners, need, level.repair)
+        group = ReadGroup(self, owners, serving, need, level.repair)
         group.level = level
-        up = len(self._peers.up(owners)) + group.owned
+        up = len(self._peers.up(serving)) + group.owned
         if up < need and level.sloppy:
             able = self._stand_ins.able(owners)
             group.standing_in = self.me in able
@@ -268,7 +277,7 @@ class GetPath:
         missing = tally.need - fewest - len(group.pending) - group.unsynced + extra
         if missing > 0:
             self._turn += 1
-            candidates = [owner for owner in self._peers.up(group.owners) if owner not in group.asked]
+            candidates = [owner for owner in self._peers.up(group.serving) if owner not in group.asked]
             shift = self._turn % len(candidates) if candidates else 0
             candidates = candidates[shift:] + candidates[:shift]
             if len(candidates) < missing and group.level is not None and group.level.sloppy:

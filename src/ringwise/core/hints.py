@@ -64,11 +64,26 @@ UNKNOWN = b"\x00" * record.CHECKSUM_BYTES  # what the owner holds: it must merge
 class Handover:
     """One frame of a handover; a request to a peer (core/peers.py)."""
 
-    __slots__ = ("_path", "epoch", "frame", "id", "owner", "pending", "rkeys", "sequences", "size", "started_ms")
+    __slots__ = (
+        "_path",
+        "epoch",
+        "frame",
+        "id",
+        "noted",
+        "owner",
+        "pending",
+        "rkeys",
+        "sequences",
+        "size",
+        "started_ms",
+    )
 
-    def __init__(self, path: HintPath, owner: NodeId, rkeys: list[bytes], sequences: list[int], size: int) -> None:
+    def __init__(
+        self, path: HintPath, owner: NodeId, noted: NodeId, rkeys: list[bytes], sequences: list[int], size: int
+    ) -> None:
         self._path = path
         self.owner = owner
+        self.noted = noted  # for whom it was kept: the owner, or whom that has replaced
         self.rkeys = rkeys
         self.sequences = sequences
         self.size = size
@@ -151,8 +166,10 @@ class HintPath:
     def keep(self, owner: NodeId, rkeys: Iterable[bytes], counted: bool = False) -> None:
         """These keys have a state here that the owner has not acknowledged. What is `counted` towards W, by a stand-in that asked
         for `room` before, is never dropped."""
-        if owner not in self._topology.members:
+        present = self._topology.present(owner)
+        if present is None:
             return
+        owner = present
         kept = self._owners.get(owner)
         if kept is None:
             kept = self._owners[owner] = _Owner()
@@ -172,11 +189,17 @@ class HintPath:
 
     def hints_of(self, rkey: bytes) -> list[NodeId]:
         """The owners for whom this key waits here."""
-        return [owner for owner, kept in self._owners.items() if rkey in kept.sequences]
+        present = self._topology.present
+        return [present(noted) or noted for noted, kept in self._owners.items() if rkey in kept.sequences]
 
     def waiting_for(self) -> dict[NodeId, int]:
         """How many keys wait for each owner."""
-        return {owner: len(kept.sequences) for owner, kept in self._owners.items() if kept.sequences}
+        waiting: dict[NodeId, int] = {}
+        for noted, kept in self._owners.items():
+            if kept.sequences:
+                owner = self._topology.present(noted) or noted
+                waiting[owner] = waiting.get(owner, 0) + len(kept.sequences)
+        return waiting
 
     def seal(self) -> None:
         """The end of a turn: what is new, or forgotten, goes into the log with the turn's writes."""
@@ -243,17 +266,18 @@ class HintPath:
             return
         senders = max(1, len(self._topology.members) - 1)
         fresh = self._config.hint_bytes_per_s / senders * passed_ms / 1000
-        for owner, kept in list(self._owners.items()):
+        for noted, kept in list(self._owners.items()):
+            owner = self._topology.present(noted) or noted  # T4: its place, and what waits for it, is another's now
             kept.allowance = min(kept.allowance + fresh, FRAME_BYTES)
             if owner not in self._topology.members:
                 for rkey in list(islice(kept.sequences, FRAME_KEYS)):
-                    self._redirect(owner, kept, rkey)
+                    self._redirect(noted, kept, rkey)
             if kept.waiting and now_ms >= kept.not_before_ms and self._peers.is_up(owner):
                 while kept.waiting and kept.allowance > 0 and kept.in_flight < self._config.hint_bytes_in_flight_max:
-                    if not self._hand_over(owner, kept):
+                    if not self._hand_over(noted, owner, kept):
                         break
 
-    def _hand_over(self, owner: NodeId, kept: _Owner) -> bool:
+    def _hand_over(self, noted: NodeId, owner: NodeId, kept: _Owner) -> bool:
         """Sends one frame; False where there is nothing to send just now."""
         slots: list[int] = []
         rkeys: list[bytes] = []
@@ -265,7 +289,7 @@ class HintPath:
                 continue
             slot = slot_of(key_of(rkey))
             if owner not in self._topology.owners[slot]:
-                self._redirect(owner, kept, rkey)
+                self._redirect(noted, kept, rkey)
                 continue
             state = self._store.find(slot, rkey)
             if state is None:
@@ -276,7 +300,7 @@ class HintPath:
                 again = partial(self._loaded, kept, rkey)
                 self._cold.load(slot, rkey, again, partial(self._not_loaded, kept, rkey))
             elif not state:
-                self._forget(owner, kept, rkey)
+                self._forget(noted, kept, rkey)
             else:
                 slots.append(slot)
                 rkeys.append(rkey)
@@ -284,7 +308,7 @@ class HintPath:
                 size += len(state) + len(rkey)
         if not rkeys:
             return False
-        handover = Handover(self, owner, rkeys, [kept.sequences[rkey] for rkey in rkeys], size)
+        handover = Handover(self, owner, noted, rkeys, [kept.sequences[rkey] for rkey in rkeys], size)
         handover.id = self._peers.next_id()
         handover.epoch = self._topology.epoch
         handover.started_ms = self._now.now_ms
@@ -329,24 +353,24 @@ class HintPath:
             self.failed(handover)
         elif link.peer not in handover.pending:
             self._peers.answered(link.peer, handover.id)
-            self._owners[handover.owner].in_flight -= handover.size
+            self._owners[handover.noted].in_flight -= handover.size
 
     def _acknowledged(self, handover: Handover, positions: Iterable[int]) -> None:
-        kept = self._owners[handover.owner]
+        kept = self._owners[handover.noted]
         for position in positions:
             rkey = handover.rkeys[position]
             sequence = kept.sequences.get(rkey)
             if sequence is None:
                 continue
             if sequence == handover.sequences[position]:
-                self._forget(handover.owner, kept, rkey)
+                self._forget(handover.noted, kept, rkey)
                 self.handed_over += 1
             else:
                 kept.waiting.append(rkey)  # written again meanwhile, and missed again
 
     def failed(self, handover: Handover) -> None:
         """What was not acknowledged waits, and is sent again."""
-        kept = self._owners[handover.owner]
+        kept = self._owners[handover.noted]
         left = handover.pending.pop(handover.owner, set())
         positions = range(len(handover.rkeys)) if left is None else sorted(left)
         again = [handover.rkeys[position] for position in positions if handover.rkeys[position] in kept.sequences]

@@ -27,8 +27,9 @@ from ringwise.core.antientropy import AntiEntropy
 from ringwise.core.clock import Clock
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
-from ringwise.core.errors import Failure, NotReady, Overloaded
+from ringwise.core.errors import Failure, NotReady, Overloaded, Replaced
 from ringwise.core.explain import ExplainPath
+from ringwise.core.filling import Filling
 from ringwise.core.flush import Flushes
 from ringwise.core.forward import ForwardPath
 from ringwise.core.get import GetPath, ReadGroup
@@ -41,13 +42,14 @@ from ringwise.core.messages import ForwardedUpdate, Found, Hello, Message, NodeI
 from ringwise.core.now import Now
 from ringwise.core.peers import Link, Peers, Request
 from ringwise.core.put import PutPath, WriteGroup
+from ringwise.core.replace import Replacements
 from ringwise.core.replica import Replica
 from ringwise.core.ring import slot_of
 from ringwise.core.scan import ScanPath
 from ringwise.core.sink import Sink
 from ringwise.core.standins import StandIns
 from ringwise.core.store import LogFailed, Store
-from ringwise.core.topology import ChangeRefused, Document, Member, Topology, form
+from ringwise.core.topology import ChangeRefused, Document, Former, Member, Topology, form
 from ringwise.core.update import UpdatePath
 from ringwise.core.versions import DotSource, Write
 
@@ -144,6 +146,8 @@ class Node:
         self._forward = ForwardPath(self.peers, topology, self._put, self._update, config, self.now)
         self.repair = AntiEntropy(self.peers, topology, store, clock, bucket, config, now, cold, self._chunks, rng)
         self.hints = HintPath(self.peers, topology, store, bucket, config, now, cold, clock, self._chunks, rng)
+        hashing = self.repair.hashing
+        self.filling = Filling(self.peers, topology, agreed, store, clock, config, now, cold, self._chunks, hashing)
         self._explain = ExplainPath(
             self.peers, topology, store, bucket, config, now, cold, self.hints.hints_of, self.stand_ins
         )
@@ -166,6 +170,7 @@ class Node:
         self.get = self._get.get if topology.formed else self._get_in_order
         self.scan = self._scan.scan
         self.flush = self._flushes.flush
+        self.replace = Replacements(self.peers, topology, agreed, now).replace
         self.is_up = self.peers.is_up
         self.explain = self._explain.explain
 
@@ -180,8 +185,10 @@ class Node:
     ) -> None:
         """A read-modify-write named in `core.update.OPERATIONS`."""
         slot = slot_of(key)
-        owners = self.topology.owners[slot]
-        mine = not self.topology.epoch or self.id in owners
+        if self.replaced is not None:
+            sink.failed(index, Replaced(self.replaced.name, self.replaced.epoch))
+            return
+        mine = not self.topology.epoch or self.id in self.topology.serving[slot]
         if mine and not self._unformed:
             self._update.run(key, operation, arguments, level, sink, index)
         elif not self.topology.formed:
@@ -323,6 +330,7 @@ class Node:
         self._flushes.tick()
         self._follow()
         self.repair.tick()
+        self.filling.tick()
         self._go_on_if_formed()
 
     # -- peers
@@ -397,6 +405,7 @@ class Node:
                 self._get.found(link, message)
                 self._explain.found(link, message)
                 self.repair.found(link, message)
+                self.filling.found(link, message)
             case messages.Forward():
                 self._forward.forward(link, message)
             case messages.Forwarded():
@@ -409,10 +418,12 @@ class Node:
                 self.repair.hashing.hashes(link, message)
             case messages.Hashed():
                 self.repair.hashed(link, message)
+                self.filling.hashed(link, message)
             case messages.Digests():
                 self.repair.hashing.digests(link, message)
             case messages.Digested():
                 self.repair.digested(link, message)
+                self.filling.digested(link, message)
             case messages.Gossip():
                 self._back[link.peer] = link
                 self.liveness.receive(message.packet, self.now.now_ms)
@@ -425,6 +436,11 @@ class Node:
                 self._go_on_if_formed()
 
     # -- topology
+
+    @property
+    def replaced(self) -> Former | None:
+        """T4: another data directory has this node's place, so it is no member any more."""
+        return self.topology.former.get(self.id)
 
     def _agree(self) -> None:
         """What agreement has to say leaves once its state is durable (T3)."""
@@ -456,6 +472,8 @@ class Node:
             self.store.follow(bucket.prefix, fresh=True)
             self._put.follow(bucket)
             self.hints.follow(bucket)
+        else:
+            self._put.move()
         self._get.follow(bucket)
         self._scan.follow()
 

@@ -22,11 +22,11 @@ def live_first(owners: tuple[NodeId, ...], me: NodeId, is_up: IsUp) -> tuple[Nod
 
 def first_slots(topology: Topology, me: NodeId, is_up: IsUp) -> list[bool]:
     """By slot: whether its first live owner is `me`."""
-    mine = {owners: bool(owners) and live_first(owners, me, is_up)[0] == me for owners in set(topology.owners)}
-    return [mine[owners] for owners in topology.owners]
+    mine = {owners: bool(owners) and live_first(owners, me, is_up)[0] == me for owners in set(topology.serving)}
+    return [mine[owners] for owners in topology.serving]
 
 
 def is_first(topology: Topology, slot: int, me: NodeId, is_up: IsUp) -> bool:
     """Whether the first live owner of this slot is `me`."""
-    owners = topology.owners[slot]
+    owners = topology.serving[slot]
     return bool(owners) and live_first(owners, me, is_up)[0] == me

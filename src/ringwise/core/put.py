@@ -21,7 +21,16 @@ from ringwise.core.agreement import Known, Learn
 from ringwise.core.clock import Clock
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
-from ringwise.core.errors import Failure, Flushed, NotReady, Overloaded, QuorumNotReached, UnknownOutcome, WritesStopped
+from ringwise.core.errors import (
+    Failure,
+    Flushed,
+    NotReady,
+    Overloaded,
+    QuorumNotReached,
+    Replaced,
+    UnknownOutcome,
+    WritesStopped,
+)
 from ringwise.core.keys import Bucket
 from ringwise.core.levels import Level
 from ringwise.core.messages import NodeId, Written, encode
@@ -147,6 +156,7 @@ class PutPath:
         self._open: dict[int, WriteGroup] = {}
         self._sealed: list[WriteGroup] = []  # since the last append to the log
         self._groups: dict[int, WriteGroup] = {}  # unanswered, in order of age
+        self._stale: dict[tuple[NodeId, int], WriteGroup] = {}  # what owners that are ahead of this node have refused
 
     def _name_rows(self, bucket: Bucket) -> None:
         self._bucket = bucket.prefix
@@ -158,14 +168,65 @@ class PutPath:
         """T5: another incarnation is in force. What was sent of the old one is void, with an unknown outcome; what was not, is
         refused."""
         self._name_rows(bucket)
+        self._give_up(Flushed(), "the database was flushed meanwhile")
+
+    def _give_up(self, refusal: Failure, detail: str) -> None:
         opened, self._open = self._open, {}
         groups, self._groups = self._groups, {}
+        self._stale = {}
         for group in opened.values():
             for _, _, _, _, sink, index in group.rows:
-                sink.failed(index, Flushed())
+                sink.failed(index, refusal)
         for group in groups.values():
             for i in group.tally.unreached():
-                self._fail(group, i, "the database was flushed meanwhile")
+                self._fail(group, i, detail)
+
+    def move(self) -> None:
+        """T4, T5: a member was replaced. What is under way goes on with the present owners: the same dots, in frames of the
+        new epoch. The new owner gets what was under way before by being filled: this node held it before it followed."""
+        topology = self._topology
+        former = topology.former.get(self.me)
+        if former is not None:
+            self._give_up(Replaced(former.name, former.epoch), "this node was replaced meanwhile")
+            return
+        opened, self._open = self._open, {}
+        sealed = self._sealed
+        stale, self._stale = self._stale, {}
+        for group in opened.values():
+            group.owners = self._present(group.owners)
+            if group.rows:
+                for part in self._parts(group):
+                    self._send(part)
+        started = [group for group in self._groups.values() if group.epoch < topology.epoch]
+        young_ms = self._now.now_ms - self._config.request_timeout_ms
+        for (peer, _), group in stale.items():
+            if group.started_ms <= young_ms and peer in group.pending:
+                self.missed(group, peer, group.pending.pop(peer))
+        for group in {group.id: group for group in (*started, *stale.values())}.values():
+            for peer in [peer for peer in group.pending if peer not in topology.members]:
+                del group.pending[peer]
+            group.owners = self._present(group.owners)
+            self._ask_again(group)
+            if group not in sealed:
+                self.give_up_hopeless(group)
+
+    def _present(self, owners: tuple[NodeId, ...]) -> tuple[NodeId, ...]:
+        present = map(self._topology.present, owners)
+        return tuple(sorted(owner for owner in present if owner is not None))
+
+    def _ask_again(self, group: WriteGroup) -> None:
+        group.epoch = self._topology.epoch
+        chunk = messages.encode_chunk(group.slots, group.rkeys, group.bases, group.records)
+        write = partial(messages.Write, group.id, group.epoch, self._clock.last, chunk)
+        group.frame = encode(write())
+        for peer in list(group.pending):
+            owner, frame = group.stand_ins.get(peer, (b"", group.frame))
+            if owner:
+                owner = self._topology.present(owner) or owner
+                frame = encode(write(owner))
+                group.stand_ins[peer] = owner, frame
+            if not self._peers.ask(peer, group, frame):
+                self.missed(group, peer, group.pending.pop(peer))
 
     # -- the operations
 
@@ -270,7 +331,8 @@ class PutPath:
         """The open group of what is not a client's own operation: repairs, and what is issued again, as the `first` was."""
         number = self._topology.owner_set[slot]
         owners = self._topology.sets[number]
-        owned, sloppy = (self.me in owners, False) if first is None else (first.owned, first.sloppy)
+        serving = self._topology.serving_sets[number]
+        owned, sloppy = (self.me in serving, False) if first is None else (first.owned, first.sloppy)
         code = number << 20 | 1 << 19 | blind << 18 | owned << 17 | sloppy << 16 | need
         group = self._open.get(code)
         if group is None:
@@ -288,15 +350,20 @@ class PutPath:
         if not topology.formed:
             self.unformed(again, sink, index)
             return None
-        owners = topology.sets[topology.owner_set[slot]]
+        if self.me in topology.former:
+            former = topology.former[self.me]
+            sink.failed(index, Replaced(former.name, former.epoch))
+            return None
+        number = topology.owner_set[slot]
+        owners, serving = topology.sets[number], topology.serving_sets[number]
         try:
             level.check(len(owners))
         except Failure as error:
             sink.failed(index, error)
             return None
-        need = level.needed_writes(len(owners))
-        group = WriteGroup(self, owners, need, blind, level.sloppy, self.me in owners)
-        up = group.owned + len(self._peers.up(owners))
+        need = level.needed_writes(len(owners))  # of N, also while one of them is filling and counts for nothing (T4)
+        group = WriteGroup(self, owners, need, blind, level.sloppy, self.me in serving)
+        up = group.owned + len(self._peers.up(serving))
         if up < need and level.sloppy and (group.owned or not up):
             able = self._stand_ins.able(owners)
             group.owned = (
@@ -364,15 +431,16 @@ class PutPath:
         else:
             group.unlogged = False
         standing_in = group.stood_in = group.owned and self.me not in group.owners
+        filling = self._topology.filling
         for owner in group.owners:
             if owner == self.me:
                 continue
-            if standing_in:
+            if standing_in and owner not in filling:
                 standing_in = False
                 self.hint(owner, group.rkeys, True)
             elif self._peers.ask(owner, group, group.frame):
                 group.pending[owner] = None
-                if group.sloppy and not self._peers.is_up(owner):
+                if group.sloppy and owner not in filling and not self._peers.is_up(owner):
                     self._ask_stand_in(group, owner)
             else:
                 self.missed(group, owner, None)
@@ -385,7 +453,8 @@ class PutPath:
         if not group.owned:
             return
         owner, _ = group.stand_ins.get(peer, (peer, b""))
-        if positions is None and group.sloppy and self._ask_stand_in(group, owner):
+        needed = group.sloppy and owner not in self._topology.filling
+        if positions is None and needed and self._ask_stand_in(group, owner):
             return
         self.hint(owner, group.rkeys if positions is None else [group.rkeys[i] for i in positions], False)
 
@@ -442,7 +511,8 @@ class PutPath:
         if not message.positions and group.pending[peer] is None:
             del group.pending[peer]
             self._peers.answered(peer, group.id)
-            self._count(group, ())
+            if peer not in self._topology.filling:
+                self._count(group, ())
         else:
             self._count_part(peer, group, message.positions)
 
@@ -450,7 +520,7 @@ class PutPath:
         fresh = take_part(group.pending, peer, positions, len(group.rows))
         if peer not in group.pending:
             self._peers.answered(peer, group.id)
-        if fresh:
+        if fresh and peer not in self._topology.filling:  # T4: it has it, and stands for nothing
             self._count(group, fresh)
 
     def _refused(self, link: Link, group: WriteGroup, message: Written) -> None:
@@ -468,11 +538,20 @@ class PutPath:
             self._peers.answered(peer, group.id)
             group.lost(peer)
             return
-        if any(reason == messages.STALE for _, reason in message.refused):
+        stale = any(reason == messages.STALE for _, reason in message.refused)
+        if stale:
             self._peers.post(link, encode(Known(self._topology.epoch, False)))  # it answers with its document
         if message.positions:
             group.stood_in = group.stood_in or peer in group.stand_ins
             self._count_part(peer, group, message.positions)
+        void = self.me in self._topology.former or not group.rkeys[0].startswith(self._bucket)
+        if stale and peer in group.pending and not void:
+            if group.epoch < self._topology.epoch:
+                self._ask_again(group)
+            else:  # T5: it is asked again under that document
+                self._peers.answered(peer, group.id)
+                self._stale[peer, group.id] = group
+            return
         if peer in group.pending:
             missing = group.pending[peer]
             if missing is None:
@@ -563,7 +642,9 @@ class PutPath:
 
     def give_up_hopeless(self, group: WriteGroup) -> None:
         """Tells the positions that can no longer reach their level: they may be stored somewhere (unknown outcome)."""
-        remaining = len(group.pending) + (1 if group.unlogged else 0)
+        filling = self._topology.filling
+        pending = sum(peer not in filling for peer in group.pending) if filling else len(group.pending)
+        remaining = pending + (1 if group.unlogged else 0)
         tally = group.tally
         for i in tally.unreached():
             if tally.acknowledged(i) + remaining < tally.need:
@@ -588,3 +669,8 @@ class PutPath:
             self._groups.pop(group.id, None)
             for i in group.tally.unreached():
                 self._fail(group, i)
+        late_ms = self._now.now_ms - self._config.request_timeout_ms
+        for key, group in [item for item in self._stale.items() if item[1].started_ms <= late_ms]:
+            del self._stale[key]
+            if key[0] in group.pending:
+                self.missed(group, key[0], group.pending.pop(key[0]))

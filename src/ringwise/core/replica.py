@@ -78,7 +78,7 @@ class Replica:
     def write(self, link: Link, message: Write) -> None:
         """Merges the states of a frame into this node's own."""
         columns = messages.decode_chunk(message.chunk)
-        refusal = self._refusal(message)
+        refusal = messages.STALE if link.peer in self._topology.former else self._refusal(message)
         if refusal:
             self.written.append((link, Written(message.id, [], [], [(i, refusal) for i in range(len(columns.slots))])))
             return
@@ -125,7 +125,7 @@ class Replica:
             held = self._store.find(slot, rkey)
             if held is None:
                 left_out.add(position)
-                then = partial(self._write_late, link, message.id, position, slot, rkey, record)
+                then = partial(self._write_late, link, message.id, message.epoch, position, slot, rkey, record)
                 self._cold.load(slot, rkey, then, partial(self._refuse_write, link, message.id, position))
                 continue
             records[position] = self._merge_in(slot, rkey, held, record, position, higher)
@@ -157,12 +157,14 @@ class Replica:
                 higher.append((position, shadow.stamp))
         return state
 
-    def _write_late(self, link: Link, request_id: int, position: int, slot: int, rkey: bytes, record: bytes) -> None:
+    def _write_late(
+        self, link: Link, request_id: int, epoch: int, position: int, slot: int, rkey: bytes, record: bytes
+    ) -> None:
         """A write whose old record has just been loaded."""
         if self._store.failed:
             self._refuse_write(link, request_id, position, None)
             return
-        if not rkey.startswith(self.bucket):  # flushed while it waited
+        if not rkey.startswith(self.bucket) or self._topology.changed[slot] > epoch:  # flushed, or fenced, meanwhile
             self._late_write(link, request_id).refused.append((position, messages.STALE))
             return
         held = self._store.find(slot, rkey)

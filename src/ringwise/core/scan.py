@@ -28,7 +28,7 @@ from typing import NamedTuple, TypeAlias
 from ringwise.core import messages, versions
 from ringwise.core.agreement import Known, Learn
 from ringwise.core.config import NodeConfig
-from ringwise.core.errors import Failure, NotReady, Overloaded, ReadNotAnswered
+from ringwise.core.errors import Failure, NotReady, Overloaded, ReadNotAnswered, Replaced
 from ringwise.core.keys import POSITION_BITS, Bucket, position_of
 from ringwise.core.levels import Level
 from ringwise.core.messages import NodeId, Scanned, encode
@@ -160,19 +160,24 @@ class ScanPath:
         if not topology.epoch:
             scan.done(NotReady("this node is in no cluster yet"))
             return
+        former = topology.former.get(self._me)
+        if former is not None:
+            scan.done(Replaced(former.name, former.epoch))
+            return
         first, last = scan.cursor >> POSITION_BITS, SLOTS
         if len(topology.members) > MEMBERS_ASKED_MAX:
             last = min(SLOTS, first + SLOTS_ASKED)
         sets = sorted(set(topology.owner_set[first:last])) if len(topology.sets) > 1 else [0]
         needs: list[tuple[tuple[NodeId, ...], int]] = []
-        for owners in map(topology.sets.__getitem__, sets):
+        for number in sets:
+            owners, serving = topology.sets[number], topology.serving_sets[number]
             try:
                 scan.level.check(len(owners))
             except Failure as error:
                 scan.done(error)
                 return
-            if not scan.first_only or self._me in owners:
-                needs.append((owners, scan.level.needed_reads(len(owners))))
+            if not scan.first_only or self._me in serving:
+                needs.append((serving, scan.level.needed_reads(len(owners))))
         self._ask(_Asked(self, scan, needs, last << POSITION_BITS))
 
     def _ask(self, asked: _Asked) -> None:

@@ -59,6 +59,8 @@ class StandIns:
         return [node for node in self.order(owners) if self._able(node)]
 
     def _able(self, node: NodeId) -> bool:
+        if node in self._topology.filling:  # it counts for nothing (T4)
+            return False
         if node == self._peers.me:
             return self.room()
         return self._peers.is_up(node) and self._full.get(node, 0.0) <= self._now.now_ms

@@ -1,8 +1,8 @@
 """The topology: who is a member, and who owns which slot; one agreed document with an epoch (design T2, T3, T5).
 
 Liveness is gossip's business; this is what has been *decided*. A `Document` is immutable; the next one comes from a
-change (`found`, `join`, `form`, `flush`: pure functions) and counts once it is agreed upon (agreement.py). `Topology` is the
-view of the document in force that the hot path reads: arrays by slot, nothing to compute.
+change (`found`, `join`, `form`, `flush`, `lose`, `filled`: pure functions) and counts once it is agreed upon (agreement.py).
+`Topology` is the view of the document in force that the hot path reads: arrays by slot, nothing to compute.
 
     document 7 -- join(member) --> document 8 -- agreed --> Topology.install() --> owners[slot], changed[slot]
 
@@ -12,7 +12,8 @@ Invariants
   as long as there are members.
 - `changed[slot]` is the epoch that last changed *or reordered* the slot's list (T4, T5); a new incarnation of a bucket
   changes every slot.
-- While `formed` is false no owner applies a write; once true, join() refuses (T3).
+- While `formed` is false no owner applies a write; once true, join() refuses (T3), but for who takes a lost member's place.
+- Who is `filling` has taken such a place, has the data not yet, and counts for nothing (T4): `serving` are the others.
 """
 
 import struct
@@ -27,9 +28,11 @@ from ringwise.core.ring import SLOTS
 
 NodeId = bytes  # six random bytes: the identity of a data directory (T3)
 
-FORMAT = 1
+FORMAT = 2
+FORMAT_PLAIN = 1  # of documents in which nobody was ever replaced: what an older version reads, too
 NODE_ID_BYTES = 6
 MEMBERS_MAX = 1024  # a document of 1,000 members is about 250 KB: what a frame and a state file are built for
+FORMER_MAX = 256  # former members that are remembered, so that one that comes back is told; 20 KB
 VOTERS_MAX = 7  # three may be away; more voters would only make every change slower
 WEIGHT_MAX = 100.0  # 25,600 virtual nodes
 NAME_CHARACTERS_MAX = 64
@@ -51,9 +54,10 @@ class TopologyDamaged(Exception):
 class ChangeRefused(Exception):
     """The change makes no sense on the document in force; certain not to have been applied."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, again: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.again = again  # it may make sense soon: who asks may ask again
 
 
 class Member(msgspec.Struct, array_like=True, frozen=True):
@@ -99,6 +103,14 @@ class Table(msgspec.Struct, array_like=True, frozen=True):
     moves: list[Move] = []  # slots that have pending owners
 
 
+class Former(msgspec.Struct, array_like=True, frozen=True):
+    """A member that was replaced: it may come back, and must be told."""
+
+    id: NodeId
+    name: str
+    epoch: int  # of the document that put another in its place
+
+
 class Document(msgspec.Struct, array_like=True, frozen=True):
     """Everything that is agreed upon. With several data centres a list holds theirs one after another (labels tell)."""
 
@@ -110,6 +122,11 @@ class Document(msgspec.Struct, array_like=True, frozen=True):
     voters: list[NodeId]  # decide the next document (T3)
     buckets: list[BucketRules]  # by number; 0 is the default bucket
     table: Table
+    lost: list[
+        NodeId
+    ] = []  # members whose data an operator has given up: an empty node of that name may take the place
+    filling: list[NodeId] = []  # members that took one, and have not all of its data yet (T4)
+    former: list[Former] = []
 
     def encode(self) -> bytes:
         return _encoder.encode(self)
@@ -130,6 +147,8 @@ class Document(msgspec.Struct, array_like=True, frozen=True):
             raise TopologyDamaged("the topology's table names owners that are no members")
         if sum(count for count, _ in table.changed) != SLOTS or min(count for count, _ in table.changed) < 0:
             raise TopologyDamaged("the topology's table does not name an epoch for each slot")
+        if not {*document.lost, *document.filling} <= {member.id for member in document.members}:
+            raise TopologyDamaged("the topology calls somebody lost, or filling, who is no member")
         return document
 
     @property
@@ -205,6 +224,19 @@ class Topology:
         self.changed: list[int] = [0] * SLOTS
         self.changed_max = 0
         self.members: dict[NodeId, Member] = {}
+        self.filling: frozenset[NodeId] = frozenset()
+        self.serving: list[tuple[NodeId, ...]] = [()] * SLOTS  # `owners` without those that are filling
+        self.serving_sets: list[tuple[NodeId, ...]] = [()]  # and `sets`
+        self.former: dict[NodeId, Former] = {}
+
+    def present(self, node: NodeId) -> NodeId | None:
+        """Who has this member's place now: itself, or who replaced it; None: nobody knows of it."""
+        if node in self.members:
+            return node
+        former = self.former.get(node)
+        if former is None:
+            return None
+        return next((member.id for member in self.members.values() if member.name == former.name), None)
 
     def install(self, document: Document) -> bool:
         """Put a decided document in force; only a newer one, and only of the same cluster."""
@@ -224,6 +256,14 @@ class Topology:
         self.changed_max = max(self.changed)
         self.members.clear()
         self.members.update((member.id, member) for member in document.members)
+        self.former = {former.id: former for former in document.former}
+        self.filling = filling = frozenset(document.filling)
+        if filling:
+            without = [tuple(owner for owner in owners if owner not in filling) for owners in lists]
+            self.serving[:] = [without[number] for number in numbers]
+        else:
+            self.serving[:] = self.owners
+        self.serving_sets[:] = [tuple(owner for owner in owners if owner not in filling) for owners in self.sets]
         return True
 
 
@@ -233,7 +273,9 @@ class Topology:
 def found(cluster: bytes, member: Member, buckets: Sequence[BucketRules] = (BucketRules(),)) -> Document:
     """Document 1: the founding node alone, forming (T3)."""
     _check(member)
-    blank = Document(FORMAT, cluster, 0, False, [], [], sorted(buckets, key=lambda rules: rules.number), _NO_TABLE)
+    blank = Document(
+        FORMAT_PLAIN, cluster, 0, False, [], [], sorted(buckets, key=lambda rules: rules.number), _NO_TABLE
+    )
     return _with_members(blank, [member])
 
 
@@ -242,9 +284,12 @@ def join(document: Document, member: Member) -> Document | None:
 
     A known name comes with another id when its directory was lost. While forming, it is bound anew if it is at the old
     address: there its predecessor cannot be running any more. A second node with the same name elsewhere is a mistake.
+    Once formed, it takes the place of a member that was declared lost (`lose`), with the same slots.
     """
     _check(member)
     members = list(document.members)
+    if any(former.id == member.id for former in document.former):
+        raise ChangeRefused(f"this data directory was member {member.name} once, and has been replaced")
     known = document.member(member.id)
     if known == member:
         return None
@@ -254,7 +299,15 @@ def join(document: Document, member: Member) -> Document | None:
         same_place = (other.host, other.peer_port) == (member.host, member.peer_port)
         if other.id == member.id:
             continue
-        if other.name == member.name and not (same_place and not document.formed):
+        if other.name == member.name and document.formed:
+            if other.id in document.lost:
+                return _replaced(document, other, member)
+            raise ChangeRefused(
+                f"the name {member.name} belongs to another data directory, at {other.host}:{other.peer_port}; "
+                f"if that is lost for good: ringwise replace {member.name}",
+                again=True,
+            )
+        if other.name == member.name and not same_place:
             raise ChangeRefused(
                 f"the name {member.name} belongs to another data directory, at {other.host}:{other.peer_port}"
             )
@@ -307,6 +360,68 @@ def flush(document: Document, number: int) -> Document:
     return msgspec.structs.replace(document, epoch=epoch, buckets=buckets, table=table)
 
 
+def lose(document: Document, name: str) -> Document | None:
+    """Declare a member's data lost: an empty node with its name may now take its place (T4)."""
+    old = next((member for member in document.members if member.name == name), None)
+    if old is None:
+        raise ChangeRefused(f"there is no member {name}")
+    if old.id in document.lost:
+        return None
+    if not document.formed:
+        raise ChangeRefused(f"the cluster holds no data yet: start {name} on an empty directory with --join")
+    _check_alone(document, old)
+    return msgspec.structs.replace(document, format=FORMAT, epoch=document.epoch + 1, lost=[*document.lost, old.id])
+
+
+def filled(document: Document, node: NodeId) -> Document | None:
+    """A member has all data of its slots: from now on it is an owner as any other."""
+    if node not in document.filling:
+        return None
+    filling = [each for each in document.filling if each != node]
+    return msgspec.structs.replace(document, epoch=document.epoch + 1, filling=filling)
+
+
+def _check_alone(document: Document, old: Member) -> None:
+    """T4: at most one owner of a slot is on its way, or a majority of the others might hold nothing."""
+    for member in document.members:
+        if member.id in document.filling and member.id != old.id:
+            raise ChangeRefused(
+                f"{member.name} is being filled, and one is replaced at a time: wait for it", again=True
+            )
+
+
+def _replaced(document: Document, old: Member, member: Member) -> Document:
+    """A new data directory in the place of a lost one: the same slots, weight and labels, and its seat among the voters.
+
+    The table numbers members, so it stays as it is; `changed` fences who does not know yet (T5).
+    """
+    for other in document.members:
+        if other is not old and (other.host, other.peer_port) == (member.host, member.peer_port):
+            raise ChangeRefused(f"{member.host}:{member.peer_port} is the address of member {other.name}")
+    _check_alone(document, old)
+    epoch, index = document.epoch + 1, document.members.index(old)
+    members = list(document.members)
+    members[index] = msgspec.structs.replace(member, weight=old.weight, rack=old.rack, dc=old.dc)
+    raws = document.table.lists
+    mine = [index in indexes(raw) for raw in raws]
+    pairs = zip(document.list_numbers(), document.changed(), strict=True)
+    changed = [epoch if mine[number] else since for number, since in pairs]
+    filling = [node for node in document.filling if node != old.id]
+    if any(own and len(raw) > 2 for own, raw in zip(mine, raws, strict=True)):  # else nobody has its data
+        filling.append(member.id)
+    return msgspec.structs.replace(
+        document,
+        format=FORMAT,
+        epoch=epoch,
+        members=members,
+        voters=[member.id if node == old.id else node for node in document.voters],
+        table=msgspec.structs.replace(document.table, changed=_runs(changed)),
+        lost=[node for node in document.lost if node != old.id],
+        filling=filling,
+        former=[*document.former, Former(old.id, old.name, epoch)][-FORMER_MAX:],
+    )
+
+
 def choose_voters(members: Sequence[Member], voters: Sequence[NodeId]) -> list[NodeId]:
     """An odd number, at most seven: a fourth voter would add a vote to collect and tolerate no further loss.
 
@@ -355,8 +470,11 @@ def pack_table(members: Sequence[Member], owners: Sequence[tuple[NodeId, ...]], 
     number: dict[tuple[NodeId, ...], int] = {}
     slots = [number.setdefault(nodes, len(number)) for nodes in owners]
     lists = [struct.pack(f">{len(nodes)}H", *(index_of[node] for node in nodes)) for nodes in number]
-    runs = [(sum(1 for _ in run), epoch) for epoch, run in groupby(changed)]
-    return Table(lists, struct.pack(f">{SLOTS}H", *slots), runs)
+    return Table(lists, struct.pack(f">{SLOTS}H", *slots), _runs(changed))
+
+
+def _runs(changed: Sequence[int]) -> list[tuple[int, int]]:
+    return [(sum(1 for _ in run), epoch) for epoch, run in groupby(changed)]
 
 
 _NO_TABLE = Table([], b"", [])

@@ -69,6 +69,12 @@ JOIN_PAUSE_S = 0.3
 EXIT_FAILED = 70
 
 
+class Replaced(StartError):
+    """Another data directory has this node's place (T4): to start it again would not help."""
+
+    code = 78  # EX_CONFIG
+
+
 def run(settings: Settings) -> int:
     """Run the node until it is told to stop; the exit code. Raises StartError where it cannot start."""
     log.set_up(settings.name)
@@ -90,6 +96,7 @@ async def _main(settings: Settings) -> int:
     _check_ports(settings)
     process = Process(loop, settings)
     try:
+        process.stop_asked = stop
         await process.start(stop)
         # What is alive now (modules, tables, the replayed log) lives as long as the process: the collector need not
         # look at it again. A full collection over millions of records would hold the loop for a second, and the hot
@@ -181,13 +188,16 @@ class Process:
             clients.partition = self._peers.isolate
         self._huge_pages = HugePages()
         self._epoch = 0
+        self._filling = False
         self._jumped = False  # the clock, and the log says so
         self._dials = topology.document is None  # a member first looks whether --join names its own cluster
         self._refusal = ""
+        self.stop_asked: asyncio.Event | None = None  # set: the node is to end
 
     async def start(self, stop: asyncio.Event) -> None:
         """Open the ports, and become a member of a cluster; raises StartError."""
         settings, node = self.settings, self._node
+        self.check_replaced()
         self._turn.enter()
         self._turn.start()
         self._huge_pages.start()
@@ -245,7 +255,17 @@ class Process:
             self._identity.stopped(end, self._node.dots.next_epoch)
         self._disk.close()
         log.info("stopped", clean=whole)
+        self.check_replaced()
         return 0 if whole else 1
+
+    def check_replaced(self) -> None:
+        """Raises where this node is a member no more."""
+        replaced = self._node.replaced
+        if replaced is not None:
+            raise Replaced(
+                f"{replaced.name} was replaced by another data directory, at epoch {replaced.epoch} of the topology; "
+                f"{self.settings.data_dir} belongs to no member any more, and can be removed"
+            )
 
     async def _join(self, seed: Dialer, stop: asyncio.Event) -> None:
         """Ask to be let in until a document has this node as a member."""
@@ -328,6 +348,15 @@ class Process:
         if not self._identity.cluster:
             self._identity.joined(document.cluster)
         log.info("topology", epoch=document.epoch, formed=document.formed, members=len(document.members))
+        replaced = self._node.replaced
+        if replaced is not None and self.stop_asked is not None:  # T4: it is fenced, and serves nobody any more
+            self.stop_asked.set()
+            return
+        filling = topology.document is not None and self._member.id in topology.filling
+        if filling != self._filling:
+            self._filling = filling
+            received = self._node.filling.received
+            log.info("filling" if filling else "filled", **({} if filling else {"keys": received}))
 
     def _member_changed(self, node: NodeId, before: State, after: State) -> None:
         member = self._node.topology.members.get(node)

@@ -20,6 +20,8 @@ CLUSTER_PORT = 10379  # as far above CLIENT_PORT as every node's is above its ow
 class StartError(Exception):
     """A node or cluster cannot start; the message is one line that a user can act on."""
 
+    code = 1  # of the process that ends with it
+
 
 @dataclass(frozen=True)
 class Settings:

@@ -10,9 +10,11 @@ from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure
 from ringwise.core.exchange import Tally
 from ringwise.core.explain import Explanation
+from ringwise.core.filling import Source
 from ringwise.core.gossip.packets import State
 from ringwise.core.levels import Level
 from ringwise.core.now import Now
+from ringwise.core.replace import Lost
 from ringwise.core.scan import Done
 from ringwise.core.sink import Sink
 from ringwise.core.topology import NodeId, Topology
@@ -68,6 +70,21 @@ class Liveness(Protocol):
     def told(self) -> dict[str, int]: ...
 
 
+class Filling(Protocol):
+    """How far a node with an empty disk has come (core/filling.py)."""
+
+    sources: dict[NodeId, Source]
+    received: int
+    unreadable: int
+
+    @property
+    def active(self) -> bool: ...
+    @property
+    def share(self) -> float: ...
+    @property
+    def waits_for(self) -> list[NodeId]: ...
+
+
 class Node(Protocol):
     """What sessions need of a node (core/node.py)."""
 
@@ -88,6 +105,8 @@ class Node(Protocol):
     def stand_ins(self) -> StandIns: ...
     @property
     def liveness(self) -> Liveness: ...
+    @property
+    def filling(self) -> Filling: ...
 
     def put(self, key: bytes, value: bytes, level: Level, sink: Sink, index: int) -> None: ...
     def get(self, key: bytes, level: Level, sink: Sink, index: int) -> None: ...
@@ -98,6 +117,7 @@ class Node(Protocol):
 
     def scan(self, cursor: int, count: int, level: Level, done: Done, first_only: bool = False) -> None: ...
     def flush(self, done: Callable[[Failure | None], None]) -> None: ...
+    def replace(self, name: str, done: Callable[[Lost | Failure], None]) -> None: ...
     def explain(self, key: bytes, done: Callable[[Explanation | Failure], None]) -> None: ...
     def after(self, delay_ms: float, call: Callable[[], None]) -> None: ...
     def cut_turn(self) -> None: ...

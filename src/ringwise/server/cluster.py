@@ -21,15 +21,15 @@ Range = tuple[int, int, tuple[NodeId, ...]]
 
 
 def ranges(node: Node) -> list[Range]:
-    """(first slot, last slot, owners with the live ones first), runs of equal owners as one."""
+    """(first slot, last slot, owners with the live ones first), runs of equal owners as one; without those that are filling."""
     if not node.topology.epoch:
         raise CommandError("CLUSTERDOWN this node is in no cluster yet, so no slot has an owner; try again")
     ordered: dict[tuple[NodeId, ...], tuple[NodeId, ...]] = {}
-    for owners in set(node.topology.owners):
+    for owners in set(node.topology.serving):
         ordered[owners] = live_first(owners, node.id, node.is_up)
     found: list[Range] = []
     start = 0
-    for owners, run in groupby(node.topology.owners, key=ordered.__getitem__):
+    for owners, run in groupby(node.topology.serving, key=ordered.__getitem__):
         count = sum(1 for _ in run)
         found.append((start, start + count - 1, owners))
         start += count
@@ -161,15 +161,9 @@ def info(call: Call) -> Value:
     """A slot is ok while a majority of its owners is up: the default level then answers for each of its keys."""
     node = call.node
     topology = node.topology
-    reachable = (
-        sum(
-            last - first + 1
-            for first, last, owners in ranges(node)
-            if 2 * sum(is_up(node, each) for each in owners) > len(owners)
-        )
-        if topology.epoch
-        else 0
-    )
+    sets = zip(topology.sets, topology.serving_sets, strict=True)
+    majority = [2 * sum(is_up(node, each) for each in serving) > len(owners) for owners, serving in sets]
+    reachable = sum(majority[number] for number in topology.owner_set) if topology.epoch else 0
     fields = {
         "cluster_enabled": 1,
         "cluster_state": "ok" if reachable == SLOTS else "fail",

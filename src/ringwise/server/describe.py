@@ -9,6 +9,7 @@ from ringwise.core.versions import alarms
 from ringwise.server.arguments import SYNTAX, integer_of
 from ringwise.server.call import Call, CommandError, shown
 from ringwise.server.connection import REDIS_VERSION
+from ringwise.server.replace import name_of, under_replicated
 from ringwise.server.table import Command, wrong_arity
 from ringwise.wire.replies import OK, Simple, Value, Verbatim
 
@@ -282,6 +283,16 @@ def _sections(call: Call) -> dict[str, dict[str, object]]:
             "stand_in_writes": node.stand_ins.writes,
             "stand_in_reads": node.stand_ins.reads,
             **{f"hints_for_{member.hex()}": count for member, count in node.hints.waiting_for().items()},
+            "under_replicated_slots": under_replicated(node),
+            "lost_members": ",".join(name_of(topology, each) for each in topology.document.lost)
+            if topology.document
+            else "",
+            "filling_members": ",".join(name_of(topology, each) for each in sorted(topology.filling)),
+            "filling": int(node.filling.active),
+            "fill_percent": int(100 * node.filling.share),
+            "fill_received": node.filling.received,
+            "fill_unreadable": node.filling.unreadable,
+            "fill_waits_for": ",".join(name_of(topology, each) for each in node.filling.waits_for),
             "dot_collisions": alarms["dot_collision"],
             "repair_ready": node.repair.ready,
             **{f"gossip_{name}": value for name, value in node.liveness.told().items()},

@@ -97,6 +97,7 @@ class History:
 
     stood_in: list[tuple[bytes, float]] = field(default_factory=list)  # a key, and when a stand-in counted (R2)
     damaged: set[bytes] = field(default_factory=set)  # keys of which an owner's record was damaged
+    emptied: list[float] = field(default_factory=list)  # when a machine has lost its disk
     pipelines_from_ms: float = inf  # from when on an order among operations under way together is promised
 
     def flushed(self) -> list[tuple[float, float, bool]]:
@@ -120,13 +121,32 @@ class History:
 
     def promise_less(self) -> None:
         """R2: what a stand-in may have counted for has met no quorum of owners, so overlap is not promised."""
+        times = self._times_stood_in()
+        for operation in self.operations:
+            if self._stood_in(times, operation):
+                operation.r = operation.w = 0
+
+    def of_owners(self) -> list[Operation]:
+        """Those that no stand-in may have counted for."""
+        times = self._times_stood_in()
+        return [operation for operation in self.operations if not self._stood_in(times, operation)]
+
+    def _times_stood_in(self) -> dict[bytes, list[float]]:
         times: dict[bytes, list[float]] = {}
         for key, at_ms in self.stood_in:
             times.setdefault(key, []).append(at_ms)
+        return times
+
+    def _stood_in(self, times: dict[bytes, list[float]], operation: Operation) -> bool:
+        stood_in = times.get(operation.key, []) if operation.level in SLOPPY else []
+        return any(operation.began_ms <= at_ms <= operation.ended_ms for at_ms in stood_in)
+
+    def promise_less_of_lost_disks(self, majority: int) -> None:
+        """T4: what fewer than a majority of owners acknowledged may have been on the lost disk alone."""
         for operation in self.operations:
-            stood_in = times.get(operation.key, []) if operation.level in SLOPPY else []
-            if any(operation.began_ms <= at_ms <= operation.ended_ms for at_ms in stood_in):
-                operation.r = operation.w = 0
+            before = any(operation.began_ms < at_ms for at_ms in self.emptied)
+            if before and operation.outcome == "ok" and operation.w < majority:
+                operation.outcome = "unknown"
 
     def orderly(self, from_ms: float, to_ms: float) -> bool:
         """Whether the frames of each link kept their order all that time, as TCP keeps it."""

@@ -145,6 +145,13 @@ class Machine:
         elif power:
             self.disk.power_lost()
 
+    def lose_disk(self, seed: str) -> None:
+        """The process dies, and nothing of its disk is left; it will ask `seed` to be let in."""
+        if self.up:
+            self._end("killed, its disk is lost", False)
+        self.disk, self.medium = TornDisk(self._rng), Medium()
+        self._seed = seed
+
     @property
     def read_only(self) -> bool:
         return self.node is not None and self.node.store.failed

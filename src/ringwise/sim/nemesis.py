@@ -21,8 +21,10 @@ from ringwise.sim.engine import Medium
 from ringwise.sim.history import History
 from ringwise.sim.machine import Moment
 from ringwise.sim.network import Network, Weather
+from ringwise.sim.refill import ASK_AGAIN_MS, ask_to_replace, whole
 from ringwise.sim.scheduler import Scheduler
 from ringwise.sim.trace import Trace
+from ringwise.sim.watched import WitnessedNode
 
 FAULTS_MIN = 5
 FAULTS_MAX = 11
@@ -37,6 +39,7 @@ Fault = Iterator[tuple[str, float]]  # what was done, and how long until the nex
 class Machine(Protocol):
     name: str
     up: bool
+    paused: bool
     disk: TornDisk
     skew_ms: int
     work_ms: float  # how long a piece of disk work takes
@@ -45,6 +48,10 @@ class Machine(Protocol):
 
     @property
     def read_only(self) -> bool: ...
+    @property
+    def node(self) -> WitnessedNode | None: ...
+    def input(self, call: Callable[..., None], *arguments: object) -> None: ...
+    def lose_disk(self, seed: str) -> None: ...
     def start(self) -> None: ...
     def stop(self) -> None: ...
     def crash(self, power: bool) -> None: ...
@@ -75,6 +82,7 @@ class Nemesis:
         self._calm = network.weather
         self._over = False
         self._rotting = machines[rng.randrange(len(machines))]
+        self._replacing = False
         self._partitions = 0
         self._storms = 0
         faults: dict[str, tuple[float, Callable[[], Fault]]] = {
@@ -95,6 +103,7 @@ class Nemesis:
             "skew": (2, self._skew),
             "jump": (1, self._jump),
             "damage": (1, self._damage),
+            "empty disk": (1, self._empty_disk),
         }
         if power:
             faults["bad disk"] = (1, self._bad_disk)
@@ -223,6 +232,35 @@ class Nemesis:
             medium.damage(key)
             self._history.damaged.add(key_of(split_storage_key(key)[1]))
         yield f"{len(damaged)} records of {self._rotting.name} rot", 0.0
+
+    def _empty_disk(self) -> Fault:
+        """All is lost on one disk (T4): the one on which records rot, too, for the same reason. It is brought back as an operator
+        would, and may lose its disk again once it has been filled."""
+        machine = self._rotting
+        others = [other.name for other in self._machines if other is not machine]
+        if self._replacing or not whole(machine):
+            return
+        self._replacing = True
+        machine.lose_disk(self._rng.choice(others))
+        self._history.emptied.append(self._scheduler.now_ms)
+        started_first = self._rng.random() < 0.5
+        yield f"{machine.name} has lost its disk", self._between(50, 3_000)
+        if started_first:
+            machine.start()
+        while machine.node is None or machine.node.id not in machine.node.topology.members:
+            ask_to_replace(self._machines, machine)
+            yield "", self._between(0.5, 1) * ASK_AGAIN_MS
+            machine.start()
+        yield f"{machine.name} has its place again", 0.0
+        while not whole(machine):
+            yield "", ASK_AGAIN_MS
+        self._replacing = False
+        yield f"{machine.name} is filled", 0.0
+
+    @property
+    def emptied(self) -> Machine:
+        """The machine that loses its disk, if one does."""
+        return self._rotting
 
     def _skew(self) -> Fault:
         machine = self._any()

@@ -26,6 +26,7 @@ from ringwise.sim.machine import Machine
 from ringwise.sim.model import Witness
 from ringwise.sim.nemesis import FAULTS_MIN, Nemesis
 from ringwise.sim.network import Network, Weather
+from ringwise.sim.refill import check_filled, refill
 from ringwise.sim.repairs import LOSSLESS, check_repairs
 from ringwise.sim.scheduler import Scheduler
 from ringwise.sim.sightings import Sightings
@@ -224,6 +225,10 @@ class Simulation:
         self.scheduler.run(until_ms + HEAL_MS)
         self._close(workload)
         faults = set(self.scenario.faults)
+        if self.history.emptied:
+            emptied = self.machine(nemesis.emptied.name)
+            self.violations += refill(self.scheduler, self.machines, emptied)
+            self.violations += check_filled(self.history, self.witness, self._replicas, emptied.name)
         if self.scenario.hints:
             self.violations += check_handoff(
                 self.scheduler, self.machines, workload.keys, self._replicas, bool(faults) and faults <= REMEMBERED
@@ -243,6 +248,7 @@ class Simulation:
             # What only one owner had, and lost with its record, is lost: less than a majority promises no more (T4, S4).
             if operation.key in self.history.damaged and operation.outcome == "ok" and operation.w < MAJORITY:
                 operation.outcome = "unknown"
+        self.history.promise_less_of_lost_disks(MAJORITY)
         self.history.promise_less()
         self.violations += check(self.history, self.witness, endings)
 

@@ -110,8 +110,8 @@ def why_not_ready(ask: Ask) -> str | None:
     if not topology.formed and len(topology.members) < expected:
         return f"{len(topology.members)} of {expected} expected members are there"
     up = {member for member in topology.members if member == node.id or node.is_up(member)}
-    for owners in topology.sets:
-        there = len(up.intersection(owners))
+    for owners, serving in zip(topology.sets, topology.serving_sets, strict=True):
+        there = len(up.intersection(serving))
         if there <= len(owners) // 2:
             return f"of the {len(owners)} owners of some keys {there} can be reached, no majority"
     return None
