@@ -206,6 +206,8 @@ def with_cluster(
         running = [await start(member, document) for member in members]
         try:
             await until(lambda: all(len(each.node.peers.links) == 2 for each in running))
+            # Who has not had its first tick follows nobody yet, and takes all for dead.
+            await until(lambda: all(one.state(other) == State.ALIVE for one in running for other in running))
             await scenario(running)
         finally:
             for each in running:
