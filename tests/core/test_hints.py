@@ -43,7 +43,8 @@ def settle(cluster: Cluster) -> None:
     """Ticks until nobody has a hint that can be handed over."""
     for _ in range(400):
         cluster.pass_time(TICK_MS)
-        if not any(node.hints.waiting for node in cluster.nodes):
+        if not any(node.hints.waiting or not node.hints.ready for node in cluster.nodes):
+            cluster.run()
             return
     raise AssertionError([node.hints.waiting for node in cluster.nodes])
 

@@ -249,3 +249,89 @@ def test_nobody_stands_in_for_who_is_no_member() -> None:
     chunk = messages.encode_chunk([slot_of(b"k")], [ROW], [b""], [b"r" * 30])
     d.receive(cluster.back[a.id, d.id], messages.Write(9, d.topology.epoch, 0, chunk, b"\xff" * 6))
     assert d.replica.written[0][1].refused == [(0, messages.STALE)] and not held(cluster, d)
+
+
+def carry(cluster: Cluster, asker: Node, answerer: Node) -> None:
+    """What one has sent arrives; its answers stay on the wire."""
+    link = cluster.links[asker.id, answerer.id]
+    frames, link.wire = link.wire, []
+    for message in cluster.readers[id(link)].feed(b"".join(frames)):
+        answerer.receive(cluster.back[asker.id, answerer.id], message)
+
+
+def carry_back(cluster: Cluster, asker: Node, answerer: Node) -> None:
+    twin = cluster.back[asker.id, answerer.id]
+    frames, twin.wire = twin.wire, []
+    for message in cluster.readers[id(twin)].feed(b"".join(frames)):
+        asker.receive(cluster.links[asker.id, answerer.id], message)
+
+
+def test_a_copy_that_an_open_group_has_written_anew_does_not_go_with_the_old_hint() -> None:
+    """The handover of the old state is acknowledged, late, in the very turn in which this stand-in takes a new write."""
+    cluster, heard = Cluster(7), Heard()
+    owners, (d, *rest) = parts(cluster)
+    for owner in owners:
+        isolate(cluster, owner)
+    while not d.hints.ready:
+        cluster.pass_time(10)
+    d.put(b"k", b"old", ONE, heard, 0)
+    cluster.run()
+    a = cluster.by_id[min(d.hints.waiting_for())]
+    for other in rest:
+        cluster.cut(d, other)
+    cluster.connect(d, a)
+    cluster.connect(a, d)
+    d.begin(cluster.wall_ms, cluster.now_ms + 10)
+    d.tick()
+    d.end_turn()
+    carry(cluster, d, a)
+    a.end_turn()
+    d.begin(cluster.wall_ms, cluster.now_ms + NodeConfig().request_timeout_ms + 100)
+    d.tick()
+    assert not d.is_up(a.id), "late"
+    d.put(b"k", b"new", ONE, heard, 1)
+    carry_back(cluster, d, a)
+    d.end_turn()
+    assert heard.outcomes[1][0] == "stored" and b"new" in held(cluster, d)
+    assert d.hints.waiting_for()
+
+
+def test_a_copy_stays_until_all_hints_of_an_earlier_run_are_known() -> None:
+    cluster, heard = Cluster(5), Heard()
+    (a, b, c), (d, _) = parts(cluster)
+    isolate(cluster, b)
+    isolate(cluster, c)
+    a.put(b"k", b"v", QUORUM, heard, 0)
+    cluster.run()
+    (first,) = d.hints.waiting_for()
+    d.hints.keep(b.id if first == c.id else c.id, [ROW], True)  # as when b and c are away at different times
+    cluster.step(d)
+    store = cluster.stores[cluster.nodes.index(d)]
+    store.slow_walks = True
+    again = cluster.restart(d, 9999)
+    for node in (a, b, c):
+        cluster.connect(again, node)
+        cluster.connect(node, again)
+    while not again.hints.handed_over:
+        cluster.pass_time(10)
+        if not again.hints.waiting:
+            store.walked()
+    assert not again.hints.ready and held(cluster, again), "another hint for it may still be found"
+    store.slow_walks = False
+    store.walked()
+    rejoin(cluster, b)
+    rejoin(cluster, c)
+    settle(cluster)
+    assert held(cluster, b) == held(cluster, c) == held(cluster, a) and not held(cluster, again)
+
+
+def test_an_owner_silent_for_long_makes_a_hint_and_no_crowd_of_stand_ins() -> None:
+    cluster, heard = Cluster(9), Heard()
+    (a, _, c), others = parts(cluster)
+    a.put(b"k", b"v", QUORUM, heard, 0)
+    cluster.step(a)
+    cluster.links[a.id, c.id].wire.clear()
+    cluster.run()
+    cluster.pass_time(2 * NodeConfig().request_timeout_ms + 1)
+    assert not any(held(cluster, other) for other in others)
+    assert a.hints.kept == 1

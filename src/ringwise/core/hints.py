@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import islice
 
@@ -144,6 +144,10 @@ class HintPath:
         self._ticked_ms = 0.0
         self._load_from = 0  # the slot from which on the index is still to be made
         self._asked = False
+        self._checking = 0  # hints whose rows are being loaded
+        self._unneeded: dict[bytes, None] = {}  # copies of a stand-in whose hint was forgotten
+        self._void: list[tuple[NodeId, dict[bytes, int]]] = []
+        self.writing: Callable[[], bool] = lambda: False  # set by the node: a group of writes is open
         self.waiting = 0
         self.kept = 0
         self.handed_over = 0
@@ -154,7 +158,7 @@ class HintPath:
     @property
     def ready(self) -> bool:
         """Whether the index of what was kept before the start is whole."""
-        return self._load_from >= SLOTS
+        return self._load_from >= SLOTS and not self._checking
 
     # -- keeping
 
@@ -202,7 +206,9 @@ class HintPath:
         return waiting
 
     def seal(self) -> None:
-        """The end of a turn: what is new, or forgotten, goes into the log with the turn's writes."""
+        """The end of a turn, its groups sealed: what is new, or forgotten, goes into the log with the turn's writes."""
+        if self._unneeded and self.ready and not self.writing():
+            self._drop_copies()
         if self._rows:
             slots, rkeys, bases, records = zip(*self._rows, strict=True)
             self._rows = []
@@ -211,11 +217,13 @@ class HintPath:
     def follow(self, bucket: Bucket) -> None:
         """T5: another incarnation is in force, so every hint is void."""
         self._prefix = bucket.prefix
+        self._unneeded.clear()
         for owner, kept in self._owners.items():
-            void = [rkey for rkey in kept.sequences if not rkey.startswith(self._prefix)]
-            for rkey in void:
-                self._forget(owner, kept, rkey)
-            kept.waiting = deque(rkey for rkey in kept.waiting if rkey in kept.sequences)
+            if kept.sequences:  # there may be a million: their rows go little by little
+                self._void.append((owner, kept.sequences))
+                self.waiting -= len(kept.sequences)
+                kept.sequences = {}
+                kept.waiting.clear()
 
     def _redirect(self, owner: NodeId, kept: _Owner, rkey: bytes) -> None:
         """R4: a hint is for the slot's present owners, who are others now. It may have counted, so none of them is left out."""
@@ -233,18 +241,30 @@ class HintPath:
         del kept.sequences[rkey]
         self.waiting -= 1
         self._log(owner, rkey, _MARK_DIGEST, b"")
-        slot = slot_of(key_of(rkey))
-        if self._peers.me not in self._topology.owners[slot] and rkey.startswith(self._prefix):
-            self._drop_copy(slot, rkey)
+        if self._peers.me not in self._topology.owners[slot_of(key_of(rkey))] and rkey.startswith(self._prefix):
+            self._unneeded[rkey] = None
 
-    def _drop_copy(self, slot: int, rkey: bytes) -> None:
-        """A stand-in's copy goes with its last hint; the copies of a dead incarnation are void, and go with it."""
-        held = self._store.find(slot, rkey)
-        if held == b"" or self._store.failed or any(rkey in kept.sequences for kept in self._owners.values()):
-            return
-        base = None if held is None else held[: record.CHECKSUM_BYTES]
-        self._store.put(slot, rkey, base, b"")
-        self._rows.append((slot, rkey, base or b"", b""))
+    def _drop_copies(self) -> None:
+        """A stand-in's copies go with their last hints: which is certain only when all hints are known, and no group is open that
+        has written such a copy anew and keeps its hint when it is sealed."""
+        unneeded, self._unneeded = self._unneeded, {}
+        for rkey in unneeded:
+            slot = slot_of(key_of(rkey))
+            held = self._store.find(slot, rkey)
+            hinted = any(rkey in kept.sequences for kept in self._owners.values())
+            if held == b"" or hinted or self._store.failed or self._peers.me in self._topology.owners[slot]:
+                continue
+            base = None if held is None else held[: record.CHECKSUM_BYTES]
+            self._store.put(slot, rkey, base, b"")
+            self._rows.append((slot, rkey, base or b"", b""))
+
+    def _clear_void(self) -> None:
+        """The rows of hints that a flush has made void."""
+        owner, sequences = self._void[-1]
+        for _ in range(min(FRAME_KEYS, len(sequences))):
+            self._log(owner, sequences.popitem()[0], _MARK_DIGEST, b"")
+        if not sequences:
+            self._void.pop()
 
     def _log(self, owner: NodeId, rkey: bytes, base: bytes, mark: bytes) -> None:
         if self._store.failed:
@@ -262,6 +282,8 @@ class HintPath:
         passed_ms, self._ticked_ms = min(now_ms - self._ticked_ms, 100.0), now_ms
         if self._load_from < SLOTS and not self._asked:
             self._load()
+        if self._void:
+            self._clear_void()
         if not self.waiting:
             return
         senders = max(1, len(self._topology.members) - 1)
@@ -410,10 +432,16 @@ class HintPath:
         """A name may be that of a hint that was forgotten."""
         row = BUCKET.row_key(key)
         held = self._store.find(slot, row)
-        if held is None and not self._store.load(slot, row, partial(self._found, slot, row, key)):
-            self._found(slot, row, key)  # too many wait: to hand over once too often does no harm
-        elif held is not None:
+        if held is not None:
             self._found(slot, row, key)
+        elif self._store.load(slot, row, partial(self._checked, slot, row, key)):
+            self._checking += 1
+        else:
+            self._found(slot, row, key)  # too many wait: to hand over once too often does no harm
+
+    def _checked(self, slot: int, row: bytes, key: bytes) -> None:
+        self._checking -= 1
+        self._found(slot, row, key)
 
     def _found(self, slot: int, row: bytes, key: bytes) -> None:
         if self._store.find(slot, row) == b"":

@@ -155,6 +155,7 @@ class Node:
         self._put.seal = self.seal
         self._put.hint = self.hints.keep
         self.stand_ins.room = self.hints.room
+        self.hints.writing = lambda: self._put.opened
         self.replica.hints_of = self.hints.hints_of
         self.replica.hint = self.hints.keep
         self.replica.room = self.hints.room

@@ -459,6 +459,8 @@ class PutPath:
         self.hint(owner, group.rkeys if positions is None else [group.rkeys[i] for i in positions], False)
 
     def _ask_stand_in(self, group: WriteGroup, owner: NodeId) -> bool:
+        if group.started_ms + self._config.request_timeout_ms < self._now.now_ms:
+            return False  # nobody waits for it any more, and one asked now would be late at once
         for node in self._stand_ins.able(group.owners):
             if node != self.me and node not in group.stand_ins:
                 chunk = messages.encode_chunk(group.slots, group.rkeys, group.bases, group.records)
@@ -609,7 +611,7 @@ class PutPath:
             return
         version, context = versions.newest(first), versions.context_of(first)
         assert version is not None
-        if not versions.alive(held, version):
+        if held and not versions.alive(held, version):  # a stand-in's copy may be where it belongs by now
             version = versions.successor(held, version)
             if version is None or version.stamp >= group.higher[i]:
                 same = self._group_for(slot, group.tally.need, False, group)

@@ -30,7 +30,7 @@ class StandIns:
         self._topology = topology
         self._now = now
         self._epoch = 0
-        self._orders: dict[int, list[NodeId]] = {}  # by number of the owners' set
+        self._orders: dict[tuple[NodeId, ...], list[NodeId]] = {}  # by owners
         self._full: dict[NodeId, float] = {}  # when to ask again
         self.room: Callable[[], bool] = lambda: True  # set by the node: whether it can keep one more hint itself
         self.writes = 0  # that reached their level with the help of one
@@ -43,13 +43,13 @@ class StandIns:
         if topology.epoch != self._epoch:
             self._epoch = topology.epoch
             self._orders = {}
-        number = topology.sets.index(owners) if owners in topology.sets else -1
-        order = self._orders.get(number)
+        order = self._orders.get(owners)
         if order is None:
+            number = topology.sets.index(owners) if owners in topology.sets else -1
             others = {member.name: node for node, member in topology.members.items() if node not in owners}
             slot = topology.owner_set.index(number) if number >= 0 else 0
             weights = [(name, topology.members[node].weight) for name, node in others.items()]
-            order = self._orders[number] = [others[name] for name in successors(slot, weights)]
+            order = self._orders[owners] = [others[name] for name in successors(slot, weights)]
         return order
 
     def able(self, owners: tuple[NodeId, ...]) -> list[NodeId]:
