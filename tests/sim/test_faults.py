@@ -23,6 +23,7 @@ from ringwise.core.gossip.presets import PRESETS
 from ringwise.core.hints import HintPath
 from ringwise.core.levels import Level
 from ringwise.core.node import Node
+from ringwise.core.peers import Link
 from ringwise.core.put import PutPath, WriteGroup
 from ringwise.core.replica import Replica
 from ringwise.core.scan import END, ScanPath
@@ -329,9 +330,9 @@ def own_copy_and_hint_counted_as_two(patch: Patch) -> None:
 def absence_at_a_stand_in_believed(patch: Patch) -> None:
     """R2: that a node which owns nothing holds nothing is taken for an answer."""
 
-    def believe(self: GetPath, group: ReadGroup, peer: bytes, message: Any) -> None:
-        group.owners = (*group.owners, peer)
-        self.found(self._peers.links[peer], message)
+    def believe(self: GetPath, link: Link, group: ReadGroup, message: Any) -> None:
+        group.owners = (*group.owners, link.peer)
+        self.found(link, message)
 
     patch.setattr(GetPath, "_found_by_stand_in", believe)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from ringwise.cli.options import as_json, tell_json
+from ringwise.cli.options import as_json, mending, tell_json
 from ringwise.cli.plan import DIRECTORY, HOST, NODES_MAX, NodePlan, Plan
 from ringwise.cli.supervisor import Supervisor, ask, data_dir_option, program, start_command
 from ringwise.runtime.peers import DIRECTIONS
@@ -39,20 +39,7 @@ def _node_number(text: str) -> int:
 @click.option(
     "--sync", type=click.Choice(SYNC_MODES), default="periodic", show_default=True, help="See ringwise serve."
 )
-@click.option(
-    "--hints-max",
-    type=click.IntRange(0, 1 << 30),
-    default=1_000_000,
-    show_default=True,
-    help="Keys that each node keeps for others that are away.",
-)
-@click.option(
-    "--repair-interval-s",
-    type=click.IntRange(0, 86_400),
-    default=10,
-    show_default=True,
-    help="Seconds between two comparisons with all peers; 0: none but those of 'ringwise repair'.",
-)
+@mending
 @click.option(
     "--membership",
     type=click.Choice(MEMBERSHIPS),

@@ -30,6 +30,25 @@ def at_node(command: F) -> F:
     return host(port(command))
 
 
+def mending(command: F) -> F:
+    """--hints-max and --repair-interval-s of every node that is started."""
+    hints_max = click.option(
+        "--hints-max",
+        type=click.IntRange(0, 1 << 30),
+        default=1_000_000,
+        show_default=True,
+        help="Keys that a node keeps for others that are away, some 300 bytes of memory each.",
+    )
+    repair_interval_s = click.option(
+        "--repair-interval-s",
+        type=click.IntRange(0, 86_400),
+        default=10,
+        show_default=True,
+        help="Seconds between two comparisons with all peers; 0: none but those of 'ringwise repair'.",
+    )
+    return hints_max(repair_interval_s(command))
+
+
 def refusal(error: UnreachableError | NodeError) -> StartError:
     """The one line for an error of a node, or of the way to it."""
     if isinstance(error, UnreachableError):

@@ -10,6 +10,7 @@ from typing import Literal
 
 import click
 
+from ringwise.cli.options import mending
 from ringwise.core.topology import WEIGHT_MAX
 from ringwise.runtime.settings import (
     CLIENT_PORT,
@@ -148,20 +149,7 @@ PORT = click.IntRange(1, 65535)
     show_default="a 16th of the machine's memory",
     help="Records kept in memory.",
 )
-@click.option(
-    "--hints-max",
-    type=click.IntRange(0, 1 << 30),
-    default=1_000_000,
-    show_default=True,
-    help="Keys kept for nodes that are away, some 300 bytes of memory each.",
-)
-@click.option(
-    "--repair-interval-s",
-    type=click.IntRange(0, 86_400),
-    default=10,
-    show_default=True,
-    help="Seconds between two comparisons with all peers; 0: none but those of 'ringwise repair'.",
-)
+@mending
 @click.option("--key-bytes-max", type=click.IntRange(1, 16384), default=256, show_default=True, help="Longest key.")
 @click.option(
     "--value-bytes-max", type=click.IntRange(1, 64 << 20), default=1 << 20, show_default=True, help="Longest value."

@@ -29,14 +29,14 @@ from functools import partial
 from typing import TypeAlias
 
 from ringwise.core import messages
-from ringwise.core.agreement import Known, Learn
 from ringwise.core.clock import Clock
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
-from ringwise.core.exchange import DIGEST_BYTES, Exchange, Tally
+from ringwise.core.exchange import Exchange, Tally
 from ringwise.core.hashing import FOLDED_AT_ONCE, FOLDS_MAX, Hashing
 from ringwise.core.hashtree import GROUP_SLOTS, LEAF_BITS, LEAF_SHIFT, LEAVES
 from ringwise.core.keys import Bucket, key_of, position_of
+from ringwise.core.lesson import teach
 from ringwise.core.messages import Digested, Digests, Found, Hashed, Hashes, NodeId, Written, encode
 from ringwise.core.now import Now
 from ringwise.core.peers import Link, Peers
@@ -305,12 +305,6 @@ class AntiEntropy:
         at = self._comparison
         return at if at is not None and at.link.peer == link.peer and at.id == request_id else None
 
-    def _teach(self, at: _Comparison, reason: int) -> None:
-        if reason == messages.BEHIND and self._topology.document is not None:
-            self._peers.post(at.link, encode(Learn(self._topology.document.encode())))
-        elif reason == messages.STALE:
-            self._peers.post(at.link, encode(Known(self._topology.epoch, False)))  # it answers with its document
-
     def hashed(self, link: Link, message: Hashed) -> None:
         """The peer's hashes: what differs is looked at more closely."""
         at = self._asked(link, message.id)
@@ -322,7 +316,7 @@ class AntiEntropy:
             return
         mine = self.hashing.hashes_of(at.question, at.shared)
         if message.refused or len(mine) != len(message.hashes):
-            self._teach(at, message.refused)
+            teach(self._peers, self._topology, at.link, {message.refused})
             self._over(False)
             return
         pairs = zip(mine, message.hashes, strict=True)
@@ -352,13 +346,11 @@ class AntiEntropy:
             return
         if message.refused in (messages.DAMAGED, messages.OVERLOADED):
             at.id = 0  # this range is left to the next round
-        elif message.refused or len(message.digests) != DIGEST_BYTES * len(message.keys):
-            self._teach(at, message.refused)
+        elif message.refused or not message.whole:
+            teach(self._peers, self._topology, at.link, {message.refused})
             self._over(False)
         else:
-            digests = message.digests
-            held = {key: digests[i * DIGEST_BYTES : (i + 1) * DIGEST_BYTES] for i, key in enumerate(message.keys)}
-            at.theirs = held, message.end
+            at.theirs = message.by_key(), message.end
             self._compare_pages(at, at.question)
 
     def _own_page(self, at: _Comparison, request_id: int, listed: list[tuple[bytes, bytes]] | None, upto: int) -> None:

@@ -26,12 +26,10 @@ class NodeConfig:
     membership: str = "lan"  # which of core/gossip/presets.py: how fast a network to expect between members (R6)
     fill_keys_per_s: int = 50_000  # that a node with an empty disk is filled with (T4); less where requests are busy
     members_expected: int = 1  # the first write waits for so many: afterwards members come by moves only (T3, T4)
-    hints_max: int = (
-        1_000_000  # each takes some 300 bytes of memory; past it they are dropped, and repair does the rest (R4)
-    )
-    hint_bytes_per_s: int = (
-        32 * 1024 * 1024
-    )  # of all nodes together towards one that is back: far below what it can take
+    # Each takes some 300 bytes of memory; past it they are dropped, and repair does the rest (R4).
+    hints_max: int = 1_000_000
+    # Of all nodes together towards one that is back: far below what it can take.
+    hint_bytes_per_s: int = 32 * 1024 * 1024
     hint_bytes_in_flight_max: int = 512 * 1024  # towards one owner
     hint_pause_ms: int = 1_000  # before what was not acknowledged is sent again
     forming_queue_max: int = 10_000  # operations that wait for the document to be formed, before the first write (T3)

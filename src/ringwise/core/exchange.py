@@ -25,17 +25,16 @@ from ringwise.core.clock import Clock
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure
-from ringwise.core.messages import Found, Written
+from ringwise.core.messages import DIGEST_BYTES, Found, Written
 from ringwise.core.now import Now
 from ringwise.core.record import intact
 from ringwise.core.store import Store
 
 DIFFERING_MAX = 50_000  # keys that wait for their second look: those of two seconds at the greatest rate, 20 MB
 BATCH_KEYS_FIRST = 32  # nothing is known of their size
-BATCH_KEYS_MAX = 512
+BATCH_KEYS_MAX = 100  # a key that the disk has takes the loop some twenty microseconds: requests wait behind them
 BATCH_BYTES = 512 * 1024  # twice that is in flight where records vary, beside one value of any size: within 1 MiB
 
-DIGEST_BYTES = 8
 Row: TypeAlias = tuple[int, bytes, bytes, bytes]  # of a chunk: slot, row key, base, record
 
 
@@ -160,7 +159,7 @@ class Exchange:
                 break
             rows.append(self._outgoing.popleft())
         self._tally.sent += len(rows)
-        return _encode(rows)
+        return messages.encode_rows(rows)
 
     def found(self, message: Found) -> bool:
         """The peer's states, in one message or several; False where it refuses the frame. A key that it cannot read is left to
@@ -228,7 +227,7 @@ class Exchange:
     def _log(self) -> None:
         """Stored before sent: the chunk is in the log before this turn's frames leave."""
         if self._mine:
-            self._chunks.append(_encode(self._mine))
+            self._chunks.append(messages.encode_rows(self._mine))
             self._mine = []
 
     def _end_batch(self) -> None:
@@ -236,8 +235,3 @@ class Exchange:
             mean = self._batch_bytes // len(self._batch) + 1
             self._batch_keys = max(1, min(BATCH_KEYS_MAX, BATCH_BYTES // mean))
             self._batch = []
-
-
-def _encode(rows: list[Row]) -> bytes:
-    slots, rkeys, bases, records = zip(*rows, strict=True)
-    return messages.encode_chunk(slots, rkeys, bases, records)

@@ -29,17 +29,18 @@ from functools import partial
 from typing import NamedTuple
 
 from ringwise.core import messages, versions
-from ringwise.core.agreement import Agreement, AgreementFailed, Known, Learn
+from ringwise.core.agreement import Agreement, AgreementFailed
 from ringwise.core.clock import Clock
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure
-from ringwise.core.exchange import BATCH_BYTES, BATCH_KEYS_FIRST, BATCH_KEYS_MAX, DIGEST_BYTES, Row
+from ringwise.core.exchange import BATCH_BYTES, BATCH_KEYS_FIRST, BATCH_KEYS_MAX, Row
 from ringwise.core.hashing import FOLDED_AT_ONCE, Hashing
 from ringwise.core.hashtree import GROUP_SLOTS, GROUPS
 from ringwise.core.keys import POSITION_BITS, key_of, position_of
+from ringwise.core.lesson import teach
 from ringwise.core.levels import QUORUM
-from ringwise.core.messages import Digested, Digests, Found, Hashed, Hashes, NodeId, encode
+from ringwise.core.messages import DIGEST_BYTES, Digested, Digests, Found, Hashed, Hashes, NodeId, encode
 from ringwise.core.now import Now
 from ringwise.core.peers import Link, Peers
 from ringwise.core.record import intact
@@ -278,13 +279,11 @@ class Filling:
         at = self._at
         if at is None or link.peer != at.peer or not self._asked_id or message.id != self._asked_id:
             return
-        if message.refused or len(message.digests) != DIGEST_BYTES * len(message.keys):
-            self._teach(link, message.refused)
+        if message.refused or not message.whole:
+            teach(self._peers, self._topology, link, {message.refused})
             self._again()
             return
-        digests = message.digests
-        held = {key: digests[i * DIGEST_BYTES : (i + 1) * DIGEST_BYTES] for i, key in enumerate(message.keys)}
-        self._theirs = held, message.end
+        self._theirs = message.by_key(), message.end
         self._compare(at)
 
     def _own_page(self, at: Source, question_id: int, listed: list[tuple[bytes, bytes]] | None, upto: int) -> None:
@@ -339,7 +338,7 @@ class Filling:
             return
         reasons = {reason for _, reason in message.refused}
         if reasons & {messages.BEHIND, messages.STALE}:
-            self._teach(link, min(reasons))
+            teach(self._peers, self._topology, link, reasons)
             self._again()
             return
         refused = {position for position, _ in message.refused}
@@ -405,9 +404,8 @@ class Filling:
     def _log(self) -> None:
         """In the log in this turn, as every write."""
         if self._mine:
-            slots, rkeys, bases, records = zip(*self._mine, strict=True)
+            self._chunks.append(messages.encode_rows(self._mine))
             self._mine = []
-            self._chunks.append(messages.encode_chunk(slots, rkeys, bases, records))
 
     def _end_batch(self, at: Source) -> None:
         if not self._batch or self._unanswered or self._loading:
@@ -445,7 +443,7 @@ class Filling:
             return
         mine = self._hashing.hashes_of(question, self._hashing.shared_with(at.peer))
         if message.refused or len(mine) != len(message.hashes):
-            self._teach(link, message.refused)
+            teach(self._peers, self._topology, link, {message.refused})
             self._again()
             return
         self._asked_id, self._question = 0, None
@@ -455,12 +453,6 @@ class Filling:
                 at.ranges.append((slot << POSITION_BITS, (slot + 1) << POSITION_BITS))
 
     # -- the end
-
-    def _teach(self, link: Link, reason: int) -> None:
-        if reason == messages.BEHIND and self._topology.document is not None:
-            self._peers.post(link, encode(Learn(self._topology.document.encode())))
-        elif reason == messages.STALE:
-            self._peers.post(link, encode(Known(self._topology.epoch, False)))  # it answers with its document
 
     def _finish(self) -> None:
         """On this node's disk first; then everybody is told, by agreement."""

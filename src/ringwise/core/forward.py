@@ -15,9 +15,9 @@ from functools import partial
 from typing import TypeAlias
 
 from ringwise.core import messages
-from ringwise.core.agreement import Learn
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure, QuorumNotReached, Relayed, UnknownOutcome
+from ringwise.core.lesson import teach
 from ringwise.core.levels import Level
 from ringwise.core.messages import Forward, Forwarded, ForwardedUpdate, ForwardedWrite, NodeId, Outcome, encode
 from ringwise.core.now import Now
@@ -239,9 +239,8 @@ class ForwardPath:
         group = self._peers.request(link.peer, message.id)
         if not isinstance(group, ForwardGroup):
             return
-        document = self._topology.document
-        if message.refused == messages.BEHIND and document is not None:
-            self._peers.post(link, encode(Learn(document.encode())))
+        if message.refused == messages.BEHIND:
+            teach(self._peers, self._topology, link, {messages.BEHIND})
             self._peers.ask(link.peer, group, group.frame)
             return
         if message.refused:

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from ringwise.core import messages, versions
-from ringwise.core.agreement import Known, Learn
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure, NotReady, ReadNotAnswered, Replaced
 from ringwise.core.keys import Bucket, key_of
+from ringwise.core.lesson import teach
 from ringwise.core.levels import QUORUM, Level
 from ringwise.core.messages import Found, NodeId, encode
 from ringwise.core.now import Now
@@ -328,7 +328,7 @@ class GetPath:
         if not isinstance(group, ReadGroup) or peer not in group.pending:
             return
         if peer not in group.owners:
-            self._found_by_stand_in(group, peer, message)
+            self._found_by_stand_in(link, group, message)
         elif message.refused:
             self._refused(link, group, message)
         elif not message.positions and group.pending[peer] is None:
@@ -350,8 +350,9 @@ class GetPath:
         if fresh:
             self._count(group, fresh)
 
-    def _found_by_stand_in(self, group: ReadGroup, peer: NodeId, message: Found) -> None:
+    def _found_by_stand_in(self, link: Link, group: ReadGroup, message: Found) -> None:
         """R2: what it holds counts; that it holds nothing does not, since it is no owner."""
+        peer = link.peer
         fresh: Iterable[int] = message.positions
         if not message.refused and not message.positions and group.pending[peer] is None:
             del group.pending[peer]
@@ -359,6 +360,7 @@ class GetPath:
         elif message.positions:
             fresh = take_part(group.pending, peer, message.positions, len(group.slots))
         if message.refused:
+            teach(self._peers, self._topology, link, {reason for _, reason in message.refused})
             group.pending.pop(peer, None)
         if peer not in group.pending:
             self._peers.answered(peer, group.id)
@@ -376,16 +378,15 @@ class GetPath:
             self._count(group, positions)
 
     def _refused(self, link: Link, group: ReadGroup, message: Found) -> None:
-        document = self._topology.document
-        if document is not None and any(reason == messages.BEHIND for _, reason in message.refused):
-            self._peers.post(link, encode(Learn(document.encode())))
+        reasons = {reason for _, reason in message.refused}
+        teach(self._peers, self._topology, link, reasons)
+        if messages.BEHIND in reasons:
             self._peers.ask(link.peer, group, group.frame)
             return
         missing = group.pending.pop(link.peer)
         stale = {i for i, reason in message.refused if reason == messages.STALE and (missing is None or i in missing)}
         self._peers.answered(link.peer, group.id)  # also where stale: who has refused is not late
         if stale:  # it answers with its document, and then they begin again
-            self._peers.post(link, encode(Known(self._topology.epoch, False)))
             group.pending[link.peer] = stale
         fresh = [i for i in dict.fromkeys(message.positions) if missing is None or i in missing]
         for position, record in message.differing:

@@ -10,16 +10,16 @@ from functools import partial
 
 from ringwise.core import messages
 from ringwise.core.config import NodeConfig
-from ringwise.core.exchange import DIGEST_BYTES, Tally
+from ringwise.core.exchange import Tally
 from ringwise.core.hashtree import GROUPS, LEAVES
 from ringwise.core.keys import Bucket, key_of
-from ringwise.core.messages import Digested, Digests, Hashed, Hashes, NodeId, encode
+from ringwise.core.messages import DIGEST_BYTES, Digested, Digests, Hashed, Hashes, NodeId, encode
 from ringwise.core.peers import Link, Peers
 from ringwise.core.ring import SLOTS
 from ringwise.core.store import Store
 from ringwise.core.topology import Topology
 
-PAGE_KEYS = 1000  # 30 KB of usual keys
+PAGE_KEYS = 200  # 6 KB of usual keys, and a millisecond or two of the loop: requests wait behind it
 FOLDED_AT_ONCE = 1000  # a millisecond or two
 FOLDS_MAX = 20  # ticks that a comparison waits for the tree: then it goes on, and finds differences that are none
 QUESTIONS_MAX = 100  # that wait for folding; each peer asks one at a time

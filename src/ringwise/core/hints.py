@@ -30,12 +30,12 @@ from functools import partial
 from itertools import islice
 
 from ringwise.core import messages, record, versions
-from ringwise.core.agreement import Known, Learn
 from ringwise.core.clock import Clock
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure
-from ringwise.core.keys import BUCKET_BYTES, POSITION_BITS, Bucket, key_of
+from ringwise.core.keys import POSITION_BITS, Bucket, key_of
+from ringwise.core.lesson import teach
 from ringwise.core.messages import NodeId, Written, encode
 from ringwise.core.now import Now
 from ringwise.core.peers import Link, Peers
@@ -45,7 +45,6 @@ from ringwise.core.store import Store
 from ringwise.core.topology import NODE_ID_BYTES, Topology
 
 BUCKET = Bucket(0xFFFF, 0)  # behind every bucket of users, and of one incarnation for ever
-_ROW_AT = BUCKET_BYTES + 2
 # A row must hold a record: this one says nothing, and is the same for every hint.
 _ACTOR = bytes(record.ACTOR_BYTES)
 MARK = record.encode(
@@ -66,8 +65,6 @@ class Handover:
 
     __slots__ = (
         "_path",
-        "epoch",
-        "frame",
         "id",
         "noted",
         "owner",
@@ -88,8 +85,6 @@ class Handover:
         self.sequences = sequences
         self.size = size
         self.id = 0
-        self.epoch = 0
-        self.frame = b""
         self.started_ms = 0.0
         self.pending: dict[NodeId, set[int] | None] = {owner: None}
 
@@ -210,9 +205,8 @@ class HintPath:
         if self._unneeded and self.ready and not self.writing():
             self._drop_copies()
         if self._rows:
-            slots, rkeys, bases, records = zip(*self._rows, strict=True)
+            self._chunks.append(messages.encode_rows(self._rows))
             self._rows = []
-            self._chunks.append(messages.encode_chunk(slots, rkeys, bases, records))
 
     def follow(self, bucket: Bucket) -> None:
         """T5: another incarnation is in force, so every hint is void."""
@@ -305,7 +299,9 @@ class HintPath:
         rkeys: list[bytes] = []
         states: list[bytes] = []
         size = 0
-        while kept.waiting and size < FRAME_BYTES and len(rkeys) < FRAME_KEYS:
+        for _ in range(min(FRAME_KEYS, len(kept.waiting))):
+            if size >= FRAME_BYTES:
+                break
             rkey = kept.waiting.popleft()
             if rkey not in kept.sequences:
                 continue
@@ -332,14 +328,13 @@ class HintPath:
             return False
         handover = Handover(self, owner, noted, rkeys, [kept.sequences[rkey] for rkey in rkeys], size)
         handover.id = self._peers.next_id()
-        handover.epoch = self._topology.epoch
         handover.started_ms = self._now.now_ms
         chunk = messages.encode_chunk(slots, rkeys, [UNKNOWN] * len(slots), states)
-        handover.frame = encode(messages.Write(handover.id, handover.epoch, self._stamp_of(states), chunk))
+        frame = encode(messages.Write(handover.id, self._topology.epoch, self._stamp_of(states), chunk))
         kept.in_flight += size
         self.bytes += size
         kept.allowance -= size
-        if not self._peers.ask(owner, handover, handover.frame):
+        if not self._peers.ask(owner, handover, frame):
             self.failed(handover)
             return False
         return True
@@ -361,12 +356,7 @@ class HintPath:
         handover = self._peers.request(link.peer, message.id)
         if not isinstance(handover, Handover) or link.peer not in handover.pending:
             return
-        if any(reason == messages.BEHIND for _, reason in message.refused):
-            document = self._topology.document
-            if document is not None:
-                self._peers.post(link, encode(Learn(document.encode())))
-        if any(reason == messages.STALE for _, reason in message.refused):
-            self._peers.post(link, encode(Known(self._topology.epoch, False)))  # it answers with its document
+        teach(self._peers, self._topology, link, {reason for _, reason in message.refused})
         if message.positions or not message.refused:
             fresh = take_part(handover.pending, link.peer, message.positions, len(handover.rkeys))
             self._acknowledged(handover, fresh)

@@ -18,6 +18,7 @@ from ringwise.core.versions import Write as WriteSpec
 from ringwise.wire.frame import frame
 
 NodeId: TypeAlias = bytes
+DIGEST_BYTES = 8  # of a state: its record's checksum
 PROTOCOL_VERSION = 1
 
 # Why a position of a request was refused; whatever the reason, the receiver applied nothing there.
@@ -197,6 +198,16 @@ class Digested(msgspec.Struct, array_like=True, frozen=True, tag=13):
     digests: bytes
     refused: int
 
+    @property
+    def whole(self) -> bool:
+        """There is a digest for every key."""
+        return len(self.digests) == DIGEST_BYTES * len(self.keys)
+
+    def by_key(self) -> dict[bytes, bytes]:
+        """Digests by key."""
+        at = range(0, len(self.digests), DIGEST_BYTES)
+        return {key: self.digests[i : i + DIGEST_BYTES] for key, i in zip(self.keys, at, strict=True)}
+
 
 class Gossip(msgspec.Struct, array_like=True, frozen=True, tag=14):
     """A packet of the membership protocol (R6) that is to arrive, or is too long for a datagram."""
@@ -251,6 +262,12 @@ def encode_chunk(
 ) -> bytes:
     """A chunk from its columns; they have the same length."""
     return _chunk_encoder.encode((slots, rkeys, bases, records))
+
+
+def encode_rows(rows: Sequence[tuple[int, bytes, bytes, bytes]]) -> bytes:
+    """A chunk from its rows, one at least: slot, row key, base, record."""
+    slots, rkeys, bases, records = zip(*rows, strict=True)
+    return encode_chunk(slots, rkeys, bases, records)
 
 
 def decode_chunk(chunk: bytes) -> Chunk:

@@ -98,9 +98,8 @@ class Node:
         self.linked_since: dict[NodeId, int] = {}
         self._save_topology = save_topology  # durable when it returns
         self._chunks: list[bytes] = []
-        self._back: dict[
-            NodeId, Link
-        ] = {}  # on which others last spoke of agreement or gossip: whom we cannot dial yet
+        # On which others last spoke of agreement or gossip: whom we cannot dial yet.
+        self._back: dict[NodeId, Link] = {}
         self._unformed: list[tuple[Callable[[], None], Sink, int]] = []
         self._unsynced: deque[tuple[int, _Turn]] = deque()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []  # a heap: when, in the order they were set, what

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from ringwise.core import messages, versions
-from ringwise.core.agreement import Known, Learn
 from ringwise.core.clock import Clock
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
@@ -32,6 +31,7 @@ from ringwise.core.errors import (
     WritesStopped,
 )
 from ringwise.core.keys import Bucket
+from ringwise.core.lesson import teach
 from ringwise.core.levels import Level
 from ringwise.core.messages import NodeId, Written, encode
 from ringwise.core.now import Now
@@ -52,8 +52,8 @@ class WriteGroup:
         "_path",
         "bases",
         "blind",
+        "chunk",
         "epoch",
-        "frame",
         "higher",
         "id",
         "indexes",
@@ -84,11 +84,10 @@ class WriteGroup:
     ) -> None:
         self._path = path
         self.owners = owners
-        self.owned = (
-            owned  # or this node stands in for an owner; a non-owner may spread a repair, and keeps nothing of it
-        )
+        # Here, or by a stand-in for an owner; who is neither may spread a repair, and keeps nothing of it.
+        self.owned = owned
         self.sloppy = sloppy
-        self.stand_ins: dict[NodeId, tuple[NodeId, bytes]] = {}  # for whom each was asked, with which frame
+        self.stand_ins: dict[NodeId, NodeId] = {}  # for whom each was asked
         self.stood_in = False  # whether one of them has acknowledged, or this node is one
         self.blind = blind  # plain SETs: V5 issues them once more where a replica knows a greater stamp
         self.rows: list[tuple[int, bytes, bytes, bytes, Sink, int]] = []  # while open; then these columns:
@@ -102,7 +101,7 @@ class WriteGroup:
         self.id = 0
         self.epoch = 0
         self.started_ms = 0.0
-        self.frame = b""
+        self.chunk = b""
         self.pending: dict[NodeId, set[int] | None] = {}  # None: has answered for no position yet
         self.higher: dict[int, int] = {}
         self.unlogged = True
@@ -149,9 +148,7 @@ class PutPath:
         self.reading: set[bytes] = set()  # keys of open read groups (B1)
         self.seal: Callable[[], None] = self.seal_writes  # the node puts its own in place: writes, then reads
         self.elsewhere: Callable[[messages.ForwardedWrite, int, Sink, int], None]  # set by the node: to an owner
-        self.hint: Callable[
-            [NodeId, Iterable[bytes], bool], None
-        ]  # set by the node: an owner has not got these keys (R4)
+        self.hint: Callable[[NodeId, Iterable[bytes], bool], None]  # set by the node: an owner has not got these (R4)
         self.unformed: Callable[[Callable[[], None], Sink, int], None]  # set by the node: after the document is formed
         self._open: dict[int, WriteGroup] = {}
         self._sealed: list[WriteGroup] = []  # since the last append to the log
@@ -216,17 +213,17 @@ class PutPath:
 
     def _ask_again(self, group: WriteGroup) -> None:
         group.epoch = self._topology.epoch
-        chunk = messages.encode_chunk(group.slots, group.rkeys, group.bases, group.records)
-        write = partial(messages.Write, group.id, group.epoch, self._clock.last, chunk)
-        group.frame = encode(write())
         for peer in list(group.pending):
-            owner, frame = group.stand_ins.get(peer, (b"", group.frame))
-            if owner:
-                owner = self._topology.present(owner) or owner
-                frame = encode(write(owner))
-                group.stand_ins[peer] = owner, frame
-            if not self._peers.ask(peer, group, frame):
+            owner = group.stand_ins.get(peer)
+            if owner is not None:
+                group.stand_ins[peer] = self._topology.present(owner) or owner
+            if not self._peers.ask(peer, group, self._frame(group, peer)):
                 self.missed(group, peer, group.pending.pop(peer))
+
+    def _frame(self, group: WriteGroup, peer: NodeId) -> bytes:
+        return encode(
+            messages.Write(group.id, group.epoch, self._clock.last, group.chunk, group.stand_ins.get(peer, b""))
+        )
 
     # -- the operations
 
@@ -282,9 +279,7 @@ class PutPath:
             if stamp:
                 self._clock.observe(stamp, self._now.wall_ms)
             if write.context is not None:
-                self._clock.observe(
-                    write.context.stamp, self._now.wall_ms
-                )  # V1: refused where beyond the maximum offset
+                self._clock.observe(write.context.stamp, self._now.wall_ms)  # V1: refused beyond the maximum offset
         except Failure as error:
             sink.failed(index, error)
             return
@@ -366,9 +361,8 @@ class PutPath:
         up = group.owned + len(self._peers.up(serving))
         if up < need and level.sloppy and (group.owned or not up):
             able = self._stand_ins.able(owners)
-            group.owned = (
-                group.owned or self.me in able
-            )  # V2: where no owner is reachable, a stand-in issues dots of its own
+            # V2: where no owner is reachable, a stand-in issues dots of its own.
+            group.owned = group.owned or self.me in able
             up = min(len(owners), up + len(able))
         if group.owned:
             if self._store.failed:
@@ -422,11 +416,11 @@ class PutPath:
         group.id = self._peers.next_id()
         group.epoch = self._topology.epoch
         group.started_ms = self._now.now_ms
-        chunk = messages.encode_chunk(group.slots, group.rkeys, group.bases, group.records)
-        group.frame = encode(messages.Write(group.id, group.epoch, self._clock.last, chunk))
+        group.chunk = messages.encode_chunk(group.slots, group.rkeys, group.bases, group.records)
+        frame = self._frame(group, self.me)  # the same for every owner
         self._groups[group.id] = group
         if group.owned:
-            self._chunks.append(chunk)
+            self._chunks.append(group.chunk)
             self._sealed.append(group)
         else:
             group.unlogged = False
@@ -438,7 +432,7 @@ class PutPath:
             if standing_in and owner not in filling:
                 standing_in = False
                 self.hint(owner, group.rkeys, True)
-            elif self._peers.ask(owner, group, group.frame):
+            elif self._peers.ask(owner, group, frame):
                 group.pending[owner] = None
                 if group.sloppy and owner not in filling and not self._peers.is_up(owner):
                     self._ask_stand_in(group, owner)
@@ -452,7 +446,7 @@ class PutPath:
         ring stands in; where there is none, this node's own state is there for the owner."""
         if not group.owned:
             return
-        owner, _ = group.stand_ins.get(peer, (peer, b""))
+        owner = group.stand_ins.get(peer, peer)
         needed = group.sloppy and owner not in self._topology.filling
         if positions is None and needed and self._ask_stand_in(group, owner):
             return
@@ -463,12 +457,11 @@ class PutPath:
             return False  # nobody waits for it any more, and one asked now would be late at once
         for node in self._stand_ins.able(group.owners):
             if node != self.me and node not in group.stand_ins:
-                chunk = messages.encode_chunk(group.slots, group.rkeys, group.bases, group.records)
-                frame = encode(messages.Write(group.id, group.epoch, self._clock.last, chunk, owner))
-                if self._peers.ask(node, group, frame):
-                    group.stand_ins[node] = owner, frame
+                group.stand_ins[node] = owner
+                if self._peers.ask(node, group, self._frame(group, node)):
                     group.pending[node] = None
                     return True
+                del group.stand_ins[node]
         return False
 
     # -- acknowledgements
@@ -527,22 +520,18 @@ class PutPath:
 
     def _refused(self, link: Link, group: WriteGroup, message: Written) -> None:
         peer = link.peer
-        if any(reason == messages.BEHIND for _, reason in message.refused):
-            document = self._topology.document
-            if document is not None:
-                self._peers.post(link, encode(Learn(document.encode())))
-            _, frame = group.stand_ins.get(peer, (peer, group.frame))
-            if not self._peers.ask(peer, group, frame):
+        reasons = {reason for _, reason in message.refused}
+        teach(self._peers, self._topology, link, reasons)
+        if messages.BEHIND in reasons:
+            if not self._peers.ask(peer, group, self._frame(group, peer)):
                 group.lost(peer)
             return
-        if any(reason == messages.NO_ROOM for _, reason in message.refused):
+        if messages.NO_ROOM in reasons:
             self._stand_ins.refused(peer)
             self._peers.answered(peer, group.id)
             group.lost(peer)
             return
-        stale = any(reason == messages.STALE for _, reason in message.refused)
-        if stale:
-            self._peers.post(link, encode(Known(self._topology.epoch, False)))  # it answers with its document
+        stale = messages.STALE in reasons
         if message.positions:
             group.stood_in = group.stood_in or peer in group.stand_ins
             self._count_part(peer, group, message.positions)

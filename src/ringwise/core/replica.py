@@ -66,9 +66,8 @@ class Replica:
         self.hints_of: Callable[[bytes], list[NodeId]] = _nobody  # set by the node: for whom a key waits here (R4)
         self.hint: Callable[[NodeId, Sequence[bytes], bool], None]  # set by the node: where it stands in (R2)
         self.room: Callable[[int], bool]
-        self.written: list[
-            tuple[Link, Written]
-        ] = []  # released once this turn's chunks are logged (synced, in mode `batch`)
+        # Released once this turn's chunks are logged (synced, in mode `batch`).
+        self.written: list[tuple[Link, Written]] = []
         self.found: list[tuple[Link, Found, bool]] = []  # the bool: only once synced
         self._late_writes: dict[tuple[int, int], tuple[Link, int, _Late]] = {}
         self._late_reads: dict[tuple[int, int, bool], tuple[Link, int, bool, _Late]] = {}
@@ -79,26 +78,13 @@ class Replica:
         """Merges the states of a frame into this node's own."""
         columns = messages.decode_chunk(message.chunk)
         refusal = messages.STALE if link.peer in self._topology.former else self._refusal(message)
-        if refusal:
-            self.written.append((link, Written(message.id, [], [], [(i, refusal) for i in range(len(columns.slots))])))
-            return
         slots, rkeys = columns.slots, columns.rkeys
-        if message.owner:
-            if (
-                message.owner not in self._topology.members
-            ):  # T5: it has been replaced, which its coordinator is to learn
-                stale = [(i, messages.STALE) for i in range(len(slots))]
-                self.written.append((link, Written(message.id, [], [], stale)))
-                return
-            if not self.room(len(rkeys)):
-                self.written.append(
-                    (link, Written(message.id, [], [], [(i, messages.NO_ROOM) for i in range(len(slots))]))
-                )
-                return
-            self.hint(message.owner, rkeys, True)
-        if rkeys and not rkeys[0].startswith(self.bucket):  # T5: a frame is of one incarnation; this one is dead
-            stale = [(i, messages.STALE) for i in range(len(slots))]
-            self.written.append((link, Written(message.id, [], [], stale)))
+        if not refusal and rkeys and not rkeys[0].startswith(self.bucket):
+            refusal = messages.STALE  # T5: a frame is of one incarnation; this one is dead
+        if not refusal and message.owner:
+            refusal = self._stand_in(message.owner, rkeys)
+        if refusal:
+            self.written.append((link, Written(message.id, [], [], [(i, refusal) for i in range(len(slots))])))
             return
         if message.epoch >= self._topology.changed_max:
             odd = self._store.replace_many(slots, rkeys, columns.bases, columns.records)
@@ -109,6 +95,15 @@ class Replica:
         else:
             odd = list(range(len(slots)))
         self._write_odd(link, message, columns, odd)
+
+    def _stand_in(self, owner: NodeId, rkeys: Sequence[bytes]) -> int:
+        """R2: hints with these keys, or why not, and then nothing is applied."""
+        if owner not in self._topology.members:
+            return messages.STALE  # T5: it has been replaced, which the coordinator is to learn
+        if not self.room(len(rkeys)):
+            return messages.NO_ROOM
+        self.hint(owner, rkeys, True)
+        return 0
 
     def _write_odd(self, link: Link, message: Write, columns: messages.Chunk, odd: list[int]) -> None:
         """The positions that need more than a replacement; the others of the frame are in the memtable already."""
@@ -195,12 +190,11 @@ class Replica:
 
     def read(self, link: Link, message: Read) -> None:
         """Looks up keys and answers with those that differ from the asker's digests."""
-        if message.epoch > self._topology.epoch:
-            refused = [(i, messages.BEHIND) for i in range(len(message.slots))]
-            self.found.append((link, Found(message.id, [], [], refused), False))
-            return
-        if message.rkeys and not message.rkeys[0].startswith(self.bucket):  # T5: of a dead incarnation
-            refused = [(i, messages.STALE) for i in range(len(message.slots))]
+        refusal = messages.BEHIND if message.epoch > self._topology.epoch else 0
+        if message.rkeys and not message.rkeys[0].startswith(self.bucket):
+            refusal = refusal or messages.STALE  # T5: of a dead incarnation
+        if refusal:
+            refused = [(i, refusal) for i in range(len(message.slots))]
             self.found.append((link, Found(message.id, [], [], refused), False))
             return
         find = self._store.find

@@ -24,9 +24,8 @@ SLOTS = 16384  # as in Redis Cluster: small enough for a table in every node, la
 CIRCLE_BITS = 128
 SLOT_SHIFT = CIRCLE_BITS - 14
 VIRTUAL_NODES = 256  # for each unit of weight: plain tokens are then 1.12 from even, which bounded loads have to mend
-VIRTUAL_NODES_MIN = (
-    100  # a light node still meets many neighbours, so that its share comes from, and goes to, all of them
-)
+# A light node still meets many neighbours, so that its share comes from, and goes to, all of them.
+VIRTUAL_NODES_MIN = 100
 
 
 def slot_of(key: bytes) -> int:

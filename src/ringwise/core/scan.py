@@ -26,10 +26,10 @@ from functools import partial
 from typing import NamedTuple, TypeAlias
 
 from ringwise.core import messages, versions
-from ringwise.core.agreement import Known, Learn
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure, NotReady, Overloaded, ReadNotAnswered, Replaced
 from ringwise.core.keys import POSITION_BITS, Bucket, position_of
+from ringwise.core.lesson import teach
 from ringwise.core.levels import Level
 from ringwise.core.messages import NodeId, Scanned, encode
 from ringwise.core.now import Now
@@ -244,13 +244,12 @@ class ScanPath:
         asked = self._peers.request(peer, message.id)
         if not isinstance(asked, _Asked) or peer not in asked.pending:
             return
-        if message.refused == messages.BEHIND and self._topology.document is not None:
-            self._peers.post(link, encode(Learn(self._topology.document.encode())))
+        teach(self._peers, self._topology, link, {message.refused})
+        if message.refused == messages.BEHIND:
             self._peers.ask(peer, asked, asked.frame)
             return
         self._peers.answered(peer, message.id)
         if message.refused == messages.STALE:  # it answers with its document, and then the page begins again
-            self._peers.post(link, encode(Known(self._topology.epoch, False)))
             return
         asked.pending.discard(peer)
         if not message.refused:

@@ -31,9 +31,8 @@ from ringwise.server.transaction import Queue, misfit, queue_up
 from ringwise.wire.replies import NULL, error
 from ringwise.wire.resp import Limits, Request, RequestParser
 
-VALUE_SLACK_BYTES = (
-    1024 * 1024
-)  # a value too long by less is read and refused by name; by more, the connection is closed
+# A value too long by less is read and refused by name; by more, the connection is closed.
+VALUE_SLACK_BYTES = 1024 * 1024
 # Unanswered operations of a connection: as many as keep a pipeline busy; and few until its replies have proved small,
 # since 1,000 requests of 20 bytes may ask for 1,000 values of a megabyte.
 WINDOW_MIN = 32

@@ -55,9 +55,8 @@ class Update(msgspec.Struct, array_like=True, frozen=True):
     incarnation: Annotated[int, Meta(ge=0, le=INCARNATION_MAX)]
     state: State
     address: Address | None  # None exactly at incarnation 0
-    by: Annotated[bytes, Meta(max_length=NODE_ID_BYTES)] = (
-        b""  # the accuser, of a suspicion: confirmations are counted by it
-    )
+    # The accuser, of a suspicion: confirmations are counted by it.
+    by: Annotated[bytes, Meta(max_length=NODE_ID_BYTES)] = b""
 
 
 Updates = Annotated[list[Update], Meta(max_length=MEMBERS_MAX)]

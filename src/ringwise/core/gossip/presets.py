@@ -22,9 +22,8 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
     dead_interval_ms: float  # how often one dead member is pinged: sets how soon a healed partition is found
     helpers: int = 3  # asked for an indirect probe: with 5 % loss, all three fail once in 150 times (SWIM 4.1)
     confirmations: int = 3  # from others, that bring a suspicion down to its minimum (Lifeguard's K)
-    suspicion_max_factor: float = (
-        3.0  # how much longer it lasts unconfirmed: an observer alone is likely to be the slow one
-    )
+    # How much longer it lasts unconfirmed: an observer alone is likely to be the slow one.
+    suspicion_max_factor: float = 3.0
     gossip_fanout: int = 3  # members told in a gossip interval: 1,000 are reached in about six
     retransmit: int = 4  # times log10(n+1): how often each node passes on one piece of news
     health_max: int = 8  # timeouts and intervals at most nine times as long (Lifeguard's S)

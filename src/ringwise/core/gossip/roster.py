@@ -27,9 +27,8 @@ class Peer:
         self.listed = listed  # by the document
         self.announced: Address | None = None  # by the member itself, with its incarnation
         self.suspicion: Suspicion | None = None
-        self.behind: Address | None = (
-            None  # where it is that says so in an old incarnation: restarted, its clock set back
-        )
+        # Where it is that says so in an old incarnation: restarted, its clock set back.
+        self.behind: Address | None = None
         self.told_ms = -1e18  # when it was last told by itself what is thought of it
 
     @property
