@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import cache, partial
 
 from ringwise.core import versions
+from ringwise.core.changes import Change
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure, Refused
 from ringwise.core.exchange import Tally
@@ -153,10 +154,11 @@ class FakeNode:
         def second() -> None:
             try:
                 write = OPERATIONS[operation](before, arguments, self.now.wall_ms)
+                after = before if write is None else self._change(key, write)
             except Failure as refusal:
                 sink.failed(index, refusal)
                 return
-            sink.updated(index, before, before if write is None else self._write(key, write))
+            sink.updated(index, before, after)
 
         self._answer(second)
 
@@ -205,6 +207,14 @@ class FakeNode:
 
     def is_up(self, node: NodeId) -> bool:
         return node != self.id and node not in self.down
+
+    def _change(self, key: bytes, change: Write | Change) -> bytes:
+        if isinstance(change, Write):
+            return self._write(key, change)
+        self._stamp += 1
+        held = self.records.get(key, b"")
+        self.records[key] = change.apply(self._dots, held, self._stamp, self.now.wall_ms)
+        return self.records[key]
 
     def _write(self, key: bytes, write: Write) -> bytes:
         self._stamp += 1

@@ -113,7 +113,11 @@ def random_command(rng: random.Random) -> list[bytes]:
     """Sensible more often than not."""
     key, value = rng.choice(KEYS), rng.choice(VALUES)
     number = rng.choice(NUMBERS) if rng.random() < 0.5 else FAR
-    kind = rng.randrange(22)
+    kind = rng.randrange(28)
+    if kind >= 25:
+        return random_expiry_command(rng)
+    if kind >= 22:
+        return random_counter_command(rng)
     if kind >= 16:
         return random_part_command(rng)
     if kind < 3:
@@ -163,6 +167,60 @@ def random_part_command(rng: random.Random) -> list[bytes]:
             [b"SETEX", key, rng.choice([FAR, *NUMBERS]), value], [b"PSETEX", key, rng.choice([FAR, *NUMBERS]), value],
             [b"UNLINK", key, rng.choice(KEYS)], [b"TOUCH", key, key], [b"TYPE", key],
             [b"MEMORY", b"USAGE", b"absent"], [b"UNWATCH"],
+        ]
+    )  # fmt: skip
+    return command[: rng.randint(1, len(command))] if rng.random() < 0.05 else command
+
+
+COUNTERS = [b"n", b"{n}1", b"a"]
+AMOUNTS = [
+    b"1",
+    b"-1",
+    b"10",
+    b"0",
+    b"9223372036854775807",
+    b"-9223372036854775808",
+    b"1.5",
+    b"x",
+    b"",
+    b" 1",
+    b"+1",
+    b"01",
+]
+NUMBERS_KEPT = [b"5", b"1.5", b"-3", b"text"]
+REALS = [b"0.5", b"-0.25", b"1e3", b"3", b"1.0", b"x", b"", b"nan", b" 1", b"-7.125"]
+
+
+def random_counter_command(rng: random.Random) -> list[bytes]:
+    key, amount = rng.choice(COUNTERS), rng.choice(AMOUNTS)
+    command = rng.choice(
+        [
+            [b"INCR", key], [b"INCR", key], [b"DECR", key], [b"INCRBY", key, amount], [b"DECRBY", key, amount],
+            [b"INCRBYFLOAT", b"f", rng.choice(REALS)], [b"INCRBY", b"f", b"3"], [b"GET", b"f"],
+            [b"SET", key, rng.choice(NUMBERS_KEPT)],
+            [b"GET", key], [b"DEL", key], [b"APPEND", key, b"0"], [b"STRLEN", key],
+        ]
+    )  # fmt: skip
+    return command[: rng.randint(1, len(command))] if rng.random() < 0.05 else command
+
+
+# Relative ones are told apart by more than a test takes, so that conditions have one answer.
+LIFETIMES = [b"1000000", b"2000000000", b"0", b"-1", b"x", b"9223372036854775807", b"-9223372036854775808", b"1.5"]
+MOMENTS = [b"99999999999999", b"99999999999", b"1", b"-5", b"x", b"9223372036854775807", b"4102444800"]
+
+
+def random_expiry_command(rng: random.Random) -> list[bytes]:
+    key, lifetime, moment = rng.choice([*KEYS, b"n"]), rng.choice(LIFETIMES), rng.choice(MOMENTS)
+    conditions = rng.choice(
+        [[], [], [b"NX"], [b"xx"], [b"GT"], [b"LT"], [b"NX", b"XX"], [b"GT", b"LT"], [b"XX", b"GT"], [b"ZZ"]]
+    )
+    relative = [] if b"GT" in conditions or b"LT" in conditions else conditions
+    command = rng.choice(
+        [
+            [b"EXPIRE", key, lifetime, *relative], [b"PEXPIRE", key, lifetime, *relative],
+            [b"EXPIREAT", key, moment, *conditions], [b"PEXPIREAT", key, moment, *conditions], [b"PERSIST", key],
+            [b"GETEX", key], [b"GETEX", key, b"PERSIST"], [b"GETEX", key, b"EX", b"1000000"],
+            [b"GETEX", key, rng.choice([b"EX", b"PX", b"EXAT", b"PXAT", b"ZZ", b"PERSIST"]), rng.choice([FAR, *NUMBERS])],
         ]
     )  # fmt: skip
     return command[: rng.randint(1, len(command))] if rng.random() < 0.05 else command

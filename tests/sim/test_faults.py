@@ -16,7 +16,7 @@ from ringwise.core import hashing, keys, versions
 from ringwise.core.exchange import Exchange
 from ringwise.core.filling import Filling
 from ringwise.core.flush import Flushes
-from ringwise.core.forward import ForwardPath
+from ringwise.core.forward import ForwardGroup, ForwardPath
 from ringwise.core.get import GetPath, ReadGroup
 from ringwise.core.gossip.membership import Membership
 from ringwise.core.gossip.presets import PRESETS
@@ -26,13 +26,15 @@ from ringwise.core.node import Node
 from ringwise.core.peers import Link
 from ringwise.core.put import PutPath, WriteGroup
 from ringwise.core.replica import Replica
+from ringwise.core.ring import slot_of
 from ringwise.core.scan import END, ScanPath
 from ringwise.core.standins import StandIns
 from ringwise.core.topology import Document, Topology, flush
-from ringwise.core.versions import DotSource
+from ringwise.core.update import OPERATIONS
+from ringwise.core.versions import DotSource, Write
 from ringwise.sim.network import Weather
 from ringwise.sim.simulator import Scenario, run
-from ringwise.sim.workload import FLUSHES, Mix
+from ringwise.sim.workload import COUNTERS, FLUSHES, Mix
 from ringwise.storage import walk
 from ringwise.storage.commitlog import CommitLog
 from ringwise.storage.identity import Identity
@@ -342,6 +344,31 @@ def copy_of_a_stand_in_dropped_when_sent(patch: Patch) -> None:
     hint_forgotten_on_handover(patch)
 
 
+# Counters.
+
+
+def increment_written_as_a_sum(patch: Patch) -> None:
+    """V9: the number that was read, and one more: of two at once one is lost."""
+
+    def put(before: bytes, arguments: Any, wall_ms: int) -> Write:
+        shown = versions.value_of(before, wall_ms)
+        return Write(b"%d" % (int(shown or b"0") + int(arguments[0])))
+
+    patch.setitem(OPERATIONS, "increment", put)
+
+
+def increment_forwarded_once_more(patch: Patch) -> None:
+    """R1: one whose coordinator died unanswered is given to another owner, as a SET is."""
+
+    def lost(self: ForwardPath, group: ForwardGroup, peer: bytes) -> None:
+        if self._groups.pop(group.id, None) is not None:
+            for i in sorted(group.left):
+                operation = group.operations[i]
+                self._hand_over(operation, slot_of(operation.key), group.sinks[i], group.indexes[i], peer)
+
+    patch.setattr(ForwardPath, "lost", lost)
+
+
 # Anti-entropy.
 
 
@@ -476,6 +503,13 @@ def filled_from_one_owner_only(patch: Patch) -> None:
     patch.setattr(Filling, "_enough", lambda self: any(source.done for source in self.sources.values()))
 
 
+ADDING = Scenario(
+    nodes=6,
+    work_ms=10.0,
+    weather=Weather(20.0, 20.0),
+    mix=Mix(kinds=(("incr", 10), ("count", 1)), levels=(("quorum", 1),), counters=20),
+    faults=("crash", "break"),
+)
 FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
     (one_acknowledgement_too_few, NETWORK, {"stale", "lost", "shadowed", "blind"}, 4),
     (newer_answer_ignored, NETWORK, {"stale"}, 4),
@@ -512,6 +546,8 @@ FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
     (own_copy_and_hint_counted_as_two, replace(STAND_INS, nodes=3), {"stale", "lost", "shadowed", "blind"}, 8),
     (absence_at_a_stand_in_believed, replace(STAND_INS, mix=replace(WRITES, levels=(("quorum", 1),))), {"stale"}, 16),
     (copy_of_a_stand_in_dropped_when_sent, replace(STAND_INS, weather=Weather(100.0, 100.0)), {"lost", "handed"}, 16),
+    (increment_written_as_a_sum, Scenario(mix=COUNTERS), {"counted"}, 4),
+    (increment_forwarded_once_more, ADDING, {"counted"}, 16),
     (difference_believed_once, SLOW, {"needless"}, 16),
     (tree_not_updated_on_merge, REPAIRS, {"tree"}, 4),
     (refutation_ignored, replace(NETWORK, faults=("partition", "pause")), {"unseen"}, 4),

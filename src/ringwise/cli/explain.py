@@ -68,8 +68,12 @@ def _print(found: dict[str, Any]) -> None:
 
 
 def _version(version: dict[str, Any]) -> str:
-    life = f", {version['ttl_ms'] / 1000:.0f} s left" if version["state"] == "live" and version["ttl_ms"] >= 0 else ""
+    life = (
+        f", {version['ttl_ms'] / 1000:.0f} s left" if version["state"] != "expired" and version["ttl_ms"] >= 0 else ""
+    )
     shown = _shown(version["value"]) if version["state"] == "live" else version["state"]
+    if version["state"] == "added":  # to a counter (V9)
+        shown = f"{float(version['value']):+g}" if "." in version["value"] else f"{int(version['value']):+d}"
     return f"{shown} ({version['dot']}{life})"
 
 

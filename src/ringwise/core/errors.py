@@ -132,6 +132,20 @@ class ValueTooLong(Refused):
         super().__init__(f"the value has {size_bytes} bytes, the limit is {limit_bytes}; split it over several keys")
 
 
+class NotANumber(Refused):
+    """A value that is to be added to, or what is to be added, is no number; in Redis's words."""
+
+    def __init__(self, *, real: bool) -> None:
+        super().__init__("value is not a valid float" if real else "value is not an integer or out of range")
+
+
+class NumberOverflow(Refused):
+    """The sum cannot be kept; in Redis's words."""
+
+    def __init__(self, *, real: bool) -> None:
+        super().__init__("increment would produce NaN or Infinity" if real else "increment or decrement would overflow")
+
+
 class UnknownLevel(Refused):
     def __init__(self, text: str) -> None:
         super().__init__(f"unknown consistency level {text!r}; use one, quorum, all, strong, or r=<n>,w=<n>")

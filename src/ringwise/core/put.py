@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from ringwise.core import messages, versions
+from ringwise.core.changes import Change
 from ringwise.core.clock import Clock
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
@@ -286,6 +287,35 @@ class PutPath:
         if stamp <= versions.max_stamp(held) or (write.context is not None and stamp <= write.context.stamp):
             self._clock.last = stamp = self._clock.last + 1
         record = self._dots.write(held, write, stamp)
+        self._add(group, slot, rkey, held, record, sink, index)
+
+    def change(self, key: bytes, before: bytes, change: Change, level: Level, sink: Sink, index: int) -> None:
+        """A change of what this node holds and of what was read (core/changes.py)."""
+        slot = slot_of(key)
+        rkey = self._row_key(key)
+        if self.reading and rkey in self.reading:
+            self.seal()
+        again = partial(self.change, key, before, change, level, sink, index)
+        code = self._topology.owner_set[slot] << 20 | level.code << 1
+        group = self._open.get(code) or self._open_group(code, slot, level, False, again, sink, index)
+        if group is None:
+            return
+        if not group.owned:  # it was when the update began: nothing of it has been written
+            sink.failed(index, NotReady("this node owns the key no more"))
+            return
+        held = self._find(slot, rkey)
+        if held is None:
+            self._load(slot, rkey, partial(self._write_loaded, self._bucket, again, sink, index), sink, index)
+            return
+        clock = self._clock
+        try:
+            known = versions.merge(held, before)
+            clock.observe(versions.max_stamp(known), self._now.wall_ms)
+            clock.last = stamp = clock.last + 1
+            record = change.apply(self._dots, known, stamp, self._now.wall_ms)
+        except Failure as error:
+            sink.failed(index, error)
+            return
         self._add(group, slot, rkey, held, record, sink, index)
 
     def _write_loaded(self, bucket: bytes, again: Callable[[], None], sink: Sink, index: int) -> None:
@@ -612,6 +642,9 @@ class PutPath:
         except Failure as error:
             self._fail_again(group, i, error)
             return
+        if held:
+            version, taken_in = versions.carried(version, held)
+            context = versions.with_dots(context, taken_in)
         write = Write(
             value=version.value,
             content_type=version.content_type,

@@ -11,11 +11,14 @@ Operations are named, because an update taken by a node that owns no copy of the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import TypeAlias
 
 import msgspec
 
 from ringwise.core import versions
+from ringwise.core.changes import Change, Expire, Increment
+from ringwise.core.counters import decimal_of, passed
 from ringwise.core.errors import Failure, ValueTooLong
 from ringwise.core.get import GetPath
 from ringwise.core.levels import Level
@@ -25,7 +28,7 @@ from ringwise.core.sink import Sink
 from ringwise.core.versions import Write
 
 Arguments: TypeAlias = Sequence[bytes | int]
-Operation: TypeAlias = Callable[[bytes, Arguments, int], Write | None]
+Operation: TypeAlias = Callable[[bytes, Arguments, int], Write | Change | None]
 
 
 def delete(before: bytes, _arguments: Arguments, wall_ms: int) -> Write | None:
@@ -74,7 +77,46 @@ def _changed(before: bytes, change: Callable[[bytes], bytes], limit: int, wall_m
     return Write(value=value, content_type=present.content_type, flags=present.flags, expiry_ms=present.expiry_ms)
 
 
-OPERATIONS: dict[str, Operation] = {"delete": delete, "set": set_, "append": append, "set_range": set_range}
+NX, XX, GT, LT = 1, 2, 4, 8  # conditions of EXPIRE
+
+
+def expire(before: bytes, arguments: Arguments, wall_ms: int) -> Write | Change | None:
+    """EXPIRE and PERSIST: (absolute expiry in wall ms, or 0 for never; conditions). What is past deletes."""
+    expiry_ms, conditions = arguments
+    assert isinstance(expiry_ms, int) and isinstance(conditions, int)
+    present = versions.live(before, wall_ms)
+    if present is None:
+        return None
+    never = inf  # a key without expiry counts as one that lives for ever
+    old, new = present.expiry_ms or never, expiry_ms or never
+    if (
+        (conditions & NX and present.expiry_ms)
+        or (conditions & XX and not present.expiry_ms)
+        or (conditions & GT and new <= old)
+        or (conditions & LT and new >= old)
+        or (not expiry_ms and not present.expiry_ms)
+    ):
+        return None
+    if passed(expiry_ms, wall_ms):
+        return Write(value=b"", tombstone=True)
+    return Expire(expiry_ms)
+
+
+def increment(_before: bytes, arguments: Arguments, _wall_ms: int) -> Change | None:
+    """INCRBY and INCRBYFLOAT: (amount as text, 1 where it is a decimal number)."""
+    text, real = arguments
+    assert isinstance(text, bytes)
+    return Increment(decimal_of(text) if real else int(text))
+
+
+OPERATIONS: dict[str, Operation] = {
+    "delete": delete,
+    "set": set_,
+    "append": append,
+    "set_range": set_range,
+    "expire": expire,
+    "increment": increment,
+}
 
 
 class _Running:
@@ -110,6 +152,9 @@ class _Running:
             return
         if write is None:
             self._sink.updated(self._index, record, record)
+            return
+        if not isinstance(write, Write):
+            self._path.put.change(self._key, record, write, self._level, self, index)
             return
         write = msgspec.structs.replace(write, context=versions.context_of(record))
         self._path.put.write(self._key, write, self._level, self, index)

@@ -26,12 +26,16 @@ call these functions through the module (`versions.merge`), so that tests can pu
 
 import struct
 from collections import Counter
+from collections.abc import Iterable
 
 import msgspec
+from msgspec import structs
 from xxhash import xxh3_64_digest
 
+from ringwise.core import counters
 from ringwise.core import record as records
 from ringwise.core.context import Context, Seen
+from ringwise.core.counters import Shown, age, expiry_of, is_value, newest_of, passed
 from ringwise.core.record import (
     COUNT_AT,
     COUNTER_AT,
@@ -55,6 +59,7 @@ __all__ = [
     "Write",
     "alarms",
     "alive",
+    "carried",
     "context_of",
     "covers",
     "live",
@@ -65,6 +70,7 @@ __all__ = [
     "siblings",
     "successor",
     "value_of",
+    "with_dots",
     "with_version",
 ]
 
@@ -192,14 +198,21 @@ class DotSource:
             kept.sort(key=records.order)
         return records.encode(Record(vector, cloud, kept, state.world, state.kind))
 
+    def last_actor(self, record: bytes) -> bytes:
+        """Under which the next dot of this key comes, where that does not take a new key epoch; else b""."""
+        return max(self._usable(Seen(records.unpack(record))), default=b"")
+
+    def _usable(self, held: Seen) -> dict[bytes, int]:
+        return {actor: last for actor, last in held.of_prefix(self.prefix).items() if last < COUNTER_MAX}
+
     def _next_dot(self, held: Seen, told: Seen) -> Dot:
         """The dot after the greatest of this incarnation that the record shows, or the first of a new epoch (V2)."""
         own = held.of_prefix(self.prefix)
         intact = all(counter <= own.get(actor, 0) for actor, counter in told.of_prefix(self.prefix).items())
-        usable = [actor for actor, counter in own.items() if counter < COUNTER_MAX]
+        usable = self._usable(held)
         if intact and usable:
             actor = max(usable)
-            return actor, own[actor] + 1
+            return actor, usable[actor] + 1
         actor = self._new_actor()
         while held.names(actor) or told.names(actor):
             actor = self._new_actor()
@@ -280,17 +293,17 @@ def value_of(record: bytes, wall_ms: int) -> bytes | None:
 
 
 def live(record: bytes, wall_ms: int) -> Sibling | None:
-    """The newest version; if it is deleted or expired the key is absent, whatever older versions hold (V6)."""
-    sibling = newest(record)
-    return sibling if sibling is not None and is_live(sibling, wall_ms) else None
+    """The newest version, with what was added to it (V9) and the expiry in force; if it is deleted or expired the key is absent,
+    whatever older versions hold (V6)."""
+    found = records.unpack(record).siblings
+    if len(found) == 1 and is_value(found[0]):
+        return found[0] if is_live(found[0], wall_ms) else None
+    return Shown(found, wall_ms).version
 
 
 def newest(record: bytes) -> Sibling | None:
     """The version with the greatest (stamp, actor, counter), tombstones and expired ones included."""
-    found = records.unpack(record).siblings
-    if len(found) == 1:
-        return found[0]
-    return max(found, key=_age, default=None)
+    return newest_of(records.unpack(record).siblings)
 
 
 def alive(record: bytes, version: Sibling) -> bool:
@@ -307,7 +320,7 @@ def successor(record: bytes, replaced: Sibling) -> Sibling | None:
     later = [
         sibling
         for sibling in records.unpack(record).siblings
-        if sibling.actor == replaced.actor and sibling.counter > replaced.counter
+        if sibling.actor == replaced.actor and sibling.counter > replaced.counter and is_value(sibling)
     ]
     return min(later, key=lambda sibling: sibling.counter, default=None)
 
@@ -318,30 +331,46 @@ def shadow(state: bytes, record: bytes) -> Sibling | None:
     None where that is the newest still. None as well where one other version is left: that has seen it, so it came later.
     Equal stamps are decided by the actor (V6), so a tie can shadow just as well.
     """
-    found = records.unpack(state).siblings
+    found = [sibling for sibling in records.unpack(state).siblings if is_value(sibling)]
     if len(found) < 2:
         return None
-    hiding = max(found, key=_age)
+    hiding = newest_of(found)
     return None if hiding == newest(record) else hiding
 
 
 def siblings(record: bytes, wall_ms: int) -> list[Sibling]:
     """What `RW.GET` shows: all live versions, newest first; equal ones (value, type, flags, expiry) once (R1)."""
+    found = records.unpack(record).siblings
     shown: dict[tuple[bytes, str, int, int], Sibling] = {}
-    for sibling in sorted(records.unpack(record).siblings, key=_age, reverse=True):
-        if is_live(sibling, wall_ms):
-            shown.setdefault((sibling.value, sibling.content_type, sibling.flags, sibling.expiry_ms), sibling)
+    for sibling in _as_shown(found, wall_ms):
+        shown.setdefault((sibling.value, sibling.content_type, sibling.flags, sibling.expiry_ms), sibling)
     return list(shown.values())
 
 
+def _as_shown(found: list[Sibling], wall_ms: int) -> list[Sibling]:
+    base = newest_of(found)
+    first = Shown(found, wall_ms).version
+    rest = [
+        structs.replace(sibling, expiry_ms=expiry_of(sibling, found))
+        for sibling in sorted(filter(is_value, found), key=age, reverse=True)
+        if sibling is not base
+    ]
+    return [each for each in (first, *rest) if each is not None and is_live(each, wall_ms)]
+
+
 def is_live(sibling: Sibling, wall_ms: int) -> bool:
-    return not sibling.tombstone and (not sibling.expiry_ms or wall_ms < sibling.expiry_ms)
+    return not sibling.tombstone and not passed(sibling.expiry_ms, wall_ms)
 
 
 def context_of(record: bytes) -> Context:
     """What a client that reads this record has seen: to be handed back with its next put of the key."""
     state = records.unpack(record)
     return Context(state.context, state.cloud, max_stamp(record))
+
+
+def carried(version: Sibling, held: bytes) -> tuple[Sibling, list[Sibling]]:
+    """The version as it is shown, with what was added to it since (V9), and what that takes in."""
+    return counters.carried(version, records.unpack(held).siblings)
 
 
 def with_version(context: Context, version: Sibling, held: bytes) -> Context:
@@ -356,6 +385,16 @@ def with_version(context: Context, version: Sibling, held: bytes) -> Context:
     return Context(*seen.lists(), max(context.stamp, version.stamp))
 
 
+def with_dots(context: Context, added: Iterable[Sibling]) -> Context:
+    """A context that has seen these versions too, and nothing else."""
+    seen = Seen(context)
+    stamp = context.stamp
+    for each in added:
+        seen.add_dot(each.actor, each.counter)
+        stamp = max(stamp, each.stamp)
+    return Context(*seen.lists(), stamp)
+
+
 def max_stamp(record: bytes) -> int:
     """The greatest stamp of anything the record has seen."""
     if not record:
@@ -363,7 +402,3 @@ def max_stamp(record: bytes) -> int:
     if record[FORM_AT] == PLAIN:
         return int.from_bytes(record[STAMP_AT:DOT_AT], "big")
     return max([sibling.stamp for sibling in records.unpack(record).siblings], default=0)
-
-
-def _age(sibling: Sibling) -> tuple[int, bytes, int, tuple[object, ...]]:
-    return sibling.stamp, sibling.actor, sibling.counter, records.order(sibling)

@@ -37,13 +37,13 @@ def check_value(call: Call, value: bytes) -> None:
         raise ValueTooLong(len(value), limit)
 
 
-def expiry_of(call: Call, option: bytes, text: bytes) -> int:
-    """The absolute expiry, in wall-clock milliseconds, that an option such as EX asks for."""
+def expiry_of(call: Call, option: bytes, text: bytes, *, past: bool = False) -> int:
+    """The absolute expiry, in wall-clock milliseconds, that an option such as EX asks for; `past`: it may be over already."""
     unit_ms, relative = EXPIRY_OPTIONS[option]
     now_ms = call.node.now.wall_ms if relative else 0
     number = integer_of(text)
-    if number <= 0 or number * unit_ms + now_ms > _INTEGER_MAX:
-        raise CommandError(
-            f"ERR invalid expire time in '{call.arguments[0].decode('ascii', 'replace').lower()}' command"
-        )
+    least = -_INTEGER_MAX - 1 if past else 1
+    if not least <= number * unit_ms <= _INTEGER_MAX or number * unit_ms + now_ms > _INTEGER_MAX:
+        name = call.arguments[0].decode("ascii", "replace").lower()
+        raise CommandError(f"ERR invalid expire time in '{name}' command")
     return number * unit_ms + now_ms

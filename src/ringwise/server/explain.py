@@ -13,6 +13,7 @@ from itertools import combinations
 from ringwise.core import record as records
 from ringwise.core import versions
 from ringwise.core.context import Context
+from ringwise.core.counters import COUNT, EXPIRY, amount_of
 from ringwise.core.errors import Failure
 from ringwise.core.explain import ANSWERED, Copy, Explanation
 from ringwise.core.levels import EVERY, ONE, QUORUM, STRONG
@@ -91,13 +92,18 @@ def _compared(record: bytes, held: list[bytes]) -> str:
 
 def _sibling(sibling: Sibling, names: Names, wall_ms: int) -> Value:
     state = "deleted" if sibling.tombstone else "live" if versions.is_live(sibling, wall_ms) else "expired"
+    value, content_type = sibling.value, sibling.content_type
+    if content_type == COUNT:  # V9
+        state, value, content_type = "added", amount_of(sibling), ""
+    elif content_type == EXPIRY:
+        state, content_type = "expiry", ""
     return {
-        "value": sibling.value,
+        "value": value,
         "state": state,
         "dot": names.dot(sibling.actor, sibling.counter),
         "stamp": sibling.stamp,
         "ttl_ms": sibling.expiry_ms - wall_ms if sibling.expiry_ms else -1,
-        "type": sibling.content_type,
+        "type": content_type,
         "flags": sibling.flags,
     }
 

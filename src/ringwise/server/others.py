@@ -6,17 +6,9 @@ from ringwise.server.call import shown
 from ringwise.wire.resp import Request
 
 _TYPES = "comes with the types that merge by themselves"
-_EXPIRY = "comes with the commands on expiry"
 _LINEARIZABLE = "comes with linearizable keys"
 
 LATER: dict[str, str] = {
-    **dict.fromkeys(("incr", "decr", "incrby", "decrby", "incrbyfloat"), _TYPES),
-    **dict.fromkeys(
-        (
-            "expire", "expireat", "expiretime", "pexpire", "pexpireat", "pexpiretime", "persist", "pttl", "ttl", "getex",
-        ),
-        _EXPIRY,
-    ),
     **dict.fromkeys(("copy", "rename"), _TYPES),
     **dict.fromkeys(
         (

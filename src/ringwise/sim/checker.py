@@ -19,6 +19,8 @@
     missed     a scan that came to its end has shown every key that was there throughout: written and acknowledged before it
                began, and not deleted by anything newer until it ended, where R + W > N
     flushed    a read of a majority that began after a flush was acknowledged shows no value acknowledged before the flush began
+    counted    an acknowledged increment counts once, a refused one never, one with an unknown outcome once at most; and a read
+               that began after it was acknowledged shows it, where R + W > N
     epoch      no two documents for one epoch (T3); noted while the history runs
 
 Each check is a function from what was recorded to violations, and believes nothing but the history, the witness of
@@ -73,6 +75,7 @@ def check(history: History, witness: Witness, endings: list[Ending]) -> list[Vio
         violations += check_flushes(key, operations, flushes)
         violations += check_pipelines(key, operations, witness.key(key), history)
         violations += check_scans(key, operations, witness.key(key), history)
+        violations += check_counter(key, operations)
     return violations
 
 
@@ -139,8 +142,8 @@ def check_ending(
             yield Violation("ghost", key, f"refused and yet applied: {operation}", (operation.number,))
         yield from _twice(key, operation, issues)
     shown = sorted(set(reading.siblings))
-    expected = sorted({issue.value for issue in versions.visible(covered) if not issue.tombstone})
-    if shown != expected:
+    expected = sorted({issue.value for issue in versions.visible(covered) if not (issue.tombstone or issue.role)})
+    if shown != expected and not any(operation.kind == "incr" for operation in operations):
         yield Violation("siblings", key, f"shown {shown}, while the concurrent ones are {expected}", (reading.number,))
     for replica in sorted(held):
         dots = {(sibling.actor, sibling.counter) for sibling in record.decode(replica).siblings} if replica else set()
@@ -149,6 +152,26 @@ def check_ending(
             surplus, missing = sorted(dots - concurrent), sorted(concurrent - dots)
             text = f"held but superseded: {[*map(show_dot, surplus)]}, concurrent but gone: {[*map(show_dot, missing)]}"
             yield Violation("siblings", key, text, (reading.number,))
+
+
+def check_counter(key: bytes, operations: list[Operation]) -> Iterator[Violation]:
+    """counted: every sum names the increments in it, since each added a bit of its own."""
+    added = [operation for operation in operations if operation.kind == "incr" and operation.amount]
+    if not added:
+        return
+    possible = sum(operation.amount for operation in added if operation.outcome != "refused")
+    for reading in operations:
+        if reading.outcome != "ok" or reading.kind not in ("incr", "count", "inspect"):
+            continue
+        shown = [*reading.siblings, *([reading.found] if reading.found is not None else [])]
+        total = int(shown[0]) if shown else 0
+        if total < 0 or total & ~possible or len(shown) > 1:
+            text = f"{reading}: shows {total:b}, while {possible:b} were added"
+            yield Violation("counted", key, text, (reading.number,))
+        for write in added:
+            before = write.before(reading) or write is reading
+            if before and reading.r + write.w > N and not total & write.amount:
+                yield Violation("counted", key, f"{reading} misses {write}", (write.number, reading.number))
 
 
 def check_order(

@@ -28,7 +28,7 @@ class Operation:
     client: int
     node: str  # that the client was connected to
     # set (blind), update (SET … GET, KEEPTTL), put (RW.PUT), delete (DEL), get (GET), inspect (RW.GET); scan: a page, no key
-    # flush: FLUSHDB, no key
+    # flush: FLUSHDB, no key; incr (INCRBY), count (GET of a counter), expire (EXPIRE, so far ahead that nothing comes of it)
     kind: str
     key: bytes
     level: str
@@ -44,6 +44,7 @@ class Operation:
     siblings: list[bytes] = field(default_factory=list)  # by inspect
     token: bytes = b""  # by inspect and put: the reply's context
     deleted: bool = False  # by delete: it said that there was something
+    amount: int = 0  # of an incr: a bit of its own, so that the sum names those that count
     dot: Dot | None = None  # of a delete, whose value names nothing; the others are found by value
 
     @property
@@ -55,9 +56,7 @@ class Operation:
         return self.outcome == "ok" and self.ended_ms < other.began_ms
 
     def __str__(self) -> str:
-        told = {"get": self.found, "update": self.found, "inspect": self.siblings, "delete": self.deleted}.get(
-            self.kind
-        )
+        told = {"inspect": self.siblings, "delete": self.deleted}.get(self.kind, self.found)
         ended = f"{self.ended_ms:9.1f}" if self.ended_ms else "     open"
         text = f"{self.began_ms:9.1f} to {ended}  c{self.client} at {self.node}  {self.kind} {self.key.decode()}"
         if self.value:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ringwise.core import keys, record
+from ringwise.core.counters import is_value
 from ringwise.core.hints import BUCKET as HINTS
 from ringwise.core.versions import Context
 from ringwise.sim.history import Dot, Vector
@@ -31,12 +32,14 @@ class Issue:
     tombstone: bool
     value: bytes
     seen: Vector  # what the write superseded
+    exact: frozenset[Dot] = frozenset()  # single dots beside that
+    role: str = ""  # not of a value: of an expiry, of a contribution (core/counters.py)
 
     def saw(self, dot: Dot) -> bool:
-        return self.seen.get(dot[0], 0) >= dot[1]
+        return self.seen.get(dot[0], 0) >= dot[1] or dot in self.exact
 
     def __str__(self) -> str:
-        what = "a tombstone" if self.tombstone else self.value.decode()
+        what = "a tombstone" if self.tombstone else self.value.decode("ascii", "backslashreplace")
         seen = ", ".join(show_dot(dot) for dot in sorted(self.seen.items()))
         stamp = f"{self.stamp >> 16}.{self.stamp & 0xFFFF}"
         issued = f"{self.at_ms:9.1f} {self.node} issues {show_dot(self.dot)} stamp {stamp}"
@@ -51,12 +54,14 @@ class Key:
         return [issue for dot, issue in self.issues.items() if covered.get(dot[0], 0) >= dot[1]]
 
     def visible(self, covered: Vector) -> list[Issue]:
-        """The versions that nothing else among the covered ones has seen."""
+        """The versions that nothing else among the covered ones has seen, of whatever role."""
         known = self.known(covered)
         return [issue for issue in known if not any(other.saw(issue.dot) for other in known if other is not issue)]
 
     def of_value(self, value: bytes) -> list[Issue]:
-        return [issue for issue in self.issues.values() if issue.value == value and not issue.tombstone]
+        return [
+            issue for issue in self.issues.values() if issue.value == value and not issue.tombstone and not issue.role
+        ]
 
 
 class Witness:
@@ -77,13 +82,16 @@ class Witness:
         """A node made `new` of `old`, for a write that had seen `context` (None: all of `old`)."""
         before = dict(record.decode(old).context) if old else {}
         seen = before if context is None else dict(context.vector)
+        exact = frozenset() if context is None else frozenset(context.cloud)
         for sibling in record.decode(new).siblings:
             dot = sibling.actor, sibling.counter
             if sibling.actor.startswith(node_id) and sibling.counter > before.get(sibling.actor, 0):
                 break
         else:
             raise AssertionError(f"{node} made a write without a new dot of its own")
-        self._fresh[new] = Issue(dot, node, self._now_ms(), sibling.stamp, sibling.tombstone, sibling.value, seen)
+        role = "" if is_value(sibling) else sibling.content_type
+        now_ms, tombstone = self._now_ms(), sibling.tombstone
+        self._fresh[new] = Issue(dot, node, now_ms, sibling.stamp, tombstone, sibling.value, seen, exact, role)
 
     def stored(self, node: str, rkey: bytes, new: bytes) -> Issue | None:
         """A node put a record into its memtable; returns what was issued for it, if it is new."""
@@ -117,8 +125,8 @@ class Witness:
             return
         if dot[1] > 1 and (dot[0], dot[1] - 1) not in history.issues:
             self._violated(key, f"{show_dot(dot)} was issued before its predecessor (V2)")
-        for other in history.known(issue.seen):
-            if other.stamp >= issue.stamp:
+        for other in history.issues.values():
+            if issue.saw(other.dot) and other.stamp >= issue.stamp:
                 self._violated(key, f"{show_dot(dot)} covers {show_dot(other.dot)} but is not stamped above it (V1)")
         history.issues[dot] = issue
 

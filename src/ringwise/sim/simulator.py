@@ -31,7 +31,7 @@ from ringwise.sim.repairs import LOSSLESS, check_repairs
 from ringwise.sim.scheduler import Scheduler
 from ringwise.sim.sightings import Sightings
 from ringwise.sim.trace import Trace
-from ringwise.sim.workload import FLUSHES, Client, Mix, Workload
+from ringwise.sim.workload import COUNTERS, FLUSHES, Client, Mix, Workload
 from ringwise.storage.commitlog import SyncMode
 from ringwise.storage.store import StoreConfig
 
@@ -62,7 +62,7 @@ LINES_MAX = 60
 LINES_LAST = 3
 HINTS_MAX = 10_000
 REPAIR_INTERVAL_MS = 5_000  # half of the default: a history is short
-FLUSHED_EVERY = 5  # seeds of which one has flushes, and then no contexts
+FLUSHED_EVERY = 5  # seeds of which one has flushes, and then no contexts; and another one counters
 
 
 @dataclass(frozen=True)
@@ -365,6 +365,8 @@ def run(
     drawn = replace(drawn, nodes=max(nodes, drawn.nodes))
     if not seed % FLUSHED_EVERY:
         drawn = replace(drawn, mix=FLUSHES)
+    elif seed % FLUSHED_EVERY == 1:
+        drawn = replace(drawn, mix=COUNTERS)
     simulation = Simulation(seed, scenario or drawn, rng, tell)
     try:
         simulation.run()

@@ -50,6 +50,7 @@ class Mix:
         ("r=2,w=3", 3),
     )
     keys: int = 20
+    counters: int = 0  # keys of their own
     tag: bytes = b""  # before each key: a hashtag puts all of them into one slot
     operations: int = 1_000
     stampede: float = 0.25  # share of the volleys that start one
@@ -60,6 +61,24 @@ class Mix:
 FLUSHES = Mix(
     kinds=(("set", 36), ("update", 5), ("delete", 6), ("get", 18), ("inspect", 34), ("flush", 1)),
 )
+
+
+# Increments, and expiries of values, among the rest.
+COUNTERS = Mix(
+    kinds=(
+        ("set", 20),
+        ("update", 4),
+        ("put", 14),
+        ("delete", 5),
+        ("get", 10),
+        ("inspect", 15),
+        ("expire", 6),
+        ("incr", 20),
+        ("count", 6),
+    ),
+    counters=6,
+)
+BITS = 62  # of a counter
 
 
 class Connection(Protocol):
@@ -206,6 +225,8 @@ class Client:
             keys = sorted({key, workload.any_key(), workload.any_key()})
             operations = [self._begin("get", each, level) for each in keys]
             return operations, _command(b"RW.AT", level.encode(), b"MGET", *keys)
+        if kind in ("incr", "count"):
+            key = workload.any_counter()
         operation = self._begin(kind, key, level)
         option = b""
         if kind == "set" and rng.random() < 0.15:
@@ -230,6 +251,8 @@ class Client:
         operation = Operation(number, self.number, self._node, kind, key, level, r, w, workload.scheduler.now_ms)
         if kind in ("set", "update", "put"):
             operation.value = b"%s.%d" % (key, number)
+        elif kind == "incr":
+            operation.amount = workload.next_bit(key)
         operations.append(operation)
         return operation
 
@@ -240,8 +263,10 @@ class Client:
             operation.outcome = "unknown" if operation.error.startswith("UNKNOWN") else "refused"
             return
         operation.outcome = "ok"
-        if operation.kind == "get":
+        if operation.kind in ("get", "count"):
             operation.found = reply
+        elif operation.kind == "incr":
+            operation.found = b"%d" % reply
         elif operation.kind == "update":
             operation.found = reply if isinstance(reply, bytes) and reply != b"OK" else None
         elif operation.kind == "delete":
@@ -278,6 +303,8 @@ class Workload:
         self.default_level = default_level
         self.mix = mix
         self._rng = rng
+        self.counters = [mix.tag + b"n%d" % number for number in range(mix.counters)]
+        self._bits = dict.fromkeys(self.counters, 0)
         self._keys = [mix.tag + b"k%d" % number for number in range(mix.keys)]
         self._until_ms = until_ms
         self._kinds = [kind for kind, _ in mix.kinds], [weight for _, weight in mix.kinds]
@@ -290,7 +317,8 @@ class Workload:
 
     @property
     def keys(self) -> list[bytes]:
-        return self._keys
+        """All of them, counters too."""
+        return self._keys + self.counters
 
     def start(self) -> None:
         for client in self.clients:
@@ -304,6 +332,15 @@ class Workload:
 
     def any_key(self) -> bytes:
         return self._rng.choice(self._keys)
+
+    def any_counter(self) -> bytes:
+        return self._rng.choice(self.counters)
+
+    def next_bit(self, counter: bytes) -> int:
+        """A power of two that nobody has added to this counter; 0 where there is none left."""
+        bit = self._bits[counter]
+        self._bits[counter] += 1
+        return 1 << bit if bit < BITS else 0
 
     def any_kind(self) -> str:
         return self._rng.choices(*self._kinds)[0]
@@ -330,8 +367,12 @@ class Workload:
 def _words(operation: Operation, option: bytes) -> Iterator[bytes]:
     key = operation.key
     match operation.kind:
-        case "get":
+        case "get" | "count":
             yield from (b"GET", key)
+        case "incr":
+            yield from (b"INCRBY", key, b"%d" % operation.amount)
+        case "expire":
+            yield from (b"EXPIRE", key, FAR_S)
         case "inspect":
             yield from (b"RW.GET", key)
         case "delete":

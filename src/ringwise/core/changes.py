@@ -1,0 +1,70 @@
+"""Changes to what a key has: an increment, an expiry. Each is made to all that is known, and covers little of it (V5, V9).
+
+    read at R ─▶ merged into this node's own state ─▶ change ─▶ one new dot, which replaces only its own kind
+
+A put replaces what its writer has seen; a change adds to it. It is worked out when it is written, not when the key was read, so
+two of them at once on one coordinator are one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import msgspec
+
+from ringwise.core import record as records
+from ringwise.core.context import Context
+from ringwise.core.counters import COUNT, EXPIRY, Number, Shown, add, amount_of, number_of, passed, sum_of
+from ringwise.core.record import Sibling
+from ringwise.core.versions import DotSource, Write
+
+
+class Change(Protocol):
+    """What an update does to a key where it is no put."""
+
+    def apply(self, dots: DotSource, held: bytes, stamp: int, wall_ms: int) -> bytes:
+        """The record afterwards; raises Failure where nothing is to be written."""
+        ...
+
+
+def _covering(replaced: Iterable[Sibling]) -> Context:
+    """Exactly these versions, not those that their actors wrote before."""
+    return Context([], sorted((each.actor, each.counter) for each in replaced))
+
+
+class Expire(msgspec.Struct, frozen=True):
+    """EXPIRE and PERSIST: an expiry register, which replaces the others. 0: it never expires."""
+
+    expiry_ms: int
+
+    def apply(self, dots: DotSource, held: bytes, stamp: int, wall_ms: int) -> bytes:
+        registers = [each for each in records.unpack(held).siblings if each.content_type == EXPIRY]
+        write = Write(b"", content_type=EXPIRY, expiry_ms=self.expiry_ms, context=_covering(registers))
+        return dots.write(held, write, stamp)
+
+
+class Increment(msgspec.Struct, frozen=True):
+    """INCRBY and INCRBYFLOAT: this actor's contribution, which replaces its last one; and what has expired."""
+
+    amount: Number
+
+    def apply(self, dots: DotSource, held: bytes, stamp: int, wall_ms: int) -> bytes:
+        siblings = records.unpack(held).siblings
+        shown = Shown(siblings, wall_ms)
+        sum_of(shown, self.amount)
+        actor = dots.last_actor(held)
+        replaced = [each for each in shown.contributions if each.actor == actor]
+        total: Number = self.amount
+        for each in replaced:
+            total = add(total, number_of(amount_of(each)))
+        if shown.base is None:  # never written, or expired: what is left of that goes
+            replaced += [each for each in siblings if _expired(each, shown, wall_ms)]
+        value = shown.tag + (b"%d" % total if isinstance(total, int) else f"{total:f}".encode())
+        return dots.write(held, Write(value, content_type=COUNT, context=_covering(replaced)), stamp)
+
+
+def _expired(sibling: Sibling, shown: Shown, wall_ms: int) -> bool:
+    if sibling.content_type == EXPIRY:
+        return passed(sibling.expiry_ms, wall_ms)
+    return sibling not in shown.contributions
