@@ -16,13 +16,16 @@ from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure, QuorumNotReached
 from ringwise.core.explain import Explanation
 from ringwise.core.hints import BUCKET, FRAME_BYTES
-from ringwise.core.keys import Bucket
+from ringwise.core.keys import POSITION_BITS, Bucket
 from ringwise.core.levels import ONE, QUORUM
 from ringwise.core.node import Node
+from ringwise.core.ring import slot_of
+from ringwise.core.store import Named
 from ringwise.core.topology import Topology
 from ringwise.core.versions import DotSource
 
 LIVE = Bucket(0, 1)
+ROW = LIVE.row_key(b"k")
 TICK_MS = 10.0
 
 
@@ -337,3 +340,81 @@ def test_explain_tells_for_whom_a_key_waits() -> None:
     assert isinstance(told[0], Explanation)
     assert {copy.owner: copy.hinted for copy in told[0].copies if copy.hinted} == {first.id: (third.id,)}
     assert messages.Found(1, [], [], []).hinted == []
+
+
+def stand_in_for(cluster: Cluster, heard: Heard) -> tuple[list[Node], Node, Node]:
+    """The owners of `k`, of whom the third is away, and who stands in for it; and one more."""
+    owners = [cluster.by_id[owner] for owner in cluster.nodes[0].topology.owners[slot_of(b"k")]]
+    isolate(cluster, owners[2])
+    owners[0].put(b"k", b"v", QUORUM, heard, 0)
+    cluster.run()
+    d, e = (node for node in cluster.nodes if node not in owners)
+    return (owners, d, e) if cluster.stores[cluster.nodes.index(d)].records.get(ROW) else (owners, e, d)
+
+
+def restart(cluster: Cluster, node: Node, run: int) -> Node:
+    again = cluster.restart(node, run)
+    for other in cluster.nodes:
+        if other is not again:
+            cluster.connect(again, other)
+            cluster.connect(other, again)
+    return again
+
+
+def test_a_copy_goes_though_the_node_stops_before_it_knows_all_hints() -> None:
+    """The hint's row stays until the copy goes: else nobody knew afterwards that it is not needed, and it counted for ever."""
+    cluster, heard = Cluster(5), Heard()
+    owners, d, _ = stand_in_for(cluster, heard)
+    store = cluster.stores[cluster.nodes.index(d)]
+    rejoin(cluster, owners[2])
+    store.slow_walks = True
+    d = restart(cluster, d, 9999)
+    for _ in range(400):
+        cluster.pass_time(10)
+        if d.hints.handed_over:
+            break
+        store.walked()
+    assert d.hints.handed_over and not d.hints.ready
+    store.slow_walks = False
+    store.walking.clear()
+    d = restart(cluster, d, 9998)
+    settle(cluster)
+    for _ in range(500):
+        cluster.pass_time(10)
+    assert d.hints.ready and not any(node.hints.waiting for node in cluster.nodes)
+    assert not store.records.get(ROW), "no hint is left, and no copy"
+
+
+def test_hints_behind_a_damaged_place_are_handed_over() -> None:
+    cluster, heard = Cluster(5), Heard()
+    owners, d, _ = stand_in_for(cluster, heard)
+    store = cluster.stores[cluster.nodes.index(d)]
+    names = store.names
+
+    def damaged(bucket: bytes, start: int, end: int, limit: int, then: Named) -> bool:
+        """Three slots of the hints' bucket cannot be walked."""
+        if start < 3 << POSITION_BITS:
+            then(None, start)
+            return True
+        return names(bucket, start, end, limit, then)
+
+    store.names = damaged  # type: ignore[method-assign]
+    rejoin(cluster, owners[2])
+    d = restart(cluster, d, 9999)
+    for _ in range(2000):
+        cluster.pass_time(10)
+    assert d.hints.handed_over
+    assert d.hints.unreadable == 3
+    assert not d.hints.ready, "so no copy is dropped: a hint for it may be in there"
+
+
+def test_to_renew_a_hint_takes_no_room() -> None:
+    cluster, heard = Cluster(5, NodeConfig(hints_max=1)), Heard()
+    owners = [cluster.by_id[owner] for owner in cluster.nodes[0].topology.owners[slot_of(b"k")]]
+    _, e = (node for node in cluster.nodes if node not in owners)
+    for node in (*owners[1:], e):
+        isolate(cluster, node)
+    for number in range(2):
+        owners[0].put(b"k", b"v%d" % number, QUORUM, heard, number)
+        cluster.run()
+        assert heard.outcomes[number][0] == "stored"

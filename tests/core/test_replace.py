@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from tests.core.cluster import Cluster, Heard
+from tests.core.test_hints import isolate, rejoin, settle
 from tests.core.test_node import error
 
 from ringwise.core import messages
@@ -410,3 +411,69 @@ def test_a_node_in_no_cluster_replaces_nobody() -> None:
     told: list[Lost | Failure] = []
     new.replace("n1", told.append)
     assert isinstance(told[0], NotReady)
+
+
+def ends(cluster: Cluster, ticks: int) -> bool:
+    """Whether it ends within so many."""
+    for _ in range(ticks):
+        cluster.pass_time(10)
+        for store in cluster.stores:
+            store.sync()
+        if not any(node.topology.filling for node in cluster.nodes):
+            return True
+    return False
+
+
+def test_an_owner_that_cannot_list_its_keys_is_left_to_the_others_and_told() -> None:
+    cluster = Cluster(config=FAST)
+    write(cluster, cluster.nodes[0], 50)
+    _, new = empty_third(cluster)
+    cluster.stores[0].fail_walks = True
+    assert ends(cluster, 12_000)
+    assert new.filling.unreadable
+    assert len(cluster.stores[2].records) >= 50, "all of them, from the other owner"
+
+
+def test_a_key_that_loads_for_long_is_there_before_the_filling_ends() -> None:
+    cluster, heard = Cluster(config=FAST), Heard()
+    cluster.nodes[0].put(b"k", b"v1", QUORUM, heard, 0)
+    cluster.run()
+    _, new = empty_third(cluster)
+    a, b = cluster.nodes[:2]
+    a.put(b"k", b"v2", QUORUM, heard, 1)
+    cluster.run()
+    store, row = cluster.stores[2], LIVE.row_key(b"k")
+    old = store.records[row]
+    cluster.cut(a, new)
+    cluster.cut(b, new)
+    a.hints.tick = b.hints.tick = lambda: None  # type: ignore[method-assign]
+    a.put(b"k", b"v3", QUORUM, heard, 2)
+    cluster.run()
+    for node in (a, b):
+        cluster.connect(node, new)
+        cluster.connect(new, node)
+    store.cold.add(row)  # and nothing is loaded
+    for other in cluster.stores[:2]:
+        other.tree.ready[slot_of(b"k")] = 0
+    assert not ends(cluster, 3_000)
+    assert store.records[row] == old
+
+
+def test_a_lost_member_that_came_back_keeps_its_place_while_it_is_up() -> None:
+    cluster, heard = Cluster(config=FAST), Heard()
+    a, _, c = cluster.nodes
+    isolate(cluster, c)
+    assert isinstance(lose(cluster, a, "n3"), Lost)
+    rejoin(cluster, c)
+    settle(cluster)
+    c.put(b"k", b"v", EVERY, heard, 0)
+    cluster.run()
+    assert heard.outcomes[0][0] == "stored"
+    new = cluster.start_empty(3, c.member)
+    cluster.ask_to_join(new, a)
+    cluster.run()
+    assert c.replaced is None
+    isolate(cluster, c)
+    cluster.ask_to_join(new, a)
+    cluster.run()
+    assert c.id in a.topology.former

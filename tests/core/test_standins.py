@@ -335,3 +335,88 @@ def test_an_owner_silent_for_long_makes_a_hint_and_no_crowd_of_stand_ins() -> No
     cluster.pass_time(2 * NodeConfig().request_timeout_ms + 1)
     assert not any(held(cluster, other) for other in others)
     assert a.hints.kept == 1
+
+
+def test_a_late_owner_and_its_stand_in_are_one() -> None:
+    """Both have it, and when the hint is handed over there is one copy of the two."""
+    cluster, heard = Cluster(5), Heard()
+    (a, b, c), (d, e) = parts(cluster)
+    store = cluster.stores[cluster.nodes.index(a)]
+    store.sync_mode = "batch"  # so the coordinator's own copy does not count yet
+    a.peers._out = {b.id, c.id}  # late, while their links stand
+    a.put(b"k", b"v", QUORUM, heard, 0)
+    cluster.step(a)
+    (group,) = a._put._groups.values()
+    first, second = (node for node in (d, e) if node.id in group.stand_ins)
+    owner = group.stand_ins[first.id]
+    other = next(node for node in (b, c) if node.id != owner)
+    cluster.links[a.id, other.id].wire.clear()
+    cluster.links[a.id, second.id].wire.clear()
+    cluster.run()
+    assert held(cluster, first) and held(cluster, cluster.by_id[owner])
+    assert 0 not in heard.outcomes
+    store.sync()
+    cluster.run()
+    assert heard.outcomes[0][0] == "stored"
+
+
+def test_an_owner_that_refuses_is_stood_in_for() -> None:
+    """Its disk is full, or its log has failed: it holds nothing of it."""
+    cluster, heard = Cluster(5), Heard()
+    (a, b, c), (d, e) = parts(cluster)
+    for node in (b, c):
+        cluster.stores[cluster.nodes.index(node)].failed = True
+    a.put(b"k", b"v", QUORUM, heard, 0)
+    cluster.run()
+    assert heard.outcomes[0][0] == "stored" and 0 in heard.sloppy
+    assert held(cluster, d) and held(cluster, e)
+
+
+def test_what_a_full_stand_in_holds_is_read() -> None:
+    cluster, heard = Cluster(5, NodeConfig(hints_max=1)), Heard()
+    owners, (d, e) = parts(cluster)
+    for owner in owners:
+        isolate(cluster, owner)
+    d.put(b"k", b"v", QUORUM, heard, 0)
+    cluster.run()
+    assert heard.outcomes[0][0] == "stored" and held(cluster, d) and held(cluster, e)
+    d.get(b"k", QUORUM, heard, 1)
+    cluster.run()
+    assert value(heard, 1) == b"v"
+
+
+def test_a_slow_owner_is_not_one_that_cannot_be_reached() -> None:
+    """A read asks a further owner when one is slow; a stand-in, which may hold what is older, only where owners are too few."""
+    cluster, heard = Cluster(5), Heard()
+    (a, b, c), (d, e) = parts(cluster)
+    isolate(cluster, c)
+    a.put(b"k", b"old", QUORUM, heard, 0)
+    cluster.run()
+    assert held(cluster, d)
+    for node in (a, b):
+        cluster.connect(node, c)
+        cluster.connect(c, node)
+    for node in (a, d, e):
+        cluster.cut(node, b)
+        cluster.cut(node, c)
+    cluster.run()
+    b.put(b"k", b"new", QUORUM, heard, 1)
+    cluster.run()
+    assert heard.outcomes[1][0] == "stored" and 1 not in heard.sloppy
+    cluster.connect(a, c)
+    cluster.connect(c, a)
+    a.get(b"k", QUORUM, heard, 2)
+    cluster.step(a)
+    link = cluster.links[a.id, c.id]
+    late, link.wire = list(link.wire), []
+    for _ in range(4):
+        cluster.now_ms += 10
+        a.begin(cluster.wall_ms, cluster.now_ms)
+        a._get.tick()
+        cluster.step(a)
+    later, link.wire = list(link.wire), []
+    cluster.run()
+    assert 2 not in heard.outcomes
+    link.wire = late + later
+    cluster.run()
+    assert value(heard, 2) == b"new" and 2 not in heard.sloppy

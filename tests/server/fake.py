@@ -71,7 +71,7 @@ class NoStandIns:
 
 
 class NoHints:
-    waiting = kept = handed_over = sent_again = dropped = bytes = 0
+    waiting = kept = handed_over = sent_again = dropped = unreadable = bytes = 0
 
     def waiting_for(self) -> dict[NodeId, int]:
         return {}

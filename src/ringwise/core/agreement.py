@@ -155,6 +155,7 @@ class Agreement:
         self.topology = topology
         self.dirty = False
         self.outbox: list[tuple[NodeId, AgreementMessage]] = []
+        self.is_up: Callable[[NodeId], bool] = lambda _: False  # set by the node
         self.refused: JoinRefused | None = None  # the last answer to this node's own Join
         self._rng = rng
         self._round = 0
@@ -459,7 +460,20 @@ class Agreement:
             else:
                 self.outbox.append((sender, Learn(self._document)))
 
-        self.propose(lambda document: join(document, member), answer, now_ms)
+        self.propose(lambda document: self._join(document, member), answer, now_ms)
+
+    def _join(self, document: Document, member: Member) -> Document | None:
+        """T4: who was given up for lost and has come back with its data keeps its place as long as it is up."""
+        back = next(
+            (other for other in document.members if other.id in document.lost and other.name == member.name), None
+        )
+        if back is not None and back.id != member.id and self.is_up(back.id):
+            raise ChangeRefused(
+                f"{member.name} was given up for lost, but it is up again, with its data; stop it, if this directory is to "
+                "take its place",
+                again=True,
+            )
+        return join(document, member)
 
     def _restore(self, saved: bytes) -> None:
         body = saved[8:]

@@ -76,6 +76,9 @@ class Source:
         self.wanted: deque[_Key] = deque()
         self.listed = False
         self.done = False
+        self.loading = 0  # keys that wait for this node's own disk
+        self.tries = 0  # of a range that cannot be listed
+        self.skipped = 0  # such places, one after another: each time twice as many slots are left out
         self.keys = 0  # listed
         self.received = 0
         self.unreadable = 0
@@ -148,7 +151,6 @@ class Filling:
         self._batch_ms = 0.0
         self._batch_bytes = 0
         self._unanswered: set[int] = set()
-        self._loading = 0
 
     # -- what others see
 
@@ -192,7 +194,7 @@ class Filling:
             self._choose()
         elif not self._store.failed and not self._store.overloaded:
             late_ms = now_ms - ANSWER_DEADLINES * self._config.request_timeout_ms
-            if (self._asked_id and self._asked_ms < late_ms) or (self._batch and self._batch_ms < late_ms):
+            if (self._asked_id and self._asked_ms < late_ms) or (self._unanswered and self._batch_ms < late_ms):
                 self._again()
             else:
                 self._step(at)
@@ -229,13 +231,22 @@ class Filling:
             (source for node, source in self.sources.items() if not source.done and self._peers.is_up(node)), None
         )
 
-    def _again(self) -> None:
-        """The peer has not answered, or refuses: what it was asked for is asked for again, after a pause."""
+    def _again(self, *, unreadable: bool = False) -> None:
+        """The peer has not answered, or refuses: what it was asked for is asked for again, after a pause. What a disk does not
+        give back is left to the others after some tries, and told."""
         at = self._at
         if at is not None:
             at.asked = None
             if isinstance(self._question, Digests) and self._asked_id:
-                at.ranges.appendleft((self._question.start, self._question.end))
+                start, end = self._question.start, self._question.end
+                at.tries += unreadable
+                if at.tries >= (1 if at.skipped else TRIES_MAX):
+                    start = min(end, ((start >> POSITION_BITS) + (1 << at.skipped)) << POSITION_BITS)
+                    at.tries, at.skipped = 0, min(at.skipped + 1, 14)
+                    at.unreadable += 1
+                    self.unreadable += 1
+                if start < end:
+                    at.ranges.appendleft((start, end))
             elif isinstance(self._question, Hashes) and self._asked_id:
                 at.groups.extendleft(reversed(self._question.numbers))
             at.wanted.extendleft(self._batch[i] for i in sorted(self._unanswered, reverse=True))
@@ -254,7 +265,7 @@ class Filling:
         if at.ranges:
             if not self._asked_id and len(at.wanted) < WANTED_MAX and now_ms >= self._list_from_ms:
                 self._list(at, link)
-        elif not (self._asked_id or at.wanted or self._batch):
+        elif not (self._asked_id or at.wanted or self._batch or at.loading):
             self._verify(at, link)
 
     # -- listing
@@ -281,7 +292,7 @@ class Filling:
             return
         if message.refused or not message.whole:
             teach(self._peers, self._topology, link, {message.refused})
-            self._again()
+            self._again(unreadable=message.refused == messages.DAMAGED)
             return
         self._theirs = message.by_key(), message.end
         self._compare(at)
@@ -290,7 +301,7 @@ class Filling:
         if self._at is not at or self._asked_id != question_id:
             return
         if listed is None:
-            self._again()
+            self._again(unreadable=True)
             return
         self._own = {key_of(rkey): digest for rkey, digest in listed}, upto
         self._compare(at)
@@ -301,6 +312,7 @@ class Filling:
             return
         (mine, my_end), (theirs, their_end) = self._own, self._theirs
         asked, end = self._question, min(my_end, their_end)
+        at.tries = at.skipped = 0
         self._asked_id, self._question = 0, None
         self._own = self._theirs = None
         now_ms = self._now.now_ms
@@ -370,7 +382,7 @@ class Filling:
             return
         held = self._store.find(key.slot, key.rkey)
         if held is None:
-            self._loading += 1
+            at.loading += 1
             again = partial(self._loaded, at, key, record)
             self._cold.load(key.slot, key.rkey, again, partial(self._not_loaded, at, key))
             return
@@ -387,18 +399,18 @@ class Filling:
             self._mine.append((key.slot, key.rkey, held[:DIGEST_BYTES], state))
 
     def _loaded(self, at: Source, key: _Key, record: bytes) -> None:
+        at.loading -= 1
         if self._at is not at:
             at.wanted.append(key)
             return
-        self._loading = max(0, self._loading - 1)
         self._merge(at, key, record)
         self._log()
         self._end_batch(at)
 
     def _not_loaded(self, at: Source, key: _Key, _error: Failure) -> None:
+        at.loading -= 1
         self._not_read(at, key)
         if self._at is at:
-            self._loading = max(0, self._loading - 1)
             self._end_batch(at)
 
     def _log(self) -> None:
@@ -408,7 +420,7 @@ class Filling:
             self._mine = []
 
     def _end_batch(self, at: Source) -> None:
-        if not self._batch or self._unanswered or self._loading:
+        if not self._batch or self._unanswered or at.loading:
             return
         count, now_ms = len(self._batch), self._now.now_ms
         self._batch_keys = max(1, min(BATCH_KEYS_MAX, BATCH_BYTES // (self._batch_bytes // count + 1)))

@@ -2,9 +2,12 @@
 
     taker ─ Forward(operations) ─▶ owner: coordinates each as if a client of its own had sent it ─ Forwarded(outcomes) ─▶ taker
 
-If the owner dies unanswered, plain SETs and deletes (also with expiry) are forwarded once more, to another owner and with the
-same stamp: should both have been applied, they are two versions equal in all that a client sees, shown as one. Everything else
-that was in flight has an unknown outcome.
+If the owner dies unanswered, or is silent past its deadline, plain SETs and deletes (also with expiry) are forwarded once more,
+to another owner and with the same stamp. The first may have been applied, read, and overwritten by then; so the second owner
+reads first, and writes only where nothing is stamped above it (core/update.py); else the outcome is unknown. An owner that was
+paused, or gets a Forward late, treats it the same way. Everything else that was in flight has an unknown outcome.
+
+An owner that refuses, having applied nothing, is no reason to fail: the next one is asked.
 """
 
 from __future__ import annotations
@@ -14,9 +17,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
 
+from msgspec import structs
+
 from ringwise.core import messages
+from ringwise.core.clock import wall_of
 from ringwise.core.config import NodeConfig
-from ringwise.core.errors import Failure, QuorumNotReached, Relayed, UnknownOutcome
+from ringwise.core.errors import Failure, Overloaded, QuorumNotReached, Relayed, Replaced, UnknownOutcome, WritesStopped
 from ringwise.core.lesson import teach
 from ringwise.core.levels import Level
 from ringwise.core.messages import Forward, Forwarded, ForwardedUpdate, ForwardedWrite, NodeId, Outcome, encode
@@ -26,10 +32,14 @@ from ringwise.core.put import PutPath
 from ringwise.core.ring import slot_of
 from ringwise.core.sink import Sink
 from ringwise.core.topology import Topology
-from ringwise.core.update import UpdatePath
+from ringwise.core.update import DELETE, UpdatePath
 
 Operation: TypeAlias = ForwardedWrite | ForwardedUpdate
 
+SILENT = 1.25  # request timeouts, until an owner is taken for silent
+LATE_MS = 5_000  # older than that by its stamp, a Forward may have been given up, and done by another owner
+# Of an owner itself, not of the operation: another owner may take it.
+OWN_TROUBLE = frozenset((WritesStopped.code, Overloaded.code, Replaced.code))
 TAKEN_MAX = 4096  # Forwards of a link that are recognised when they come again: more than it carries in a deadline
 
 
@@ -109,6 +119,10 @@ def _nobody(second: bool) -> Failure:
     return QuorumNotReached(needed=1, acknowledged=0)
 
 
+def _repeatable(operation: Operation) -> bool:
+    return operation.blind if isinstance(operation, ForwardedWrite) else operation.operation == "delete"
+
+
 def _size(operation: Operation) -> int:
     if isinstance(operation, ForwardedWrite):
         return len(operation.key) + len(operation.write.value)
@@ -163,6 +177,7 @@ class ForwardPath:
         self._levels: dict[bytes, Level] = {}
         self._unfinished: dict[bytes, int] = {}  # by key: operations forwarded and without an outcome
         self._behind: dict[bytes, deque[Callable[[], None]]] = {}  # what runs after them
+        self._suspect_until_ms = 0.0  # after a pause, what comes may be old
         self._taken: dict[NodeId, tuple[Link, dict[int, None]]] = {}  # Forwards of each peer's link, oldest first
 
     # -- the taker's side
@@ -258,7 +273,10 @@ class ForwardPath:
                 sink.stood_in(index)
             if outcome.code:
                 unknown = bool(outcome.after)
-                if group.second and not unknown:
+                operation = group.operations[position]
+                if outcome.code in OWN_TROUBLE and not (unknown or group.second):
+                    self._hand_over(operation, slot_of(operation.key), sink, index, link.peer)
+                elif group.second and not unknown:
                     sink.failed(index, _nobody(second=True))
                 else:
                     sink.failed(index, Relayed(outcome.code, outcome.text, unknown=unknown))
@@ -279,27 +297,24 @@ class ForwardPath:
             return
         for position in sorted(group.left):
             operation, sink, index = group.operations[position], group.sinks[position], group.indexes[position]
-            again = not group.second and (
-                operation.blind if isinstance(operation, ForwardedWrite) else operation.operation == "delete"
-            )
-            if again:
+            if not group.second and _repeatable(operation):
+                operation = structs.replace(operation, again=True)
                 self._hand_over(operation, slot_of(operation.key), sink, index, peer)
             else:
-                sink.failed(index, UnknownOutcome(needed=1, acknowledged=0, detail="its coordinator died"))
+                detail = "its coordinator died, or did not answer in time"
+                sink.failed(index, UnknownOutcome(needed=1, acknowledged=0, detail=detail))
+        group.left.clear()
 
     def tick(self) -> None:
-        """Ends what is past its deadline; the owner's own deadline comes first, so this one is for a silent owner."""
-        expired: list[ForwardGroup] = []
-        for group in self._groups.values():
-            if group.started_ms + 2 * self._config.request_timeout_ms > self._now.now_ms:
-                break
-            expired.append(group)
-        for group in expired:
-            self._groups.pop(group.id, None)
-            for position in sorted(group.left):
-                error = UnknownOutcome(needed=1, acknowledged=0, detail="its coordinator did not answer in time")
-                group.sinks[position].failed(group.indexes[position], error)
-            group.left.clear()
+        """Gives up what is past its deadline; the owner's own deadline comes first, so this one is for a silent owner."""
+        late_ms = self._now.now_ms - SILENT * self._config.request_timeout_ms
+        for group in [group for group in self._groups.values() if group.started_ms < late_ms]:
+            self._peers.answered(group.target, group.id)
+            self.lost(group, group.target)
+
+    def paused(self) -> None:
+        """This node did nothing for a while, and what has come meanwhile may be old."""
+        self._suspect_until_ms = self._now.now_ms + self._config.request_timeout_ms
 
     # -- the owner's side
 
@@ -316,6 +331,9 @@ class ForwardPath:
             level = self._level(operation.level)
             if me not in self._topology.serving[slot_of(operation.key)]:  # never forwarded twice
                 answers.failed(position, QuorumNotReached(needed=1, acknowledged=0))
+            elif self._again(operation):
+                write = operation.write if isinstance(operation, ForwardedWrite) else DELETE
+                self._update.again(operation.key, write, operation.stamp, level, answers, position)
             elif isinstance(operation, ForwardedWrite):
                 self._put.write(
                     operation.key,
@@ -328,6 +346,13 @@ class ForwardPath:
                 )
             else:
                 self._update.run(operation.key, operation.operation, operation.arguments, level, answers, position)
+
+    def _again(self, operation: Operation) -> bool:
+        """Whether another owner may have coordinated it before, or since."""
+        age_ms = self._now.wall_ms - wall_of(operation.stamp)
+        return _repeatable(operation) and (
+            operation.again or age_ms > LATE_MS or self._now.now_ms < self._suspect_until_ms
+        )
 
     def _first(self, link: Link, request_id: int) -> bool:
         """Whether this Forward is new: the same frame again must not be coordinated again (R1)."""

@@ -227,7 +227,7 @@ class GetPath:
         group.level = level
         up = len(self._peers.up(serving)) + group.owned
         if up < need and level.sloppy:
-            able = self._stand_ins.able(owners)
+            able = self._stand_ins.able(owners, reading=True)
             group.standing_in = self.me in able
             up += len(able)
         if up < need:
@@ -280,8 +280,11 @@ class GetPath:
             candidates = [owner for owner in self._peers.up(group.serving) if owner not in group.asked]
             shift = self._turn % len(candidates) if candidates else 0
             candidates = candidates[shift:] + candidates[:shift]
-            if len(candidates) < missing and group.level is not None and group.level.sloppy:
-                able = self._stand_ins.able(group.owners)
+            reachable = len(self._peers.up(group.serving)) + group.owned
+            if (
+                reachable < tally.need and group.level is not None and group.level.sloppy
+            ):  # R2: not for one that is slow
+                able = self._stand_ins.able(group.owners, reading=True)
                 candidates += [node for node in able if node != self.me and node not in group.asked]
             for owner in candidates:
                 if self._peers.ask(owner, group, group.frame):

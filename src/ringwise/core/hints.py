@@ -57,6 +57,7 @@ FRAME_KEYS = 500
 COLD_MAX = 256  # keys that are loaded for handing over at once
 SLOTS_LOADED = 64  # looked at in one step after a start: a millisecond where the memtable is full
 NAMES_LOADED = 1000
+LOAD_TRIES_MAX = 20  # ticks, for a range of the index that cannot be read
 UNKNOWN = b"\x00" * record.CHECKSUM_BYTES  # what the owner holds: it must merge
 
 
@@ -139,8 +140,11 @@ class HintPath:
         self._ticked_ms = 0.0
         self._load_from = 0  # the slot from which on the index is still to be made
         self._asked = False
+        self._load_tries = 0
+        self._load_step = SLOTS_LOADED
         self._checking = 0  # hints whose rows are being loaded
-        self._unneeded: dict[bytes, None] = {}  # copies of a stand-in whose hint was forgotten
+        # Copies of a stand-in that wait to be dropped, and for whom they were kept: these rows go with them, at once.
+        self._unneeded: dict[bytes, set[NodeId]] = {}
         self._void: list[tuple[NodeId, dict[bytes, int]]] = []
         self.writing: Callable[[], bool] = lambda: False  # set by the node: a group of writes is open
         self.waiting = 0
@@ -149,11 +153,12 @@ class HintPath:
         self.bytes = 0  # sent, of row keys and states
         self.sent_again = 0
         self.dropped = 0
+        self.unreadable = 0  # ranges of the index that the disk does not give back
 
     @property
     def ready(self) -> bool:
         """Whether the index of what was kept before the start is whole."""
-        return self._load_from >= SLOTS and not self._checking
+        return self._load_from >= SLOTS and not (self._checking or self.unreadable)
 
     # -- keeping
 
@@ -161,6 +166,12 @@ class HintPath:
         """Whether so many more hints can be kept."""
         store = self._store
         return self.waiting + count <= self._config.hints_max and not (store.failed or store.overloaded)
+
+    def room_for(self, owner: NodeId, rkeys: Sequence[bytes]) -> bool:
+        """Whether these keys can be kept for an owner: what is kept for it already takes no room."""
+        kept = self._owners.get(owner)
+        held = kept.sequences if kept is not None else {}
+        return self.room(sum(rkey not in held for rkey in rkeys))
 
     def keep(self, owner: NodeId, rkeys: Iterable[bytes], counted: bool = False) -> None:
         """These keys have a state here that the owner has not acknowledged. What is `counted` towards W, by a stand-in that asked
@@ -179,6 +190,10 @@ class HintPath:
             self._sequence += 1
             if rkey in sequences:
                 sequences[rkey] = self._sequence
+            elif rkey in self._unneeded and owner in self._unneeded[rkey]:  # its row is there still
+                self._unneeded[rkey].discard(owner)
+                self._remember(kept, rkey)
+                self.kept += 1
             elif not counted and not self.room():
                 self.dropped += 1
             else:
@@ -211,7 +226,9 @@ class HintPath:
     def follow(self, bucket: Bucket) -> None:
         """T5: another incarnation is in force, so every hint is void."""
         self._prefix = bucket.prefix
-        self._unneeded.clear()
+        unneeded, self._unneeded = self._unneeded, {}
+        for rkey, noted in unneeded.items():
+            self._void += [(owner, {rkey: 0}) for owner in noted]
         for owner, kept in self._owners.items():
             if kept.sequences:  # there may be a million: their rows go little by little
                 self._void.append((owner, kept.sequences))
@@ -234,15 +251,19 @@ class HintPath:
     def _forget(self, owner: NodeId, kept: _Owner, rkey: bytes) -> None:
         del kept.sequences[rkey]
         self.waiting -= 1
-        self._log(owner, rkey, _MARK_DIGEST, b"")
-        if self._peers.me not in self._topology.owners[slot_of(key_of(rkey))] and rkey.startswith(self._prefix):
-            self._unneeded[rkey] = None
+        if self._peers.me in self._topology.owners[slot_of(key_of(rkey))] or not rkey.startswith(self._prefix):
+            self._log(owner, rkey, _MARK_DIGEST, b"")
+        else:
+            self._unneeded.setdefault(rkey, set()).add(owner)
 
     def _drop_copies(self) -> None:
         """A stand-in's copies go with their last hints: which is certain only when all hints are known, and no group is open that
-        has written such a copy anew and keeps its hint when it is sealed."""
+        has written such a copy anew and keeps its hint when it is sealed. Until then the rows of the hints stay in the log, or
+        after a restart nobody would know that the copy is not needed."""
         unneeded, self._unneeded = self._unneeded, {}
-        for rkey in unneeded:
+        for rkey, noted in unneeded.items():
+            for owner in noted:
+                self._log(owner, rkey, _MARK_DIGEST, b"")
             slot = slot_of(key_of(rkey))
             held = self._store.find(slot, rkey)
             hinted = any(rkey in kept.sequences for kept in self._owners.values())
@@ -399,17 +420,26 @@ class HintPath:
 
     def _load(self) -> None:
         """The next slots' hints, from the log and the engine."""
-        end = min(self._load_from + SLOTS_LOADED, SLOTS) << POSITION_BITS
+        end = min(self._load_from + self._load_step, SLOTS) << POSITION_BITS
         self._load_range(self._load_from << POSITION_BITS, end)
 
     def _named(self, end: int, names: list[tuple[int, bytes]] | None, upto: int) -> None:
         self._asked = False
-        if names is None:
-            return  # the disk could not be read; the next tick tries again
+        if names is None:  # the disk could not be read
+            self._load_tries += 1
+            if self._load_tries >= LOAD_TRIES_MAX:  # a damaged place: the hints behind it are not to wait for it
+                self._load_tries = 0
+                if self._load_step == 1:
+                    self._load_from += 1
+                    self.unreadable += 1
+                self._load_step = 1
+            return
+        self._load_tries = 0
         for position, key in names:
             self._check(position >> POSITION_BITS, key)
         if upto >= end:
             self._load_from = end >> POSITION_BITS
+            self._load_step = SLOTS_LOADED if self._load_from % SLOTS_LOADED == 0 else self._load_step
         else:
             self._load_range(upto, end)
 

@@ -96,6 +96,7 @@ class ForwardedWrite(msgspec.Struct, array_like=True, frozen=True, tag=1):
     stamp: int  # kept when it is sent once more, so that the two are recognisable as one (R1)
     write: WriteSpec
     blind: bool  # a plain SET: covers what its coordinator knows, and may be forwarded once more
+    again: bool = False  # another may have coordinated it before
 
 
 class ForwardedUpdate(msgspec.Struct, array_like=True, frozen=True, tag=2):
@@ -105,6 +106,8 @@ class ForwardedUpdate(msgspec.Struct, array_like=True, frozen=True, tag=2):
     level: bytes
     operation: str
     arguments: list[bytes | int]
+    stamp: int = 0  # of its taker, when it was taken
+    again: bool = False  # another may have coordinated it before; only a delete is forwarded once more
 
 
 class Forward(msgspec.Struct, array_like=True, frozen=True, tag=6):

@@ -157,8 +157,9 @@ class Node:
         self.hints.writing = lambda: self._put.opened
         self.replica.hints_of = self.hints.hints_of
         self.replica.hint = self.hints.keep
-        self.replica.room = self.hints.room
+        self.replica.room = self.hints.room_for
         self.peers.forgotten = self._forgotten
+        agreed.is_up = self.peers.is_up
         self._put.elsewhere = self._forward.send
         self._get.behind_forwards = self._forward.wait
         self._put.unformed = self._await_formed
@@ -194,7 +195,9 @@ class Node:
         elif not self.topology.formed:
             self._await_formed(lambda: self.update(key, operation, arguments, level, sink, index), sink, index)
         else:
-            self._forward.send(ForwardedUpdate(key, level.name.encode(), operation, list(arguments)), slot, sink, index)
+            stamp = self.clock.last = self.clock.last + 1
+            forwarded = ForwardedUpdate(key, level.name.encode(), operation, list(arguments), stamp)
+            self._forward.send(forwarded, slot, sink, index)
 
     def _get_in_order(self, key: bytes, level: Level, sink: Sink, index: int) -> None:
         """B1 while the table is not formed: a read stays behind the writes that wait for that."""
@@ -213,7 +216,10 @@ class Node:
     def begin(self, wall_ms: int, now_ms: float) -> None:
         """Starts a turn."""
         now = self.now
+        idle_ms = now_ms - (now.now_ms or now_ms)  # a tick comes every few milliseconds
         now.begin(wall_ms, now_ms)
+        if idle_ms > self.config.request_timeout_ms / 2:
+            self._forward.paused()
         clock = self.clock
         stamp = now.wall_ms << 16
         if stamp > clock.last:

@@ -61,6 +61,7 @@ class WriteGroup:
         "owned",
         "owners",
         "pending",
+        "placed",
         "records",
         "rkeys",
         "rows",
@@ -89,6 +90,7 @@ class WriteGroup:
         self.owned = owned
         self.sloppy = sloppy
         self.stand_ins: dict[NodeId, NodeId] = {}  # for whom each was asked
+        self.placed: dict[NodeId, set[int]] = {}  # positions that an owner, or who stands in for it, was counted for
         self.stood_in = False  # whether one of them has acknowledged, or this node is one
         self.blind = blind  # plain SETs: V5 issues them once more where a replica knows a greater stamp
         self.rows: list[tuple[int, bytes, bytes, bytes, Sink, int]] = []  # while open; then these columns:
@@ -217,7 +219,8 @@ class PutPath:
         for peer in list(group.pending):
             owner = group.stand_ins.get(peer)
             if owner is not None:
-                group.stand_ins[peer] = self._topology.present(owner) or owner
+                group.stand_ins[peer] = present = self._topology.present(owner) or owner
+                group.placed[present] = group.placed.pop(owner, set())
             if not self._peers.ask(peer, group, self._frame(group, peer)):
                 self.missed(group, peer, group.pending.pop(peer))
 
@@ -256,20 +259,30 @@ class PutPath:
         group.rows.append((slot, rkey, base, record, sink, index))
 
     def write(
-        self, key: bytes, write: Write, level: Level, sink: Sink, index: int, *, stamp: int = 0, blind: bool = False
+        self,
+        key: bytes,
+        write: Write,
+        level: Level,
+        sink: Sink,
+        index: int,
+        *,
+        stamp: int = 0,
+        blind: bool = False,
+        exact: bool = False,
     ) -> None:
-        """A put with a context, an expiry, a content type; or one that another node took and forwarded with its stamp."""
+        """A put with a context, an expiry, a content type; or one that another node took and forwarded with its stamp: `exact`
+        refuses to raise it, since what is above it may have come after it (R1)."""
         slot = slot_of(key)
         rkey = self._row_key(key)
         if self.reading and rkey in self.reading:
             self.seal()
         blind = blind or (write.context is None and not write.tombstone)
-        again = partial(self.write, key, write, level, sink, index, stamp=stamp, blind=blind)
+        again = partial(self.write, key, write, level, sink, index, stamp=stamp, blind=blind, exact=exact)
         code = self._topology.owner_set[slot] << 20 | level.code << 1 | blind
         group = self._open.get(code) or self._open_group(code, slot, level, blind, again, sink, index)
         if group is None:
             return
-        if not group.owned:
+        if not group.owned and not exact:
             self._forward(key, slot, level, write, blind, sink, index)
             return
         held = self._find(slot, rkey)
@@ -284,7 +297,12 @@ class PutPath:
         except Failure as error:
             sink.failed(index, error)
             return
-        if stamp <= versions.max_stamp(held) or (write.context is not None and stamp <= write.context.stamp):
+        covered = max(versions.max_stamp(held), write.context.stamp if write.context is not None else 0)
+        if exact and (stamp <= covered or not group.owned):
+            detail = "another write of the key came at the same time, or since"
+            sink.failed(index, UnknownOutcome(needed=group.tally.need, acknowledged=0, detail=detail))
+            return
+        if stamp <= covered:
             self._clock.last = stamp = self._clock.last + 1
         record = self._dots.write(held, write, stamp)
         self._add(group, slot, rkey, held, record, sink, index)
@@ -324,6 +342,12 @@ class PutPath:
             again()
         else:
             sink.failed(index, Flushed())
+
+    def repeat(self, key: bytes, state: bytes, level: Level, sink: Sink, index: int) -> None:
+        """Brings a state that was read to as many owners as a write needs: what is in it may be on fewer (R1)."""
+        slot = slot_of(key)
+        owners = self._topology.sets[self._topology.owner_set[slot]]
+        self.spread(slot, self._row_key(key), state, level.needed_writes(len(owners)), sink, index)
 
     def spread(self, slot: int, rkey: bytes, state: bytes, need: int, sink: Sink, index: int) -> None:
         """Brings a merged state to the key's owners, this node among them where it is one: a repair, which issues no dot."""
@@ -536,7 +560,9 @@ class PutPath:
         if not message.positions and group.pending[peer] is None:
             del group.pending[peer]
             self._peers.answered(peer, group.id)
-            if peer not in self._topology.filling:
+            if group.stand_ins:
+                self._count_place(peer, group, range(len(group.rows)))
+            elif peer not in self._topology.filling:  # T4: it has it, and stands for nothing
                 self._count(group, ())
         else:
             self._count_part(peer, group, message.positions)
@@ -545,7 +571,15 @@ class PutPath:
         fresh = take_part(group.pending, peer, positions, len(group.rows))
         if peer not in group.pending:
             self._peers.answered(peer, group.id)
-        if fresh and peer not in self._topology.filling:  # T4: it has it, and stands for nothing
+        self._count_place(peer, group, fresh)
+
+    def _count_place(self, peer: NodeId, group: WriteGroup, positions: Iterable[int]) -> None:
+        """R2: an owner that was late and the stand-in for it are one: there is one copy again when the hint is handed over."""
+        place = group.stand_ins.get(peer, peer)
+        placed = group.placed.setdefault(place, set())
+        fresh = [i for i in positions if i not in placed]
+        placed.update(fresh)
+        if fresh and place not in self._topology.filling:
             self._count(group, fresh)
 
     def _refused(self, link: Link, group: WriteGroup, message: Written) -> None:
@@ -578,7 +612,8 @@ class PutPath:
             if missing is None:
                 missing = group.pending[peer] = set(range(len(group.rows)))
             refused = [position for position, _ in message.refused if position in missing]
-            self.missed(group, peer, refused)
+            whole = len(refused) == len(group.rows) and messages.FAR_STAMP not in reasons  # others would say so too
+            self.missed(group, peer, None if whole else refused)
             missing.difference_update(refused)
             if not missing:
                 del group.pending[peer]
@@ -666,12 +701,12 @@ class PutPath:
 
     def give_up_hopeless(self, group: WriteGroup) -> None:
         """Tells the positions that can no longer reach their level: they may be stored somewhere (unknown outcome)."""
-        filling = self._topology.filling
-        pending = sum(peer not in filling for peer in group.pending) if filling else len(group.pending)
-        remaining = pending + (1 if group.unlogged else 0)
+        places = {group.stand_ins.get(peer, peer) for peer in group.pending} - self._topology.filling
+        remaining = len(places) + (1 if group.unlogged else 0)
         tally = group.tally
         for i in tally.unreached():
-            if tally.acknowledged(i) + remaining < tally.need:
+            counted = sum(i in group.placed.get(place, ()) for place in places) if group.placed else 0
+            if tally.acknowledged(i) + remaining - counted < tally.need:
                 self._fail(group, i)
         if not tally.open:
             self._groups.pop(group.id, None)

@@ -65,7 +65,7 @@ class Replica:
         self._chunks = chunks
         self.hints_of: Callable[[bytes], list[NodeId]] = _nobody  # set by the node: for whom a key waits here (R4)
         self.hint: Callable[[NodeId, Sequence[bytes], bool], None]  # set by the node: where it stands in (R2)
-        self.room: Callable[[int], bool]
+        self.room: Callable[[NodeId, Sequence[bytes]], bool]
         # Released once this turn's chunks are logged (synced, in mode `batch`).
         self.written: list[tuple[Link, Written]] = []
         self.found: list[tuple[Link, Found, bool]] = []  # the bool: only once synced
@@ -100,7 +100,7 @@ class Replica:
         """R2: hints with these keys, or why not, and then nothing is applied."""
         if owner not in self._topology.members:
             return messages.STALE  # T5: it has been replaced, which the coordinator is to learn
-        if not self.room(len(rkeys)):
+        if not self.room(owner, rkeys):
             return messages.NO_ROOM
         self.hint(owner, rkeys, True)
         return 0

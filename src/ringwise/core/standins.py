@@ -38,7 +38,8 @@ class StandIns:
         self.counted: Callable[[bytes], None] = _ignore  # told the row key of each of these
 
     def order(self, owners: tuple[NodeId, ...]) -> list[NodeId]:
-        """Every member that is none of `owners` (one of the topology's sets), the next one on the ring first."""
+        """Every member that is none of `owners` (one of the topology's sets), in their order on the ring from where these owners
+        are met first: one order for all slots of a set, since writes travel by sets."""
         topology = self._topology
         if topology.epoch != self._epoch:
             self._epoch = topology.epoch
@@ -52,18 +53,18 @@ class StandIns:
             order = self._orders[owners] = [others[name] for name in successors(slot, weights)]
         return order
 
-    def able(self, owners: tuple[NodeId, ...]) -> list[NodeId]:
-        """Those that can stand in now, this node among them."""
+    def able(self, owners: tuple[NodeId, ...], *, reading: bool = False) -> list[NodeId]:
+        """Those that can stand in now, this node among them; to tell what they hold they need no room for hints."""
         if len(self._topology.members) <= len(owners):
             return []
-        return [node for node in self.order(owners) if self._able(node)]
+        return [node for node in self.order(owners) if self._able(node, reading)]
 
-    def _able(self, node: NodeId) -> bool:
+    def _able(self, node: NodeId, reading: bool) -> bool:
         if node in self._topology.filling:  # it counts for nothing (T4)
             return False
         if node == self._peers.me:
-            return self.room()
-        return self._peers.is_up(node) and self._full.get(node, 0.0) <= self._now.now_ms
+            return reading or self.room()
+        return self._peers.is_up(node) and (reading or self._full.get(node, 0.0) <= self._now.now_ms)
 
     def refused(self, node: NodeId) -> None:
         """It has no room for more hints."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import TypeAlias
 
-import msgspec
+from msgspec import structs
 
 from ringwise.core import versions
 from ringwise.core.changes import Change, Expire, Increment
@@ -31,9 +31,12 @@ Arguments: TypeAlias = Sequence[bytes | int]
 Operation: TypeAlias = Callable[[bytes, Arguments, int], Write | Change | None]
 
 
+DELETE = Write(value=b"", tombstone=True)
+
+
 def delete(before: bytes, _arguments: Arguments, wall_ms: int) -> Write | None:
     """DEL: a tombstone, or nothing where the key is absent."""
-    return Write(value=b"", tombstone=True) if versions.live(before, wall_ms) else None
+    return DELETE if versions.live(before, wall_ms) else None
 
 
 def set_(before: bytes, arguments: Arguments, wall_ms: int) -> Write | None:
@@ -98,7 +101,7 @@ def expire(before: bytes, arguments: Arguments, wall_ms: int) -> Write | Change 
     ):
         return None
     if passed(expiry_ms, wall_ms):
-        return Write(value=b"", tombstone=True)
+        return DELETE
     return Expire(expiry_ms)
 
 
@@ -156,8 +159,59 @@ class _Running:
         if not isinstance(write, Write):
             self._path.put.change(self._key, record, write, self._level, self, index)
             return
-        write = msgspec.structs.replace(write, context=versions.context_of(record))
+        write = structs.replace(write, context=versions.context_of(record))
         self._path.put.write(self._key, write, self._level, self, index)
+
+    def stood_in(self, index: int) -> None:
+        self._sink.stood_in(self._index)
+
+    def stored(self, index: int, record: bytes) -> None:
+        self._sink.updated(self._index, self._before, record)
+
+    def updated(self, index: int, before: bytes, after: bytes) -> None:
+        raise AssertionError("neither phase of an update is an update")
+
+    def failed(self, index: int, error: Failure) -> None:
+        self._sink.failed(self._index, error)
+
+
+class _Again:
+    """A SET or DEL that another owner may have coordinated before, with this stamp or a greater one (R1).
+
+    Where it was applied it may have been read since, and overwritten: to write it once more above that would lose a write, or
+    bring a deleted value back. So: what shows its stamp is only brought to W owners; above what is stamped below it, it is
+    written, with exactly its stamp; where anything is stamped above it nobody can tell which came first.
+    """
+
+    __slots__ = ("_before", "_index", "_key", "_level", "_path", "_sink", "_stamp", "_write")
+
+    def __init__(
+        self, path: UpdatePath, key: bytes, write: Write, stamp: int, level: Level, sink: Sink, index: int
+    ) -> None:
+        self._path = path
+        self._key = key
+        self._write = write
+        self._stamp = stamp
+        self._level = level
+        self._sink = sink
+        self._index = index
+        self._before = b""
+
+    def found(self, index: int, record: bytes) -> None:
+        self._before = record
+        write, put = self._write, self._path.put
+        newest = versions.newest(record)
+        if write.tombstone:
+            done = versions.live(record, self._path.now.wall_ms) is None
+        else:
+            done = newest is not None and (newest.stamp, newest.value) == (self._stamp, write.value)
+        if done and not record:
+            self.stored(index, record)
+        elif done:
+            put.repeat(self._key, record, self._level, self, index)
+        else:
+            write = structs.replace(write, context=versions.context_of(record))
+            put.write(self._key, write, self._level, self, index, stamp=self._stamp, exact=True)
 
     def stood_in(self, index: int) -> None:
         self._sink.stood_in(self._index)
@@ -184,3 +238,7 @@ class UpdatePath:
         """Starts the first phase."""
         running = _Running(self, key, OPERATIONS[operation], arguments, level, sink, index)
         self.get.get(key, level, running, 0)
+
+    def again(self, key: bytes, write: Write, stamp: int, level: Level, sink: Sink, index: int) -> None:
+        """A SET or DEL that may have been applied before."""
+        self.get.get(key, level, _Again(self, key, write, stamp, level, sink, index), 0)

@@ -50,6 +50,7 @@ class Hints(Protocol):
     handed_over: int
     sent_again: int
     dropped: int
+    unreadable: int
     bytes: int
 
     def waiting_for(self) -> dict[NodeId, int]: ...

@@ -279,6 +279,7 @@ def _sections(call: Call) -> dict[str, dict[str, object]]:
             "hints_handed_over": node.hints.handed_over,
             "hints_sent_again": node.hints.sent_again,
             "hints_dropped": node.hints.dropped,
+            "hints_unreadable": node.hints.unreadable,
             "hints_bytes": node.hints.bytes,
             "stand_in_writes": node.stand_ins.writes,
             "stand_in_reads": node.stand_ins.reads,

@@ -316,7 +316,12 @@ def _value(
     versions: Key,
 ) -> Iterator[Violation]:
     """The newest version (V6) of what must be known: what was answered is that, or stamped above it."""
-    known = [(max(issue.stamp for issue in issues), write) for write, issues in earlier if reading.r + write.w > N]
+    known = [
+        # What is issued once more after the answer, in the place of a write that it has replaced (V5), no read need know yet.
+        (max((issue.stamp for issue in issues if issue.at_ms <= write.ended_ms), default=0), write)
+        for write, issues in earlier
+        if reading.r + write.w > N
+    ]
     if not known:
         return
     stamp, newest = max(known, key=lambda pair: pair[0])
