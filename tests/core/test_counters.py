@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ringwise.core import counters, record, versions
-from ringwise.core.changes import Expire, Increment
+from ringwise.core.changes import Expire, Increment, Once
 from ringwise.core.counters import Shown
-from ringwise.core.errors import NotANumber, NumberOverflow
+from ringwise.core.errors import NotANumber, NumberOverflow, SequenceGap, TooManySessions
 from ringwise.core.versions import DotSource, Write
 
 NOW_MS = 1_000_000
@@ -46,6 +46,11 @@ class Replica:
         shown = self.value(wall_ms)
         assert shown is not None
         return shown
+
+    def once(self, amount: int, counter: int, session: bytes = b"s", wall_ms: int = NOW_MS) -> bytes | None:
+        change = Once(amount, counters.session_actor(session), counter)
+        self.state = change.apply(self.dots, self.state, self.next_stamp(), wall_ms)
+        return self.value(wall_ms)
 
     def expire(self, expiry_ms: int, wall_ms: int = NOW_MS) -> None:
         self.state = Expire(expiry_ms).apply(self.dots, self.state, self.next_stamp(), wall_ms)
@@ -340,6 +345,104 @@ def test_a_node_that_lost_its_clock_of_the_key_adds_under_another_actor() -> Non
     a.incr(1)
     meet(a, b)
     assert a.value() == b.value() == b"3"
+
+
+# -- sessions: RW.INCR
+
+
+def test_a_numbered_increment_counts_once_however_often_and_wherever_it_is_sent() -> None:
+    a, b, c = replicas()
+    assert a.once(5, 1) == b"5"
+    assert a.once(5, 1) == b"5"
+    assert b.once(5, 1) == b"5"  # has not seen it
+    assert c.once(5, 1) == b"5"
+    meet(a, b, c)
+    assert {node.value() for node in (a, b, c)} == {b"5"}
+    assert a.once(2, 2) == b"7"
+    assert b.once(2, 2) == b"7"
+    b.incr(10)
+    meet(a, b, c)
+    assert {node.once(2, 2) for node in (a, b, c)} == {b"17"}
+    assert versions.alarms["dot_collision"] == 0
+
+
+def test_a_number_is_remembered_when_the_base_is_gone() -> None:
+    a, b, _ = replicas()
+    a.once(5, 1)
+    b.merge(a.state)
+    b.set(b"100")
+    meet(a, b)
+    assert a.once(5, 1) == b"100"
+    assert a.once(1, 2) == b"101"
+    a.set(b"", tombstone=True)
+    assert a.once(1, 2) is None
+    assert a.once(1, 3) == b"1"
+
+
+def test_written_for_two_bases_it_counts_for_the_present_one() -> None:
+    """The first attempt reached one node only, before a SET that it had not seen."""
+    a, b, _ = replicas()
+    a.set(b"1")
+    b.merge(a.state)
+    a.stamp += 1000  # a clock that is ahead
+    a.once(5, 1)
+    b.set(b"100")
+    assert b.once(5, 1) == b"105"
+    meet(a, b)
+    assert a.value() == b.value() == b"105"
+    assert a.once(5, 1) == b"105"
+
+
+def test_a_gap_is_refused_and_an_older_number_counts_already() -> None:
+    a, _, _ = replicas()
+    with pytest.raises(SequenceGap, match="send 1 first"):
+        a.once(1, 2)
+    a.once(1, 1)
+    a.once(1, 2)
+    with pytest.raises(SequenceGap, match="does not follow the last of this session, 2; send 3 first"):
+        a.once(1, 4)
+    assert a.once(1, 1) == b"2"
+
+
+def test_sessions_of_a_key_are_limited() -> None:
+    a, _, _ = replicas()
+    for number in range(1000):
+        a.once(1, 1, b"%d" % number)
+    with pytest.raises(TooManySessions, match="1000 sessions"):
+        a.once(1, 1, b"one more")
+    assert a.once(1, 2, b"7") == b"1001"
+
+
+@settings(max_examples=200)
+@given(st.lists(st.tuples(st.sampled_from(["once", "again", "incr", "take"]), NODES, st.integers(0, 4)), max_size=40))
+def test_numbered_increments_count_once_in_any_order_of_arrival(steps: list[tuple[str, int, int]]) -> None:
+    """A client goes on when it has an answer of a majority; attempts before that go to whomever, and arrive whenever."""
+    nodes, sent, number, total = replicas(), [b""], 0, 0
+    for what, at, amount in steps:
+        node = nodes[at]
+        match what:
+            case "incr":
+                node.incr(amount)
+                total += amount
+            case "take":
+                node.merge(sent[-1 - amount % len(sent)])
+            case "again":
+                if number:
+                    for other in nodes[:2]:  # what a majority has is read first
+                        node.merge(other.state)
+                    node.once(3, number)
+            case _:
+                number += 1
+                total += 3
+                for other in nodes:
+                    node.merge(other.state)
+                node.once(3, number)
+                nodes[(at + 1) % 3].merge(node.state)
+        sent.append(node.state)
+    meet(*nodes)
+    assert {node.value() for node in nodes} == (
+        {b"%d" % total} if any(what in ("once", "incr") for what, *_ in steps) else {None}
+    )
 
 
 # -- numbers

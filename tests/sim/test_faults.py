@@ -13,6 +13,7 @@ import pytest
 
 from ringwise.core import flush as flush_module
 from ringwise.core import hashing, keys, versions
+from ringwise.core.changes import Increment
 from ringwise.core.exchange import Exchange
 from ringwise.core.filling import Filling
 from ringwise.core.flush import Flushes
@@ -369,6 +370,11 @@ def increment_forwarded_once_more(patch: Patch) -> None:
     patch.setattr(ForwardPath, "lost", lost)
 
 
+def numbered_increment_under_a_dot_of_its_coordinator(patch: Patch) -> None:
+    """V9: sent again, it is another increment."""
+    patch.setitem(OPERATIONS, "increment_once", lambda _before, arguments, _wall_ms: Increment(int(arguments[0])))
+
+
 # Anti-entropy.
 
 
@@ -548,6 +554,12 @@ FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
     (copy_of_a_stand_in_dropped_when_sent, replace(STAND_INS, weather=Weather(100.0, 100.0)), {"lost", "handed"}, 16),
     (increment_written_as_a_sum, Scenario(mix=COUNTERS), {"counted"}, 4),
     (increment_forwarded_once_more, ADDING, {"counted"}, 16),
+    (
+        numbered_increment_under_a_dot_of_its_coordinator,
+        replace(ADDING, mix=replace(ADDING.mix, kinds=(("once", 10), ("count", 1)))),
+        {"counted"},
+        16,
+    ),
     (difference_believed_once, SLOW, {"needless"}, 16),
     (tree_not_updated_on_merge, REPAIRS, {"tree"}, 4),
     (refutation_ignored, replace(NETWORK, faults=("partition", "pause")), {"unseen"}, 4),

@@ -14,10 +14,14 @@ from typing import Protocol
 import msgspec
 
 from ringwise.core import record as records
+from ringwise.core import versions
 from ringwise.core.context import Context
-from ringwise.core.counters import COUNT, EXPIRY, Number, Shown, add, amount_of, number_of, passed, sum_of
+from ringwise.core.counters import COUNT, EXPIRY, Number, Shown, add, amount_of, is_session, number_of, passed, sum_of
+from ringwise.core.errors import SequenceGap, TooManySessions
 from ringwise.core.record import Sibling
 from ringwise.core.versions import DotSource, Write
+
+SESSIONS_MAX = 1000  # of one key: each leaves twenty bytes in its context for good
 
 
 class Change(Protocol):
@@ -30,7 +34,7 @@ class Change(Protocol):
 
 def _covering(replaced: Iterable[Sibling]) -> Context:
     """Exactly these versions, not those that their actors wrote before."""
-    return Context([], sorted((each.actor, each.counter) for each in replaced))
+    return Context([], sorted({(each.actor, each.counter) for each in replaced}))
 
 
 class Expire(msgspec.Struct, frozen=True):
@@ -42,6 +46,37 @@ class Expire(msgspec.Struct, frozen=True):
         registers = [each for each in records.unpack(held).siblings if each.content_type == EXPIRY]
         write = Write(b"", content_type=EXPIRY, expiry_ms=self.expiry_ms, context=_covering(registers))
         return dots.write(held, write, stamp)
+
+
+class Once(msgspec.Struct, frozen=True):
+    """RW.INCR: the contribution of a session, under a dot that the client numbers: sent again, it is the same one.
+
+    Two nodes that write it at once differ in its stamp only, or in the base that they know; both stay, and one of them is shown.
+    """
+
+    amount: int
+    actor: bytes
+    counter: int
+
+    def apply(self, dots: DotSource, held: bytes, stamp: int, wall_ms: int) -> bytes:
+        last = versions.last_of(held, self.actor)
+        if self.counter <= last:
+            return held  # it counts already
+        if self.counter > last + 1:
+            raise SequenceGap(self.counter, last)
+        siblings = records.unpack(held).siblings
+        if not last and sum(is_session(actor) for actor, _ in records.unpack(held).context) >= SESSIONS_MAX:
+            raise TooManySessions(SESSIONS_MAX)
+        shown = Shown(siblings, wall_ms)
+        sum_of(shown, self.amount)
+        total = self.amount + sum(int(amount_of(each)) for each in shown.contributions if each.actor == self.actor)
+        replaced = [each for each in siblings if each.actor == self.actor]
+        if shown.base is None:
+            replaced += [each for each in siblings if _expired(each, shown, wall_ms)]
+        stamp = max(stamp, versions.max_stamp(held) + 1)
+        value = shown.tag + b"%d" % total
+        version = Sibling(self.actor, self.counter, stamp, 0, 0, COUNT, False, value)
+        return versions.with_version_of(held, version, _covering(replaced))
 
 
 class Increment(msgspec.Struct, frozen=True):

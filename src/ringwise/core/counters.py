@@ -27,16 +27,18 @@ import re
 from collections.abc import Sequence
 from decimal import Context as DecimalContext
 from decimal import Decimal
+from hashlib import blake2b
 from typing import TypeAlias
 
 from msgspec import structs
 
 from ringwise.core.errors import NotANumber, NumberOverflow
-from ringwise.core.record import Sibling, entries
+from ringwise.core.record import ACTOR_BYTES, Sibling, entries
 
 EXPIRY = "\0e"
 COUNT = "\0c"
 
+SESSION_PREFIX = b"\xff\xff\xff\xff"
 INTEGER_MAX = 2**63 - 1
 FRACTION_DIGITS = 17  # as Redis rounds
 _FLOAT_MAX = Decimal("1e308")
@@ -54,6 +56,16 @@ Number: TypeAlias = int | Decimal
 def is_value(sibling: Sibling) -> bool:
     """A version that somebody wrote or deleted; not a register, not a contribution."""
     return not sibling.content_type.startswith("\0")
+
+
+def session_actor(session: bytes) -> bytes:
+    """The actor of the increments that a client numbers itself."""
+    return SESSION_PREFIX + blake2b(session, digest_size=ACTOR_BYTES - len(SESSION_PREFIX)).digest()
+
+
+def is_session(actor: bytes) -> bool:
+    """No node's: their ids do not begin like this."""
+    return actor.startswith(SESSION_PREFIX)
 
 
 def newest_of(siblings: Sequence[Sibling]) -> Sibling | None:
@@ -113,7 +125,7 @@ class Shown:
             cut = max(cuts, default=0)
             self.expiry_ms = register.expiry_ms if register is not None and register.expiry_ms > cut else 0
             self.tag = b"\0" + cut.to_bytes(8, "big")
-        self.contributions = [each for each in added if each.value.startswith(self.tag)]
+        self.contributions = _of_each_actor(added, self.tag)
 
     @property
     def version(self) -> Sibling | None:
@@ -136,6 +148,17 @@ class Shown:
         if self.contributions and isinstance(total, Decimal) and abs(total) <= INTEGER_MAX and total == int(total):
             return int(total)  # as it is shown; but a value that was written as 00 or 1.0 is none
         return total
+
+
+def _of_each_actor(added: Sequence[Sibling], tag: bytes) -> list[Sibling]:
+    """One contribution for each actor: of a session that sent one again, two nodes may have written it, at different times."""
+    found: dict[bytes, Sibling] = {}
+    for each in added:
+        if each.value.startswith(tag):
+            other = found.get(each.actor)
+            if other is None or (other.counter, age(other)) < (each.counter, age(each)):
+                found[each.actor] = each
+    return list(found.values())
 
 
 def _copy(newest: Sibling, base: Sibling | None, value: bytes, expiry_ms: int) -> Sibling:
@@ -209,7 +232,8 @@ def sum_of(shown: Shown, amount: Number) -> Number:
 def carried(version: Sibling, siblings: Sequence[Sibling]) -> tuple[Sibling, list[Sibling]]:
     """A version with all that was said about it since, as it has to be written under another dot (V5); and what that takes in."""
     tag = b"\1" + entries.pack(version.actor, version.counter)
-    added = [each for each in siblings if each.content_type == COUNT and each.value.startswith(tag)]
+    counted = [each for each in siblings if each.content_type == COUNT]
+    added = _of_each_actor(counted, tag)
     registers = [each for each in siblings if each.content_type == EXPIRY and each.stamp > version.stamp]
     value, tombstone = version.value, version.tombstone
     if added:
@@ -219,4 +243,4 @@ def carried(version: Sibling, siblings: Sequence[Sibling]) -> tuple[Sibling, lis
         value, tombstone = text_of(total), False
     expiry_ms = expiry_of(version, siblings)
     changed = structs.replace(version, value=value, tombstone=tombstone, expiry_ms=expiry_ms)
-    return changed, [*added, *registers]
+    return changed, [*(each for each in counted if each.value.startswith(tag)), *registers]

@@ -146,6 +146,20 @@ class NumberOverflow(Refused):
         super().__init__("increment would produce NaN or Infinity" if real else "increment or decrement would overflow")
 
 
+class SequenceGap(Refused):
+    """RW.INCR: a number that is not the next one of its session."""
+
+    def __init__(self, asked: int, last: int) -> None:
+        super().__init__(f"SEQ {asked} does not follow the last of this session, {last}; send {last + 1} first")
+
+
+class TooManySessions(Refused):
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"{limit} sessions have added to this key, which is the limit; use one session for each client process"
+        )
+
+
 class UnknownLevel(Refused):
     def __init__(self, text: str) -> None:
         super().__init__(f"unknown consistency level {text!r}; use one, quorum, all, strong, or r=<n>,w=<n>")

@@ -17,8 +17,8 @@ from typing import TypeAlias
 from msgspec import structs
 
 from ringwise.core import versions
-from ringwise.core.changes import Change, Expire, Increment
-from ringwise.core.counters import decimal_of, passed
+from ringwise.core.changes import Change, Expire, Increment, Once
+from ringwise.core.counters import decimal_of, passed, session_actor
 from ringwise.core.errors import Failure, ValueTooLong
 from ringwise.core.get import GetPath
 from ringwise.core.levels import Level
@@ -112,6 +112,13 @@ def increment(_before: bytes, arguments: Arguments, _wall_ms: int) -> Change | N
     return Increment(decimal_of(text) if real else int(text))
 
 
+def increment_once(_before: bytes, arguments: Arguments, _wall_ms: int) -> Change | None:
+    """RW.INCR: (amount, session, its number)."""
+    amount, session, counter = arguments
+    assert isinstance(amount, int) and isinstance(session, bytes) and isinstance(counter, int)
+    return Once(amount, session_actor(session), counter)
+
+
 OPERATIONS: dict[str, Operation] = {
     "delete": delete,
     "set": set_,
@@ -119,6 +126,7 @@ OPERATIONS: dict[str, Operation] = {
     "set_range": set_range,
     "expire": expire,
     "increment": increment,
+    "increment_once": increment_once,
 }
 
 

@@ -35,7 +35,7 @@ from xxhash import xxh3_64_digest
 from ringwise.core import counters
 from ringwise.core import record as records
 from ringwise.core.context import Context, Seen
-from ringwise.core.counters import Shown, age, expiry_of, is_value, newest_of, passed
+from ringwise.core.counters import Shown, age, expiry_of, is_session, is_value, newest_of, passed
 from ringwise.core.record import (
     COUNT_AT,
     COUNTER_AT,
@@ -62,6 +62,7 @@ __all__ = [
     "carried",
     "context_of",
     "covers",
+    "last_of",
     "live",
     "max_stamp",
     "merge",
@@ -72,6 +73,7 @@ __all__ = [
     "value_of",
     "with_dots",
     "with_version",
+    "with_version_of",
 ]
 
 alarms: Counter[str] = Counter()
@@ -258,8 +260,9 @@ def supersedes(a: bytes, b: bytes) -> bool:
 def merge_states(a: Record, b: Record) -> Record:
     seen_a, seen_b = Seen(a), Seen(b)
     kept = survivors(a, b, seen_b) | survivors(b, a, seen_a)
-    # One dot with two contents must be impossible. Both stay, so nothing is lost, and all replicas still agree.
-    alarms["dot_collision"] += len(kept) - len({(sibling.actor, sibling.counter) for sibling in kept})
+    # One dot with two contents must be impossible, but for a session's (V9). Both stay, so nothing is lost, and all agree.
+    issued = [sibling for sibling in kept if not is_session(sibling.actor)]
+    alarms["dot_collision"] += len(issued) - len({(sibling.actor, sibling.counter) for sibling in issued})
     seen_a.add(seen_b)
     vector, cloud = seen_a.lists()
     after = sorted(kept, key=records.order)
@@ -383,6 +386,22 @@ def with_version(context: Context, version: Sibling, held: bytes) -> Context:
     else:
         seen.add(Seen(Context([(actor, counter)])))
     return Context(*seen.lists(), max(context.stamp, version.stamp))
+
+
+def with_version_of(record: bytes, version: Sibling, covered: Context) -> bytes:
+    """The record with one more version, under a dot that no `DotSource` issued: a session's (V9)."""
+    state = records.unpack(record)
+    seen, client = Seen(state), Seen(covered)
+    kept = [*unseen(state.siblings, client), version]
+    seen.add(client)
+    seen.add_dot(version.actor, version.counter)
+    kept.sort(key=records.order)
+    return records.encode(Record(*seen.lists(), kept, state.world, state.kind))
+
+
+def last_of(record: bytes, actor: bytes) -> int:
+    """The greatest counter of an actor that the record has seen."""
+    return Seen(records.unpack(record)).of_prefix(actor).get(actor, 0)
 
 
 def with_dots(context: Context, added: Iterable[Sibling]) -> Context:

@@ -182,6 +182,8 @@ TABLE = CommandTable((
     Command("rw.explain", 2, "readonly", ONE_KEY, explain.rw_explain, "ringwise",
             "What each owner of a key holds, how the copies compare, what a read would answer"),
     Command("rw.get", 2, "readonly fast", ONE_KEY, siblings.rw_get, "ringwise", "All siblings of a key and their context"),
+    Command("rw.incr", 7, "write denyoom", ONE_KEY, counters.rw_incr, "ringwise",
+            "Adds to a number, once however often it is sent: key amount SESSION name SEQ n, with n counting from 1"),
     Command("rw.members", 1, ABOUT, NO_KEYS, ring.rw_members, "ringwise", "host:port of every member, for clients"),
     Command("rw.put", -3, "write denyoom", ONE_KEY, siblings.rw_put, "ringwise",
             "Replaces what a context has seen: key value [CONTEXT c] [TYPE mime] [FLAGS n] [EX s | PX ms]"),

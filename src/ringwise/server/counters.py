@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ringwise.core import versions
-from ringwise.core.counters import INTEGER_MAX, decimal_of
+from ringwise.core.counters import INTEGER_MAX, decimal_of, session_actor
 from ringwise.core.errors import NotANumber
-from ringwise.server.arguments import check_key, integer_of
+from ringwise.core.levels import QUORUM, STRONG
+from ringwise.core.record import COUNTER_MAX
+from ringwise.core.ring import slot_of
+from ringwise.server.arguments import SYNTAX, check_key, integer_of
 from ringwise.server.call import Call, CommandError
 from ringwise.server.gather import Gather, refused
 from ringwise.server.strings import update
+
+SESSION_BYTES_MAX = 255
 
 
 def incr(call: Call) -> None:
@@ -68,3 +73,34 @@ def _sum(gather: Gather) -> bytes | None:
         return None
     value = versions.value_of(gather.after[0], gather.call.node.now.wall_ms)
     return b"0" if value is None else value
+
+
+def rw_incr(call: Call) -> None:
+    """RW.INCR key amount SESSION s SEQ n: however often it is sent, it counts once."""
+    key, text, *options = call.arguments[1:]
+    if len(options) != 4 or [options[0].upper(), options[2].upper()] != [b"SESSION", b"SEQ"]:
+        raise CommandError(SYNTAX)
+    amount, session, counter = integer_of(text), options[1], integer_of(options[3])
+    if not 1 <= len(session) <= SESSION_BYTES_MAX:
+        raise CommandError(f"ERR a session's name has 1 to {SESSION_BYTES_MAX} bytes")
+    if not 1 <= counter <= COUNTER_MAX:
+        raise CommandError(f"ERR SEQ is a number from 1 to {COUNTER_MAX}")
+    check_key(call, key)
+    level = STRONG if call.level is QUORUM else call.level
+    copies = len(call.node.topology.owners[slot_of(key)])
+    if level.sloppy or level.needed_reads(copies) + level.needed_writes(copies) <= copies:
+        raise CommandError(
+            f"ERR RW.INCR must see what it has done before, so it needs R + W > {copies} owners, and {level.name} has less; "
+            "use quorum or strong"
+        )
+    call.session.wrote(key, level)
+    call.begin_update([key])
+    call.node.update(key, "increment_once", (amount, session, counter), level, Gather(call, 1, _once), 0)
+
+
+def _once(gather: Gather) -> None:
+    text = _sum(gather)
+    if text is not None:
+        counted = versions.last_of(gather.records[0], session_actor(gather.call.arguments[4]))
+        again = int(counted >= int(gather.call.arguments[6]))
+        gather.call.answer({"value": int(text), "again": again})

@@ -35,6 +35,7 @@ CONCURRENCY = {
     "pexpireat": "As EXPIRE.",
     "rw.del": "Deletes exactly what its context has seen; what was written meanwhile stays.",
     "rw.get": "Shows every sibling, and the context with which to replace exactly these.",
+    "rw.incr": "Sent again with the same SEQ, also to another node, it counts once; at `quorum` and above.",
     "rw.put": "Replaces exactly what its context has seen; what was written meanwhile stays as a sibling.",
     "set": "Of two at once the newest wins; with GET or KEEPTTL it reads first, and replaces what it has read.",
     "setrange": "Two at once on different nodes make siblings: GET shows the newest, RW.GET both.",

@@ -33,6 +33,7 @@ from itertools import combinations
 from math import inf
 
 from ringwise.core import record
+from ringwise.core.counters import is_session
 from ringwise.core.versions import Context
 from ringwise.sim.history import READS, History, Operation, Vector
 from ringwise.sim.model import Issue, Key, Witness, show_dot
@@ -143,10 +144,13 @@ def check_ending(
         yield from _twice(key, operation, issues)
     shown = sorted(set(reading.siblings))
     expected = sorted({issue.value for issue in versions.visible(covered) if not (issue.tombstone or issue.role)})
-    if shown != expected and not any(operation.kind == "incr" for operation in operations):
+    if shown != expected and not any(operation.kind in ("incr", "once") for operation in operations):
         yield Violation("siblings", key, f"shown {shown}, while the concurrent ones are {expected}", (reading.number,))
     for replica in sorted(held):
-        dots = {(sibling.actor, sibling.counter) for sibling in record.decode(replica).siblings} if replica else set()
+        siblings = record.decode(replica).siblings if replica else []
+        dots = {
+            (each.actor, each.counter) for each in siblings if not is_session(each.actor)
+        }  # no node has issued those
         concurrent = {issue.dot for issue in versions.visible(covered)}
         if dots != concurrent:
             surplus, missing = sorted(dots - concurrent), sorted(concurrent - dots)
@@ -156,12 +160,15 @@ def check_ending(
 
 def check_counter(key: bytes, operations: list[Operation]) -> Iterator[Violation]:
     """counted: every sum names the increments in it, since each added a bit of its own."""
-    added = [operation for operation in operations if operation.kind == "incr" and operation.amount]
+    added = [operation for operation in operations if operation.kind in ("incr", "once") and operation.amount]
     if not added:
         return
-    possible = sum(operation.amount for operation in added if operation.outcome != "refused")
+    possible = 0
+    for operation in added:
+        if operation.outcome != "refused":
+            possible |= operation.amount
     for reading in operations:
-        if reading.outcome != "ok" or reading.kind not in ("incr", "count", "inspect"):
+        if reading.outcome != "ok" or reading.kind not in ("incr", "once", "count", "inspect"):
             continue
         shown = [*reading.siblings, *([reading.found] if reading.found is not None else [])]
         total = int(shown[0]) if shown else 0

@@ -28,7 +28,8 @@ class Operation:
     client: int
     node: str  # that the client was connected to
     # set (blind), update (SET … GET, KEEPTTL), put (RW.PUT), delete (DEL), get (GET), inspect (RW.GET); scan: a page, no key
-    # flush: FLUSHDB, no key; incr (INCRBY), count (GET of a counter), expire (EXPIRE, so far ahead that nothing comes of it)
+    # flush: FLUSHDB, no key; incr (INCRBY), once (RW.INCR), count (GET of a counter)
+    # expire (EXPIRE, so far ahead that nothing comes of it)
     kind: str
     key: bytes
     level: str
@@ -45,6 +46,7 @@ class Operation:
     token: bytes = b""  # by inspect and put: the reply's context
     deleted: bool = False  # by delete: it said that there was something
     amount: int = 0  # of an incr: a bit of its own, so that the sum names those that count
+    sequence: int = 0  # of a once
     dot: Dot | None = None  # of a delete, whose value names nothing; the others are found by value
 
     @property

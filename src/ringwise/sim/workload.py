@@ -73,7 +73,8 @@ COUNTERS = Mix(
         ("get", 10),
         ("inspect", 15),
         ("expire", 6),
-        ("incr", 20),
+        ("incr", 14),
+        ("once", 8),
         ("count", 6),
     ),
     counters=6,
@@ -110,6 +111,7 @@ class Client:
         self._node = ""
         self._volley = 0
         self._scan: Scan | None = None
+        self._once: dict[bytes, Operation] = {}  # by counter: the last increment with a number
         self._tokens: dict[bytes, list[bytes]] = {}  # by key: contexts read, oldest first
 
     # What the network calls.
@@ -225,8 +227,10 @@ class Client:
             keys = sorted({key, workload.any_key(), workload.any_key()})
             operations = [self._begin("get", each, level) for each in keys]
             return operations, _command(b"RW.AT", level.encode(), b"MGET", *keys)
-        if kind in ("incr", "count"):
+        if kind in ("incr", "once", "count"):
             key = workload.any_counter()
+        if kind == "once" and LEVELS[level][0] + LEVELS[level][1] <= 3:
+            level = "quorum"
         operation = self._begin(kind, key, level)
         option = b""
         if kind == "set" and rng.random() < 0.15:
@@ -253,8 +257,20 @@ class Client:
             operation.value = b"%s.%d" % (key, number)
         elif kind == "incr":
             operation.amount = workload.next_bit(key)
+        elif kind == "once":
+            self._number(operation)
         operations.append(operation)
         return operation
+
+    def _number(self, operation: Operation) -> None:
+        """The last one on that counter again, until it is acknowledged; then the next."""
+        last = self._once.get(operation.key)
+        if last is None or last.outcome == "ok":
+            operation.sequence = 1 if last is None else last.sequence + 1
+            operation.amount = self._workload.next_bit(operation.key)
+        else:
+            operation.sequence, operation.amount = last.sequence, last.amount
+        self._once[operation.key] = operation
 
     def _answered(self, operation: Operation, reply: Any) -> None:
         operation.ended_ms = self._workload.scheduler.now_ms
@@ -267,6 +283,8 @@ class Client:
             operation.found = reply
         elif operation.kind == "incr":
             operation.found = b"%d" % reply
+        elif operation.kind == "once":
+            operation.found = b"%d" % _map(reply)[b"value"]
         elif operation.kind == "update":
             operation.found = reply if isinstance(reply, bytes) and reply != b"OK" else None
         elif operation.kind == "delete":
@@ -371,6 +389,9 @@ def _words(operation: Operation, option: bytes) -> Iterator[bytes]:
             yield from (b"GET", key)
         case "incr":
             yield from (b"INCRBY", key, b"%d" % operation.amount)
+        case "once":
+            yield from (b"RW.INCR", key, b"%d" % operation.amount)
+            yield from (b"SESSION", b"c%d" % operation.client, b"SEQ", b"%d" % operation.sequence)
         case "expire":
             yield from (b"EXPIRE", key, FAR_S)
         case "inspect":
