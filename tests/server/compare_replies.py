@@ -26,7 +26,14 @@ from typing import Self
 import hiredis
 from tests.cluster.conftest import Cluster
 from tests.server.fake import request
-from tests.server.test_differential import KEYS, NUMBERS, ON_PURPOSE, random_batch, random_command
+from tests.server.test_differential import (
+    KEYS,
+    NUMBERS,
+    ON_PURPOSE,
+    SETS,
+    random_batch,
+    random_command,
+)
 
 Arguments = list[bytes]
 
@@ -67,7 +74,7 @@ DIFFERENCES = (
     Difference(LIMITS, (b"GET", LONG_KEY), b"-ERR the key has 257 bytes, the limit is 256"),
     Difference(LIMITS, (b"SET", b"a", LONG_VALUE), b"-ERR the value has 1048577 bytes, the limit is 1048576", sent=False),
     Difference(LIMITS, (b"SETRANGE", b"absent", b"1048576", b"x"), b"-ERR the value has 1048577 bytes", sent=False),
-    Difference("it comes later", (b"SADD", b"absent", b"1"), b"-ERR SADD is not served yet: it comes", sent=False),
+    Difference("it comes later", (b"ZADD", b"absent", b"1", b"m"), b"-ERR ZADD is not served yet: it comes", sent=False),
     Difference("it comes later", (b"HGET", b"absent", b"1"), b"-ERR HGET is not served yet: it comes"),
     Difference("decimal sums are exact", (b"INCRBYFLOAT", b"big", b"123456789012345678901.5"), b"$", b"$"),
     Difference("it needs one order", (b"LPUSH", b"list", b"1"), b"-ERR LPUSH is not served: it needs", sent=False),
@@ -140,9 +147,26 @@ def _random_step(rng: random.Random) -> Step:
     if chance < 0.19:  # anything at all
         name = rng.choice([b"GET", b"SET", b"MSET", b"APPEND", b"CLIENT", b"OBJECT", b"GETRANGE", b"TYPE", b"x"])
         return Step([name, *rng.choices([*KEYS, *(number for number in NUMBERS if number)], k=rng.randint(0, 4))])
-    if chance < 0.22:
+    if chance < 0.24:
+        return Step(random_unordered_set_command(rng))
+    if chance < 0.27:
         return Step([rng.choice(TIMES), rng.choice([*KEYS, b"n"])])
     return Step(random_command(rng))
+
+
+def random_unordered_set_command(rng: random.Random) -> Arguments:
+    """What two servers answer in different orders, or by chance."""
+    key, others = rng.choice(SETS), rng.choices(SETS, k=rng.randint(0, 2))
+    return rng.choice(
+        [
+            [b"SMEMBERS", key], [b"SUNION", key, *others], [b"SINTER", key, *others], [b"SDIFF", key, *others],
+            [b"SSCAN", key, b"0", b"COUNT", b"1000"], [b"SSCAN", key, b"0", b"COUNT", b"1000", b"MATCH", b"m*"],
+            [b"SSCAN", key, b"x"], [b"SSCAN", key, b"0", b"COUNT", b"0"], [b"SSCAN", key, b"0", b"x"],
+            [b"SRANDMEMBER", key, b"0"], [b"SRANDMEMBER", key, b"100"], [b"SRANDMEMBER", key, b"-7"],
+            [b"SRANDMEMBER", key, b"x"], [b"SRANDMEMBER", key, b"1", b"1"], [b"SRANDMEMBER", b"absent"],
+            [b"SPOP", b"absent"], [b"SPOP", b"absent", b"3"], [b"SPOP", key, b"-1"], [b"SPOP", key, b"x"], [b"SPOP", key, b"0"],
+        ]
+    )  # fmt: skip
 
 
 class Peer:
@@ -230,7 +254,14 @@ def explained(step: Step, ours: bytes, theirs: bytes) -> bool:
     if name == b"SCAN":  # one page has all keys
         page = b"*2\r\n$1\r\n0\r\n"
         return ours.startswith(page) and _elements(ours.removeprefix(page)) == _elements(theirs.removeprefix(page))
-    return name == b"KEYS" and _elements(ours) == _elements(theirs)
+    if name == b"SSCAN":  # one page has all members
+        page = b"*2\r\n$1\r\n0\r\n"
+        return ours.startswith(page) and _elements(ours.removeprefix(page)) == _elements(theirs.removeprefix(page))
+    if name in (b"KEYS", b"SMEMBERS", b"SUNION", b"SINTER", b"SDIFF"):
+        return ours[:1] == theirs[:1] and _elements(ours) == _elements(theirs)
+    if name == b"SRANDMEMBER":  # by chance: as many, of those that there are
+        return ours[:1] == theirs[:1] and len(_elements(ours)) == len(_elements(theirs))
+    return False
 
 
 def _elements(array: bytes) -> list[bytes]:

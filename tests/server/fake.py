@@ -172,7 +172,7 @@ class FakeNode:
         found = [
             (key, self.records[key])
             for _, key in names[:count]
-            if versions.value_of(self.records[key], self.now.wall_ms) is not None
+            if versions.live(self.records[key], self.now.wall_ms) is not None
         ]
         self._answer(partial(done, Page(names[count][0] if len(names) > count else 0, found)))
 

@@ -113,7 +113,9 @@ def random_command(rng: random.Random) -> list[bytes]:
     """Sensible more often than not."""
     key, value = rng.choice(KEYS), rng.choice(VALUES)
     number = rng.choice(NUMBERS) if rng.random() < 0.5 else FAR
-    kind = rng.randrange(28)
+    kind = rng.randrange(31)
+    if kind >= 28:
+        return random_set_command(rng)
     if kind >= 25:
         return random_expiry_command(rng)
     if kind >= 22:
@@ -199,6 +201,31 @@ def random_counter_command(rng: random.Random) -> list[bytes]:
             [b"INCRBYFLOAT", b"f", rng.choice(REALS)], [b"INCRBY", b"f", b"3"], [b"GET", b"f"],
             [b"SET", key, rng.choice(NUMBERS_KEPT)],
             [b"GET", key], [b"DEL", key], [b"APPEND", key, b"0"], [b"STRLEN", key],
+        ]
+    )  # fmt: skip
+    return command[: rng.randint(1, len(command))] if rng.random() < 0.05 else command
+
+
+SETS = [b"s", b"{s}1", b"{s}2", b"a"]
+MEMBERS = [b"m1", b"m2", b"3", b"-4", b"", b"two words", b"\xff\x00", b"m" * 100]
+
+
+def random_set_command(rng: random.Random) -> list[bytes]:
+    key, target, members = rng.choice(SETS), rng.choice(SETS), rng.choices(MEMBERS, k=rng.randint(1, 4))
+    others = rng.choices(SETS, k=rng.randint(0, 2))
+    command = rng.choice(
+        [
+            [b"SADD", key, *members], [b"SADD", key, *members], [b"SADD", key, *members], [b"SREM", key, *members],
+            [b"SCARD", key], [b"SISMEMBER", key, members[0]], [b"SMISMEMBER", key, *members], [b"SMOVE", key, target, members[0]],
+            [b"SUNIONSTORE", target, key, *others], [b"SINTERSTORE", target, key, *others], [b"SDIFFSTORE", target, key, *others],
+            [b"SINTERCARD", b"1", key], [b"SINTERCARD", b"2", key, target], [b"SINTERCARD", b"2", key, target, b"LIMIT", b"1"],
+            [b"SINTERCARD", b"2", key, target, b"limit", b"0"], [b"SINTERCARD", b"0", key], [b"SINTERCARD", b"x", key],
+            [b"SINTERCARD", b"3", key], [b"SINTERCARD", b"1", key, b"LIMIT"], [b"SINTERCARD", b"1", key, b"LIMIT", b"-1"],
+            [b"SINTERCARD", b"1", key, b"x", b"1"], [b"SREM", key, *MEMBERS], [b"DEL", key], [b"TYPE", key], [b"EXISTS", key],
+            [b"GET", key], [b"SET", key, b"1", b"GET"], [b"APPEND", key, b"x"], [b"INCR", key], [b"STRLEN", key],
+            [b"GETDEL", key], [b"GETSET", key, b"2"], [b"GETEX", key, b"PERSIST"], [b"MGET", key, b"b"], [b"PERSIST", key],
+            [b"EXPIRE", key, b"1000000"], [b"PEXPIREAT", key, b"1"], [b"SET", key, b"3"], [b"GETRANGE", key, b"0", b"1"],
+            [b"SETRANGE", key, b"1", b"x"], [b"INCRBYFLOAT", key, b"1"],
         ]
     )  # fmt: skip
     return command[: rng.randint(1, len(command))] if rng.random() < 0.05 else command

@@ -1,6 +1,6 @@
-"""Changes to what a key has: an increment, an expiry. Each is made to all that is known, and covers little of it (V5, V9).
+"""Changes to what a key has: an increment, an expiry, members of a set. Each is made to all that is known (V5, V9).
 
-    read at R ─▶ merged into this node's own state ─▶ change ─▶ one new dot, which replaces only its own kind
+    read at R ─▶ merged into this node's own state ─▶ change ─▶ one new dot, which covers little of it
 
 A put replaces what its writer has seen; a change adds to it. It is worked out when it is written, not when the key was read, so
 two of them at once on one coordinator are one after the other.
@@ -14,10 +14,10 @@ from typing import Protocol
 import msgspec
 
 from ringwise.core import record as records
-from ringwise.core import versions
+from ringwise.core import sets, versions
 from ringwise.core.context import Context
 from ringwise.core.counters import COUNT, EXPIRY, Number, Shown, add, amount_of, is_session, number_of, passed, sum_of
-from ringwise.core.errors import SequenceGap, TooManySessions
+from ringwise.core.errors import CollectionTooLarge, SequenceGap, TooManySessions, WrongType
 from ringwise.core.record import Sibling
 from ringwise.core.versions import DotSource, Write
 
@@ -64,6 +64,7 @@ class Once(msgspec.Struct, frozen=True):
             return held  # it counts already
         if self.counter > last + 1:
             raise SequenceGap(self.counter, last)
+        _check_plain(held, wall_ms)
         siblings = records.unpack(held).siblings
         if not last and sum(is_session(actor) for actor, _ in records.unpack(held).context) >= SESSIONS_MAX:
             raise TooManySessions(SESSIONS_MAX)
@@ -85,6 +86,7 @@ class Increment(msgspec.Struct, frozen=True):
     amount: Number
 
     def apply(self, dots: DotSource, held: bytes, stamp: int, wall_ms: int) -> bytes:
+        _check_plain(held, wall_ms)
         siblings = records.unpack(held).siblings
         shown = Shown(siblings, wall_ms)
         sum_of(shown, self.amount)
@@ -103,3 +105,66 @@ def _expired(sibling: Sibling, shown: Shown, wall_ms: int) -> bool:
     if sibling.content_type == EXPIRY:
         return passed(sibling.expiry_ms, wall_ms)
     return sibling not in shown.contributions
+
+
+class AddMembers(msgspec.Struct, frozen=True):
+    """SADD: a version for each member that is not there; and what has gone, goes."""
+
+    members: tuple[bytes, ...]
+    bytes_max: int
+
+    def apply(self, dots: DotSource, held: bytes, stamp: int, wall_ms: int) -> bytes:
+        _check_set(held, wall_ms)
+        siblings = records.unpack(held).siblings
+        there = sets.members_of(siblings, wall_ms)
+        made = [(sets.MEMBER, member) for member in dict.fromkeys(self.members) if member not in there]
+        if not made:
+            return held
+        return _fits(dots.write_each(held, made, _covering(sets.gone(siblings, wall_ms)), stamp), self.bytes_max)
+
+
+class RemoveMembers(msgspec.Struct, frozen=True):
+    """SREM: the versions of these members that are known, and a mark."""
+
+    members: tuple[bytes, ...]
+
+    def apply(self, dots: DotSource, held: bytes, stamp: int, wall_ms: int) -> bytes:
+        _check_set(held, wall_ms)
+        siblings = records.unpack(held).siblings
+        there = sets.members_of(siblings, wall_ms)
+        replaced = [each for member in dict.fromkeys(self.members) for each in there.get(member, ())]
+        if not replaced:
+            return held
+        marks = [each for each in siblings if each.content_type == sets.MARK]
+        return dots.write_each(held, [(sets.MARK, b"")], _covering([*replaced, *marks]), stamp)
+
+
+class StoreMembers(msgspec.Struct, frozen=True):
+    """SUNIONSTORE and its kin: a set in the place of all that is known, or nothing."""
+
+    members: tuple[bytes, ...]
+    bytes_max: int
+
+    def apply(self, dots: DotSource, held: bytes, stamp: int, wall_ms: int) -> bytes:
+        if not self.members:
+            return dots.write(held, Write(b"", tombstone=True), stamp) if versions.live(held, wall_ms) else held
+        made = [(sets.MEMBER, member) for member in dict.fromkeys(self.members)]
+        return _fits(dots.write_each(held, made, versions.context_of(held), stamp), self.bytes_max)
+
+
+def _check_plain(held: bytes, wall_ms: int) -> None:
+    live = versions.live(held, wall_ms)
+    if live is not None and not versions.is_plain(live):
+        raise WrongType
+
+
+def _check_set(held: bytes, wall_ms: int) -> None:
+    live = versions.live(held, wall_ms)
+    if live is not None and versions.is_plain(live):
+        raise WrongType
+
+
+def _fits(record: bytes, bytes_max: int) -> bytes:
+    if len(record) > bytes_max:
+        raise CollectionTooLarge(len(record), bytes_max)
+    return record

@@ -132,6 +132,22 @@ class ValueTooLong(Refused):
         super().__init__(f"the value has {size_bytes} bytes, the limit is {limit_bytes}; split it over several keys")
 
 
+class WrongType(Refused):
+    """A command of one type on a key of another; in Redis's words."""
+
+    code = "WRONGTYPE"
+
+    def __init__(self) -> None:
+        super().__init__("Operation against a key holding the wrong kind of value")
+
+
+class CollectionTooLarge(Refused):
+    def __init__(self, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(
+            f"the set would take {size_bytes} bytes, the limit is {limit_bytes} (--value-bytes-max); split it over several keys"
+        )
+
+
 class NotANumber(Refused):
     """A value that is to be added to, or what is to be added, is no number; in Redis's words."""
 

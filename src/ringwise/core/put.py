@@ -331,6 +331,7 @@ class PutPath:
             clock.observe(versions.max_stamp(known), self._now.wall_ms)
             clock.last = stamp = clock.last + 1
             record = change.apply(self._dots, known, stamp, self._now.wall_ms)
+            clock.last = max(stamp, versions.max_stamp(record))
         except Failure as error:
             sink.failed(index, error)
             return

@@ -303,7 +303,7 @@ class ScanPath:
         wall_ms = self._now.wall_ms
         for (_, key), record in zip(batch, reads.records, strict=True):
             scan.size += len(record)
-            if versions.value_of(record, wall_ms) is not None:
+            if versions.live(record, wall_ms) is not None:
                 scan.found.append((key, record))
         mean = sum(map(len, reads.records)) // len(batch) + 1
         self._read(scan, max(1, (PAGE_BYTES - scan.size) // mean))

@@ -10,6 +10,7 @@ Operations are named, because an update taken by a node that owns no copy of the
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from math import inf
 from typing import TypeAlias
@@ -17,13 +18,14 @@ from typing import TypeAlias
 from msgspec import structs
 
 from ringwise.core import versions
-from ringwise.core.changes import Change, Expire, Increment, Once
+from ringwise.core.changes import AddMembers, Change, Expire, Increment, Once, RemoveMembers, StoreMembers
 from ringwise.core.counters import decimal_of, passed, session_actor
-from ringwise.core.errors import Failure, ValueTooLong
+from ringwise.core.errors import Failure, ValueTooLong, WrongType
 from ringwise.core.get import GetPath
 from ringwise.core.levels import Level
 from ringwise.core.now import Now
 from ringwise.core.put import PutPath
+from ringwise.core.record import Sibling
 from ringwise.core.sink import Sink
 from ringwise.core.versions import Write
 
@@ -40,13 +42,22 @@ def delete(before: bytes, _arguments: Arguments, wall_ms: int) -> Write | None:
 
 
 def set_(before: bytes, arguments: Arguments, wall_ms: int) -> Write | None:
-    """SET with GET or KEEPTTL: (value, absolute expiry in wall ms or 0, 1 to keep the present expiry)."""
-    value, expiry_ms, keep = arguments
+    """SET with GET or KEEPTTL: (value, absolute expiry in wall ms or 0, 1 to keep the present, 1 if the old value is told)."""
+    value, expiry_ms, keep, told = arguments
     assert isinstance(value, bytes) and isinstance(expiry_ms, int)
     present = versions.live(before, wall_ms)
+    if told:
+        _check_plain(present)
     if keep and present is not None:
         expiry_ms = present.expiry_ms
     return Write(value=value, expiry_ms=expiry_ms)
+
+
+def take(before: bytes, _arguments: Arguments, wall_ms: int) -> Write | None:
+    """GETDEL: as DEL, of a plain value only."""
+    present = versions.live(before, wall_ms)
+    _check_plain(present)
+    return DELETE if present is not None else None
 
 
 def append(before: bytes, arguments: Arguments, wall_ms: int) -> Write | None:
@@ -69,9 +80,15 @@ def set_range(before: bytes, arguments: Arguments, wall_ms: int) -> Write | None
     )
 
 
+def _check_plain(present: Sibling | None) -> None:
+    if present is not None and not versions.is_plain(present):
+        raise WrongType
+
+
 def _changed(before: bytes, change: Callable[[bytes], bytes], limit: int, wall_ms: int) -> Write:
     """The newest value changed; what belongs to it (expiry, type, flags) stays."""
     present = versions.live(before, wall_ms)
+    _check_plain(present)
     value = change(present.value if present is not None else b"")
     if len(value) > limit:
         raise ValueTooLong(len(value), limit)
@@ -81,6 +98,7 @@ def _changed(before: bytes, change: Callable[[bytes], bytes], limit: int, wall_m
 
 
 NX, XX, GT, LT = 1, 2, 4, 8  # conditions of EXPIRE
+PLAIN = 16  # of GETEX: what is told must be a plain value
 
 
 def expire(before: bytes, arguments: Arguments, wall_ms: int) -> Write | Change | None:
@@ -88,6 +106,8 @@ def expire(before: bytes, arguments: Arguments, wall_ms: int) -> Write | Change 
     expiry_ms, conditions = arguments
     assert isinstance(expiry_ms, int) and isinstance(conditions, int)
     present = versions.live(before, wall_ms)
+    if conditions & PLAIN:
+        _check_plain(present)
     if present is None:
         return None
     never = inf  # a key without expiry counts as one that lives for ever
@@ -119,6 +139,48 @@ def increment_once(_before: bytes, arguments: Arguments, _wall_ms: int) -> Chang
     return Once(amount, session_actor(session), counter)
 
 
+def set_add(_before: bytes, arguments: Arguments, _wall_ms: int) -> Change | None:
+    """SADD: (most bytes of a set, members)."""
+    bytes_max, *members = arguments
+    assert isinstance(bytes_max, int)
+    return AddMembers(tuple(map(_bytes, members)), bytes_max)
+
+
+def set_remove(before: bytes, arguments: Arguments, wall_ms: int) -> Change | None:
+    """SREM: (members)."""
+    there = versions.members(before, wall_ms)
+    if there is None:
+        raise WrongType
+    return RemoveMembers(tuple(map(_bytes, arguments))) if set(there).intersection(map(_bytes, arguments)) else None
+
+
+def set_pop(before: bytes, arguments: Arguments, wall_ms: int) -> Change | None:
+    """SPOP: (how many, what chance says)."""
+    there = versions.members(before, wall_ms)
+    if there is None:
+        raise WrongType
+    chosen = popped(there, *arguments)
+    return RemoveMembers(tuple(chosen)) if chosen else None
+
+
+def popped(there: Sequence[bytes], count: bytes | int, seed: bytes | int) -> list[bytes]:
+    """Which members are taken: the same ones for whoever knows what there were."""
+    assert isinstance(count, int) and isinstance(seed, int)
+    return random.Random(seed).sample(sorted(there), min(count, len(there)))
+
+
+def set_store(_before: bytes, arguments: Arguments, _wall_ms: int) -> Change | None:
+    """SUNIONSTORE and its kin: (most bytes of a set, members)."""
+    bytes_max, *members = arguments
+    assert isinstance(bytes_max, int)
+    return StoreMembers(tuple(map(_bytes, members)), bytes_max)
+
+
+def _bytes(argument: bytes | int) -> bytes:
+    assert isinstance(argument, bytes)
+    return argument
+
+
 OPERATIONS: dict[str, Operation] = {
     "delete": delete,
     "set": set_,
@@ -127,6 +189,11 @@ OPERATIONS: dict[str, Operation] = {
     "expire": expire,
     "increment": increment,
     "increment_once": increment_once,
+    "take": take,
+    "set_add": set_add,
+    "set_remove": set_remove,
+    "set_pop": set_pop,
+    "set_store": set_store,
 }
 
 

@@ -26,16 +26,17 @@ call these functions through the module (`versions.merge`), so that tests can pu
 
 import struct
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec import structs
 from xxhash import xxh3_64_digest
 
-from ringwise.core import counters
+from ringwise.core import counters, sets
 from ringwise.core import record as records
 from ringwise.core.context import Context, Seen
 from ringwise.core.counters import Shown, age, expiry_of, is_session, is_value, newest_of, passed
+from ringwise.core.errors import WrongType
 from ringwise.core.record import (
     COUNT_AT,
     COUNTER_AT,
@@ -62,9 +63,11 @@ __all__ = [
     "carried",
     "context_of",
     "covers",
+    "is_plain",
     "last_of",
     "live",
     "max_stamp",
+    "members",
     "merge",
     "newest",
     "shadow",
@@ -75,6 +78,8 @@ __all__ = [
     "with_version",
     "with_version_of",
 ]
+
+SET_TYPE = "application/vnd.ringwise.set+json"  # how RW.GET and HTTP show a set
 
 alarms: Counter[str] = Counter()
 """Things that must be impossible. `dot_collision`: one dot with two contents was seen (basho/riak_kv#814)."""
@@ -200,6 +205,20 @@ class DotSource:
             kept.sort(key=records.order)
         return records.encode(Record(vector, cloud, kept, state.world, state.kind))
 
+    def write_each(self, old: bytes, made: Sequence[tuple[str, bytes]], covered: Context, stamp: int) -> bytes:
+        """The record after several versions of one write, each (type, value) under a dot of its own, at one stamp."""
+        state = records.unpack(old)
+        seen, client = Seen(state), Seen(covered)
+        stamp = max([stamp, *(sibling.stamp + 1 for sibling in state.siblings)])
+        kept = unseen(state.siblings, client)
+        for content_type, value in made:
+            actor, counter = self._next_dot(seen, client)
+            seen.add_dot(actor, counter)
+            kept.append(Sibling(actor, counter, stamp, 0, 0, content_type, False, value))
+        seen.add(client)
+        kept.sort(key=records.order)
+        return records.encode(Record(*seen.lists(), kept, state.world, state.kind))
+
     def last_actor(self, record: bytes) -> bytes:
         """Under which the next dot of this key comes, where that does not take a new key epoch; else b""."""
         return max(self._usable(Seen(records.unpack(record))), default=b"")
@@ -286,13 +305,17 @@ def covers(record: bytes, other: bytes) -> bool:
 
 
 def value_of(record: bytes, wall_ms: int) -> bytes | None:
-    """What a plain `GET` answers (V6): the newest version's value, or None: never written, deleted or expired."""
+    """What a plain `GET` answers (V6): the newest version's value, or None: never written, deleted, expired. Raises WrongType."""
     if not record:
         return None
     if record[FORM_AT] == PLAIN:
         return record[DOT_AT + record[COUNT_AT] * ENTRY_BYTES :]
     sibling = live(record, wall_ms)
-    return None if sibling is None else sibling.value
+    if sibling is None:
+        return None
+    if not is_plain(sibling):
+        raise WrongType
+    return sibling.value
 
 
 def live(record: bytes, wall_ms: int) -> Sibling | None:
@@ -301,7 +324,29 @@ def live(record: bytes, wall_ms: int) -> Sibling | None:
     found = records.unpack(record).siblings
     if len(found) == 1 and is_value(found[0]):
         return found[0] if is_live(found[0], wall_ms) else None
-    return Shown(found, wall_ms).version
+    return _live_of(found, wall_ms)
+
+
+def _live_of(found: list[Sibling], wall_ms: int) -> Sibling | None:
+    """V9: of two types written at once the one that was written to last is shown; `RW.GET` shows both."""
+    plain, collection = Shown(found, wall_ms).version, sets.as_version(found, wall_ms)
+    if plain is None or (collection is not None and age(collection) > age(plain)):
+        return collection
+    return plain
+
+
+def is_plain(version: Sibling) -> bool:
+    """A string, as Redis calls it; not a set."""
+    return version.content_type != sets.MEMBER
+
+
+def members(record: bytes, wall_ms: int) -> list[bytes] | None:
+    """The members of a set, in no order; none where the key is absent; None where it is no set."""
+    found = records.unpack(record).siblings
+    shown = _live_of(found, wall_ms)
+    if shown is not None and is_plain(shown):
+        return None
+    return list(sets.members_of(found, wall_ms)) if shown is not None else []
 
 
 def newest(record: bytes) -> Sibling | None:
@@ -358,7 +403,22 @@ def _as_shown(found: list[Sibling], wall_ms: int) -> list[Sibling]:
         for sibling in sorted(filter(is_value, found), key=age, reverse=True)
         if sibling is not base
     ]
-    return [each for each in (first, *rest) if each is not None and is_live(each, wall_ms)]
+    whole = sets.as_version(found, wall_ms)
+    if whole is not None:
+        whole = structs.replace(whole, content_type=SET_TYPE, value=_as_json(sets.members_of(found, wall_ms)))
+    shown = [each for each in (first, *rest, whole) if each is not None and is_live(each, wall_ms)]
+    return sorted(shown, key=age, reverse=True) if whole is not None else shown
+
+
+def _as_json(values: Iterable[bytes]) -> bytes:
+    """A list: text as text, other bytes as {"base64": …}."""
+    shown: list[object] = []
+    for value in sorted(values):
+        try:
+            shown.append(value.decode())
+        except UnicodeDecodeError:
+            shown.append({"base64": value})
+    return msgspec.json.encode(shown)
 
 
 def is_live(sibling: Sibling, wall_ms: int) -> bool:

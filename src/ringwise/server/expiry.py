@@ -11,7 +11,7 @@ from functools import partial
 
 from ringwise.core import versions
 from ringwise.core.record import Sibling
-from ringwise.core.update import GT, LT, NX, XX
+from ringwise.core.update import GT, LT, NX, PLAIN, XX
 from ringwise.server.arguments import EXPIRY_OPTIONS, SYNTAX, check_key, expiry_of
 from ringwise.server.call import Call, CommandError
 from ringwise.server.gather import Gather, refused
@@ -70,7 +70,7 @@ def getex(call: Call) -> None:
             call.node.get(key, call.level, Gather(call, 1, partial(_absent, str(error))), 0)
             return
     call.session.wrote(key, call.level)
-    update(call, [key], "expire", (expiry_ms, 0), Gather(call, 1, value_before))
+    update(call, [key], "expire", (expiry_ms, PLAIN), Gather(call, 1, value_before))
 
 
 def _absent(trouble: str, gather: Gather) -> None:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 
+from ringwise.core import versions
 from ringwise.core.errors import Failure
 from ringwise.core.keys import POSITION_BITS
 from ringwise.core.ring import SLOTS, slot_of
@@ -21,6 +22,7 @@ from ringwise.core.scan import END, Page
 from ringwise.server.arguments import SYNTAX, integer_of
 from ringwise.server.call import Call, CommandError
 from ringwise.server.glob import PATTERN_BYTES_MAX, Matches, matcher
+from ringwise.server.values import type_of
 from ringwise.wire.replies import OK, bulk
 
 COUNT = 10  # names of a page where none is given, as in Redis
@@ -37,7 +39,7 @@ _CURSOR_MAX = 2**64 - 1
 def scan(call: Call) -> None:
     cursor = _cursor_of(call.arguments[1])
     matches: Matches | None = None
-    count, strings = COUNT, True
+    count, kind = COUNT, b""
     options = call.arguments[2:]
     for at in range(0, len(options), 2):
         option, values = options[at].upper(), options[at + 1 : at + 2]
@@ -50,9 +52,9 @@ def scan(call: Call) -> None:
             if count < 1:
                 raise CommandError(SYNTAX)
         else:
-            strings = values[0].lower() == b"string"  # nothing else is held yet
+            kind = values[0].lower()
     call.begin_update(EVERYTHING)
-    _page(call, cursor, count, partial(_scanned, call, matches, strings), call.session.first_only)
+    _page(call, cursor, count, partial(_scanned, call, matches, kind), call.session.first_only)
 
 
 def _cursor_of(text: bytes) -> int:
@@ -73,11 +75,15 @@ def _page(call: Call, cursor: int, count: int, done: Callable[[Page | Failure], 
     call.node.scan(cursor, count, call.level, done, first_only)
 
 
-def _scanned(call: Call, matches: Matches | None, strings: bool, page: Page | Failure) -> None:
+def _scanned(call: Call, matches: Matches | None, kind: bytes, page: Page | Failure) -> None:
     if isinstance(page, Failure):
         call.fail(page)
         return
-    keys = [key for key, _ in page.found if strings and (matches is None or matches(key))]
+    keys = [key for key, _ in page.found if matches is None or matches(key)]
+    if kind:
+        wall_ms = call.node.now.wall_ms
+        held = dict(page.found)
+        keys = [key for key in keys if type_of(versions.live(held[key], wall_ms)) == kind.decode("ascii", "replace")]
     call.answer([b"%d" % page.cursor, list(keys)])
 
 

@@ -13,9 +13,9 @@ LATER: dict[str, str] = {
     **dict.fromkeys(
         (
             "hdel", "hexists", "hget", "hgetall", "hincrby", "hincrbyfloat", "hkeys", "hlen", "hmget", "hmset", "hrandfield",
-            "hscan", "hset", "hstrlen", "hvals", "pfadd", "pfcount", "pfmerge", "sadd", "scard", "sdiff", "sdiffstore",
-            "sinter", "sintercard", "sinterstore", "sismember", "smembers", "smismember", "smove", "spop", "srandmember",
-            "srem", "sscan", "sunion", "sunionstore", "zadd", "zcard", "zcount", "zdiff", "zdiffstore", "zincrby", "zinter",
+            "hscan", "hset", "hstrlen", "hvals", "pfadd", "pfcount", "pfmerge",
+
+            "zadd", "zcard", "zcount", "zdiff", "zdiffstore", "zincrby", "zinter",
             "zintercard", "zinterstore", "zlexcount", "zmscore", "zpopmax", "zpopmin", "zrandmember", "zrange",
             "zrangebylex", "zrangebyscore", "zrangestore", "zrank", "zrem", "zremrangebylex", "zremrangebyrank",
             "zremrangebyscore", "zrevrange", "zrevrangebylex", "zrevrangebyscore", "zrevrank", "zscan", "zscore", "zunion",

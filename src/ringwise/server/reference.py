@@ -37,6 +37,13 @@ CONCURRENCY = {
     "rw.get": "Shows every sibling, and the context with which to replace exactly these.",
     "rw.incr": "Sent again with the same SEQ, also to another node, it counts once; at `quorum` and above.",
     "rw.put": "Replaces exactly what its context has seen; what was written meanwhile stays as a sibling.",
+    "sadd": "A member that another removes at the same time stays.",
+    "sdiffstore": "As SUNIONSTORE.",
+    "sinterstore": "As SUNIONSTORE.",
+    "smove": "Two steps: in between it is in neither set, and if the node dies it may be in neither or, with `UNKNOWN`, in one.",
+    "spop": "Two at once may hand out the same member.",
+    "srem": "Removes what it has read; a member that another adds at the same time stays. Two at once may both count it.",
+    "sunionstore": "Each set is read by itself; the result replaces what was read of the first key.",
     "set": "Of two at once the newest wins; with GET or KEEPTTL it reads first, and replaces what it has read.",
     "setrange": "Two at once on different nodes make siblings: GET shows the newest, RW.GET both.",
 }

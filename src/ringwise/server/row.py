@@ -35,7 +35,11 @@ class Row:
 
     def found(self, index: int, record: bytes) -> None:
         session = self.session
-        value = value_of(record, session.now.wall_ms) if record else None
+        try:
+            value = value_of(record, session.now.wall_ms) if record else None
+        except Failure as wrong:
+            self.fill(index, error(wrong.reply()))
+            return
         if value is None:
             self.replies[index] = session.null
         else:

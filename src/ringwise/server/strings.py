@@ -47,7 +47,8 @@ def _values(gather: Gather) -> None:
         values: list[Value] = []
         room = MGET_BYTES_MAX
         for record in gather.records:
-            value = versions.value_of(record, wall_ms)
+            live = versions.live(record, wall_ms)
+            value = live.value if live is not None and versions.is_plain(live) else None
             room -= 0 if value is None else len(value)
             if room < 0:
                 gather.call.refuse(f"ERR the values have more than {MGET_BYTES_MAX} bytes; ask for fewer keys at once")
@@ -69,7 +70,7 @@ def _count(gather: Gather, *, writes: bool = False) -> None:
     """How many of the keys are there, or were before they were deleted."""
     if not refused(gather, writes=writes):
         wall_ms = gather.call.node.now.wall_ms
-        gather.call.answer(sum(versions.value_of(record, wall_ms) is not None for record in gather.records))
+        gather.call.answer(sum(versions.live(record, wall_ms) is not None for record in gather.records))
 
 
 def set_(call: Call) -> None:
@@ -83,7 +84,7 @@ def set_(call: Call) -> None:
     call.session.wrote(key, call.level)
     if b"GET" in options or b"KEEPTTL" in options:
         answer = value_before if b"GET" in options else _ok
-        arguments = (value, expiry_ms, int(b"KEEPTTL" in options))
+        arguments = (value, expiry_ms, int(b"KEEPTTL" in options), int(b"GET" in options))
         update(call, [key], "set", arguments, Gather(call, 1, answer))
     elif expiry_ms:
         call.node.write(key, Write(value=value, expiry_ms=expiry_ms), call.level, call.row, call.index)
@@ -117,7 +118,7 @@ def _set_options(call: Call) -> dict[bytes, bytes]:
 
 def value_before(gather: Gather) -> None:
     if not refused(gather):
-        gather.call.answer(versions.value_of(gather.records[0], gather.call.node.now.wall_ms))
+        gather.call.answer(versions.value_of(gather.records[0], gather.call.node.now.wall_ms))  # of a plain type
 
 
 def _ok(gather: Gather) -> None:

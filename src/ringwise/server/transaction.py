@@ -204,7 +204,11 @@ class Batch(Row):
         self.fill(index, OK)
 
     def found(self, index: int, record: bytes) -> None:
-        value = value_of(record, self.session.now.wall_ms) if record else None
+        try:
+            value = value_of(record, self.session.now.wall_ms) if record else None
+        except Failure as wrong:
+            self.failed(index, wrong)
+            return
         self.fill(index, self.session.null if value is None else bulk(value))
 
     def failed(self, index: int, error_: Failure) -> None:

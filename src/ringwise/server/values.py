@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import partial
 
 from ringwise.core import versions
+from ringwise.core.errors import Failure
+from ringwise.core.record import Sibling
 from ringwise.server.arguments import check_key, check_value, expiry_of, integer_of
 from ringwise.server.call import Call, CommandError
 from ringwise.server.gather import Gather, refused
@@ -43,14 +45,14 @@ def getset(call: Call) -> None:
     check_key(call, key)
     check_value(call, value)
     call.session.wrote(key, call.level)
-    update(call, [key], "set", (value, 0, 0), Gather(call, 1, value_before))
+    update(call, [key], "set", (value, 0, 0, 1), Gather(call, 1, value_before))
 
 
 def getdel(call: Call) -> None:
     key = call.arguments[1]
     check_key(call, key)
     call.session.wrote(key, call.level)
-    update(call, [key], "delete", (), Gather(call, 1, value_before))
+    update(call, [key], "take", (), Gather(call, 1, value_before))
 
 
 def setex(call: Call) -> None:
@@ -85,15 +87,19 @@ def _part(value: bytes, first: int, last: int) -> bytes:
 
 
 def type_(call: Call) -> None:
-    _of_value(call, call.arguments[1], lambda value: Simple("none" if value is None else "string"))
+    _of_key(call, call.arguments[1], lambda live: Simple(type_of(live)))
+
+
+def type_of(live: Sibling | None) -> str:
+    return "none" if live is None else "string" if versions.is_plain(live) else "set"
 
 
 def object_encoding(call: Call) -> None:
-    _of_value(call, call.arguments[2], lambda value: None if value is None else "raw")
+    _of_key(call, call.arguments[2], lambda live: None if live is None else "raw")
 
 
 def object_refcount(call: Call) -> None:
-    _of_value(call, call.arguments[2], lambda value: None if value is None else 1)
+    _of_key(call, call.arguments[2], lambda live: None if live is None else 1)
 
 
 def object_freq(_call: Call) -> None:
@@ -133,5 +139,22 @@ def _of_value(call: Call, key: bytes, show: Callable[[bytes | None], Value]) -> 
 
 
 def _show(show: Callable[[bytes | None], Value], gather: Gather) -> None:
-    if not refused(gather):
-        gather.call.answer(show(versions.value_of(gather.records[0], gather.call.node.now.wall_ms)))
+    if refused(gather):
+        return
+    try:
+        value = versions.value_of(gather.records[0], gather.call.node.now.wall_ms)
+    except Failure as wrong:
+        gather.call.fail(wrong)
+    else:
+        gather.call.answer(show(value))
+
+
+def _of_key(call: Call, key: bytes, show: Callable[[Sibling | None], Value]) -> None:
+    """Answers with something about what the key holds, of whatever type."""
+
+    def done(gather: Gather) -> None:
+        if not refused(gather):
+            call.answer(show(versions.live(gather.records[0], call.node.now.wall_ms)))
+
+    check_key(call, key)
+    call.node.get(key, call.level, Gather(call, 1, done), 0)

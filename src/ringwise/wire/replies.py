@@ -44,7 +44,7 @@ class Simple(str):
 
 
 Value: TypeAlias = (
-    "bytes | str | int | float | bool | list[Value] | dict[bytes | str, Value] | set[str] | Simple | None"
+    "bytes | str | int | float | bool | list[Value] | dict[bytes | str, Value] | set[str] | set[bytes] | Simple | None"
 )
 
 
@@ -98,5 +98,13 @@ def _append(parts: list[bytes], value: Value, protocol: int) -> None:
     else:
         kind = b"~" if protocol == 3 and isinstance(value, set) else b"*"
         parts.append(b"%b%d\r\n" % (kind, len(value)))
-        for element in sorted(value) if isinstance(value, set) else value:
+        for element in _in_order(value) if isinstance(value, set) else value:
             _append(parts, element, protocol)
+
+
+def _in_order(elements: set[str] | set[bytes]) -> list[Value]:
+    return list[Value](sorted(elements, key=_bytes_of))
+
+
+def _bytes_of(element: str | bytes) -> bytes:
+    return element.encode() if isinstance(element, str) else element

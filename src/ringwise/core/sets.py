@@ -1,0 +1,65 @@
+"""Sets that merge themselves (V9): a member is there if somebody has added it, and nobody who had seen that has removed it.
+
+    SADD k m    a version of its own for each member: dot, stamp, member      two at once: both are kept, one is shown
+    SREM k m    covers the versions of m that were seen, and no others        an SADD at the same time survives it
+
+The observed-remove set of Bieniusa et al. 2012, without tombstones for members: the context of the record remembers what was
+seen, so what is seen and not there was removed, and merging is that of dotted version vectors (V1). A removal leaves one
+*mark*, which replaces earlier marks: the greatest stamp of a record must not fall.
+
+Expiry: a passed register hides what was added before that moment; the next SADD covers what is hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ringwise.core.clock import stamp_at
+from ringwise.core.counters import EXPIRY, age, passed, register_of
+from ringwise.core.record import Sibling
+
+MEMBER = "\0s"
+MARK = "\0S"
+
+
+def members_of(siblings: Iterable[Sibling], wall_ms: int) -> dict[bytes, list[Sibling]]:
+    """The members that are there, each with the versions that say so."""
+    found: dict[bytes, list[Sibling]] = {}
+    added = [each for each in siblings if each.content_type == MEMBER]
+    if added:
+        hidden = _hidden_up_to(siblings, wall_ms)
+        for each in added:
+            if each.stamp >= hidden:
+                found.setdefault(each.value, []).append(each)
+    return found
+
+
+def _hidden_up_to(siblings: Iterable[Sibling], wall_ms: int) -> int:
+    """What was added at a stamp below this one has expired."""
+    ends = [each.expiry_ms for each in siblings if each.content_type == EXPIRY and passed(each.expiry_ms, wall_ms)]
+    return stamp_at(max(ends)) if ends else 0
+
+
+def as_version(siblings: Sequence[Sibling], wall_ms: int) -> Sibling | None:
+    """The set as one version, without its members; None where it has none."""
+    members = members_of(siblings, wall_ms)
+    if not members:
+        return None
+    newest = max((each for versions in members.values() for each in versions), key=age)
+    register = register_of(siblings)
+    expiry_ms = register.expiry_ms if register is not None and not passed(register.expiry_ms, wall_ms) else 0
+    return Sibling(newest.actor, newest.counter, newest.stamp, expiry_ms, 0, MEMBER, False, b"")
+
+
+def gone(siblings: Sequence[Sibling], wall_ms: int) -> list[Sibling]:
+    """What nobody sees any more, beside a set: tombstones, what has expired, registers that have passed."""
+    there = {id(each) for versions in members_of(siblings, wall_ms).values() for each in versions}
+    left: list[Sibling] = []
+    for each in siblings:
+        if each.content_type == EXPIRY:
+            seen = not passed(each.expiry_ms, wall_ms)
+        else:
+            seen = each.content_type == MARK or id(each) in there
+        if not seen:
+            left.append(each)
+    return left
