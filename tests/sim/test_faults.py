@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 from ringwise.core import flush as flush_module
-from ringwise.core import hashing, keys, versions
-from ringwise.core.changes import Increment
+from ringwise.core import hashing, keys, sets, versions
+from ringwise.core.changes import Increment, RemoveMembers
 from ringwise.core.exchange import Exchange
 from ringwise.core.filling import Filling
 from ringwise.core.flush import Flushes
@@ -25,7 +25,7 @@ from ringwise.core.hints import HintPath
 from ringwise.core.levels import Level
 from ringwise.core.node import Node
 from ringwise.core.peers import Link
-from ringwise.core.put import PutPath, WriteGroup
+from ringwise.core.put import PutPath
 from ringwise.core.replica import Replica
 from ringwise.core.ring import slot_of
 from ringwise.core.scan import END, ScanPath
@@ -33,6 +33,7 @@ from ringwise.core.standins import StandIns
 from ringwise.core.topology import Document, Topology, flush
 from ringwise.core.update import OPERATIONS
 from ringwise.core.versions import DotSource, Write
+from ringwise.core.writegroup import WriteGroup
 from ringwise.sim.network import Weather
 from ringwise.sim.simulator import Scenario, run
 from ringwise.sim.workload import COUNTERS, FLUSHES, Mix
@@ -375,6 +376,25 @@ def numbered_increment_under_a_dot_of_its_coordinator(patch: Patch) -> None:
     patch.setitem(OPERATIONS, "increment_once", lambda _before, arguments, _wall_ms: Increment(int(arguments[0])))
 
 
+def removal_covers_all_that_it_has_seen(patch: Patch) -> None:
+    """V9: not the one member that it names."""
+
+    def apply(_self: Any, dots: DotSource, held: bytes, stamp: int, _wall_ms: int) -> bytes:
+        return dots.write_each(held, [(sets.MARK, b"")], versions.context_of(held), stamp)
+
+    patch.setattr(RemoveMembers, "apply", apply)
+
+
+def members_merged_without_their_context(patch: Patch) -> None:
+    """V9: the union of both sides' members: what was removed comes back."""
+    survivors = versions.survivors
+
+    def all_of(mine: Any, other: Any, seen: Any) -> set[Any]:
+        return survivors(mine, other, seen) | {each for each in mine.siblings if each.content_type == sets.MEMBER}
+
+    patch.setattr(versions, "survivors", all_of)
+
+
 # Anti-entropy.
 
 
@@ -516,6 +536,7 @@ ADDING = Scenario(
     mix=Mix(kinds=(("incr", 10), ("count", 1)), levels=(("quorum", 1),), counters=20),
     faults=("crash", "break"),
 )
+ADDING_MEMBERS = Mix(kinds=(("add", 5), ("remove", 3), ("members", 3)), levels=(("quorum", 1),), sets=2)
 FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
     (one_acknowledgement_too_few, NETWORK, {"stale", "lost", "shadowed", "blind"}, 4),
     (newer_answer_ignored, NETWORK, {"stale"}, 4),
@@ -560,6 +581,8 @@ FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
         {"counted"},
         16,
     ),
+    (removal_covers_all_that_it_has_seen, replace(ADDING, mix=ADDING_MEMBERS), {"member"}, 8),
+    (members_merged_without_their_context, replace(ADDING, mix=ADDING_MEMBERS), {"member", "siblings"}, 8),
     (difference_believed_once, SLOW, {"needless"}, 16),
     (tree_not_updated_on_merge, REPAIRS, {"tree"}, 4),
     (refutation_ignored, replace(NETWORK, faults=("partition", "pause")), {"unseen"}, 4),

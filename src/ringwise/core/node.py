@@ -41,7 +41,7 @@ from ringwise.core.liveness import Liveness
 from ringwise.core.messages import ForwardedUpdate, Found, Hello, Message, NodeId, Written, encode
 from ringwise.core.now import Now
 from ringwise.core.peers import Link, Peers, Request
-from ringwise.core.put import PutPath, WriteGroup
+from ringwise.core.put import PutPath
 from ringwise.core.replace import Replacements
 from ringwise.core.replica import Replica
 from ringwise.core.ring import slot_of
@@ -52,6 +52,7 @@ from ringwise.core.store import LogFailed, Store
 from ringwise.core.topology import ChangeRefused, Document, Former, Member, Topology, form
 from ringwise.core.update import UpdatePath
 from ringwise.core.versions import DotSource, Write
+from ringwise.core.writegroup import WriteGroup
 
 
 class Flushable(Protocol):

@@ -29,7 +29,7 @@ class Operation:
     node: str  # that the client was connected to
     # set (blind), update (SET … GET, KEEPTTL), put (RW.PUT), delete (DEL), get (GET), inspect (RW.GET); scan: a page, no key
     # flush: FLUSHDB, no key; incr (INCRBY), once (RW.INCR), count (GET of a counter)
-    # expire (EXPIRE, so far ahead that nothing comes of it)
+    # add (SADD), remove (SREM), members (SMEMBERS); expire (EXPIRE, so far ahead that nothing comes of it)
     kind: str
     key: bytes
     level: str
@@ -58,7 +58,7 @@ class Operation:
         return self.outcome == "ok" and self.ended_ms < other.began_ms
 
     def __str__(self) -> str:
-        told = {"inspect": self.siblings, "delete": self.deleted}.get(self.kind, self.found)
+        told = {"inspect": self.siblings, "members": self.siblings, "delete": self.deleted}.get(self.kind, self.found)
         ended = f"{self.ended_ms:9.1f}" if self.ended_ms else "     open"
         text = f"{self.began_ms:9.1f} to {ended}  c{self.client} at {self.node}  {self.kind} {self.key.decode()}"
         if self.value:

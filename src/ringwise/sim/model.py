@@ -83,12 +83,15 @@ class Witness:
         before = dict(record.decode(old).context) if old else {}
         seen = before if context is None else dict(context.vector)
         exact = frozenset() if context is None else frozenset(context.cloud)
-        for sibling in record.decode(new).siblings:
-            dot = sibling.actor, sibling.counter
-            if sibling.actor.startswith(node_id) and sibling.counter > before.get(sibling.actor, 0):
-                break
-        else:
-            raise AssertionError(f"{node} made a write without a new dot of its own")
+        fresh = [
+            sibling
+            for sibling in record.decode(new).siblings
+            if sibling.actor.startswith(node_id) and sibling.counter > before.get(sibling.actor, 0)
+        ]
+        if len(fresh) != 1:
+            raise AssertionError(f"{node} made a write with {len(fresh)} new dots of its own")
+        (sibling,) = fresh
+        dot = sibling.actor, sibling.counter
         role = "" if is_value(sibling) else sibling.content_type
         now_ms, tombstone = self._now_ms(), sibling.tombstone
         self._fresh[new] = Issue(dot, node, now_ms, sibling.stamp, tombstone, sibling.value, seen, exact, role)

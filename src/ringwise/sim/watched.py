@@ -12,7 +12,7 @@ from ringwise.core.levels import Level
 from ringwise.core.messages import NodeId
 from ringwise.core.node import Node
 from ringwise.core.sink import Sink
-from ringwise.core.versions import DotSource, Write
+from ringwise.core.versions import Context, DotSource, Write
 from ringwise.sim.history import Operation
 from ringwise.sim.model import Key, Witness
 from ringwise.storage.store import Store
@@ -37,6 +37,12 @@ class WitnessedDots(DotSource):
     def write(self, old: bytes, write: Write, stamp: int) -> bytes:
         new = super().write(old, write, stamp)
         self._witness.issued(self._name, self._node_id, old, new, write.context)
+        return new
+
+    def write_each(self, old: bytes, made: Sequence[tuple[str, bytes]], covered: Context, stamp: int) -> bytes:
+        assert len(made) == 1, "clients change one member at a time"
+        new = super().write_each(old, made, covered, stamp)
+        self._witness.issued(self._name, self._node_id, old, new, covered)
         return new
 
 

@@ -51,6 +51,7 @@ class Mix:
     )
     keys: int = 20
     counters: int = 0  # keys of their own
+    sets: int = 0  # the same
     tag: bytes = b""  # before each key: a hashtag puts all of them into one slot
     operations: int = 1_000
     stampede: float = 0.25  # share of the volleys that start one
@@ -63,7 +64,7 @@ FLUSHES = Mix(
 )
 
 
-# Increments, and expiries of values, among the rest.
+# Increments, sets, and expiries of values, among the rest.
 COUNTERS = Mix(
     kinds=(
         ("set", 20),
@@ -76,8 +77,12 @@ COUNTERS = Mix(
         ("incr", 14),
         ("once", 8),
         ("count", 6),
+        ("add", 10),
+        ("remove", 4),
+        ("members", 6),
     ),
     counters=6,
+    sets=3,
 )
 BITS = 62  # of a counter
 
@@ -111,6 +116,7 @@ class Client:
         self._node = ""
         self._volley = 0
         self._scan: Scan | None = None
+        self._added: dict[bytes, list[Operation]] = {}  # by set
         self._once: dict[bytes, Operation] = {}  # by counter: the last increment with a number
         self._tokens: dict[bytes, list[bytes]] = {}  # by key: contexts read, oldest first
 
@@ -229,6 +235,8 @@ class Client:
             return operations, _command(b"RW.AT", level.encode(), b"MGET", *keys)
         if kind in ("incr", "once", "count"):
             key = workload.any_counter()
+        if kind in ("add", "remove", "members"):
+            key = workload.any_set()
         if kind == "once" and LEVELS[level][0] + LEVELS[level][1] <= 3:
             level = "quorum"
         operation = self._begin(kind, key, level)
@@ -259,6 +267,12 @@ class Client:
             operation.amount = workload.next_bit(key)
         elif kind == "once":
             self._number(operation)
+        elif kind == "add":
+            operation.value = b"%s.%d" % (key, number)
+            self._added.setdefault(key, []).append(operation)
+        elif kind == "remove":
+            mine = [each.value for each in self._added.get(key, []) if each.outcome == "ok"]
+            operation.value = self._rng.choice(mine) if mine else b"nothing"
         operations.append(operation)
         return operation
 
@@ -285,6 +299,8 @@ class Client:
             operation.found = b"%d" % reply
         elif operation.kind == "once":
             operation.found = b"%d" % _map(reply)[b"value"]
+        elif operation.kind == "members":
+            operation.siblings = sorted(reply)
         elif operation.kind == "update":
             operation.found = reply if isinstance(reply, bytes) and reply != b"OK" else None
         elif operation.kind == "delete":
@@ -322,6 +338,7 @@ class Workload:
         self.mix = mix
         self._rng = rng
         self.counters = [mix.tag + b"n%d" % number for number in range(mix.counters)]
+        self.sets = [mix.tag + b"s%d" % number for number in range(mix.sets)]
         self._bits = dict.fromkeys(self.counters, 0)
         self._keys = [mix.tag + b"k%d" % number for number in range(mix.keys)]
         self._until_ms = until_ms
@@ -335,8 +352,8 @@ class Workload:
 
     @property
     def keys(self) -> list[bytes]:
-        """All of them, counters too."""
-        return self._keys + self.counters
+        """All of them, counters and sets too."""
+        return self._keys + self.counters + self.sets
 
     def start(self) -> None:
         for client in self.clients:
@@ -353,6 +370,9 @@ class Workload:
 
     def any_counter(self) -> bytes:
         return self._rng.choice(self.counters)
+
+    def any_set(self) -> bytes:
+        return self._rng.choice(self.sets)
 
     def next_bit(self, counter: bytes) -> int:
         """A power of two that nobody has added to this counter; 0 where there is none left."""
@@ -389,6 +409,12 @@ def _words(operation: Operation, option: bytes) -> Iterator[bytes]:
             yield from (b"GET", key)
         case "incr":
             yield from (b"INCRBY", key, b"%d" % operation.amount)
+        case "add":
+            yield from (b"SADD", key, operation.value)
+        case "remove":
+            yield from (b"SREM", key, operation.value)
+        case "members":
+            yield from (b"SMEMBERS", key)
         case "once":
             yield from (b"RW.INCR", key, b"%d" % operation.amount)
             yield from (b"SESSION", b"c%d" % operation.client, b"SEQ", b"%d" % operation.sequence)

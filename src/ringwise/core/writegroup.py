@@ -1,0 +1,83 @@
+"""Writes of one turn with the same owners and level: what `core/put.py` sends as one chunk, and counts together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ringwise.core.messages import NodeId
+from ringwise.core.quorum import Tally
+from ringwise.core.sink import Sink
+
+if TYPE_CHECKING:
+    from ringwise.core.put import PutPath
+
+
+class WriteGroup:
+    """Writes of one turn with the same owners and level, column by column."""
+
+    __slots__ = (
+        "_path",
+        "bases",
+        "blind",
+        "chunk",
+        "epoch",
+        "higher",
+        "id",
+        "indexes",
+        "owned",
+        "owners",
+        "pending",
+        "placed",
+        "records",
+        "rkeys",
+        "rows",
+        "sinks",
+        "sloppy",
+        "slots",
+        "stand_ins",
+        "started_ms",
+        "stood_in",
+        "tally",
+        "unlogged",
+    )
+
+    def __init__(
+        self,
+        path: PutPath,
+        owners: tuple[NodeId, ...],
+        need: int,
+        blind: bool,
+        sloppy: bool = False,
+        owned: bool = True,
+    ) -> None:
+        self._path = path
+        self.owners = owners
+        # Here, or by a stand-in for an owner; who is neither may spread a repair, and keeps nothing of it.
+        self.owned = owned
+        self.sloppy = sloppy
+        self.stand_ins: dict[NodeId, NodeId] = {}  # for whom each was asked
+        self.placed: dict[NodeId, set[int]] = {}  # positions that an owner, or who stands in for it, was counted for
+        self.stood_in = False  # whether one of them has acknowledged, or this node is one
+        self.blind = blind  # plain SETs: V5 issues them once more where a replica knows a greater stamp
+        self.rows: list[tuple[int, bytes, bytes, bytes, Sink, int]] = []  # while open; then these columns:
+        self.slots: Sequence[int] = ()
+        self.rkeys: Sequence[bytes] = ()
+        self.bases: Sequence[bytes] = ()
+        self.records: Sequence[bytes] = ()
+        self.sinks: Sequence[Sink] = ()
+        self.indexes: Sequence[int] = ()
+        self.tally = Tally(0, need)
+        self.id = 0
+        self.epoch = 0
+        self.started_ms = 0.0
+        self.chunk = b""
+        self.pending: dict[NodeId, set[int] | None] = {}  # None: has answered for no position yet
+        self.higher: dict[int, int] = {}
+        self.unlogged = True
+
+    def lost(self, peer: NodeId) -> None:
+        """A peer will not answer."""
+        if peer in self.pending:
+            self._path.missed(self, peer, self.pending.pop(peer))
+        self._path.give_up_hopeless(self)
