@@ -7,6 +7,8 @@ from tests.core.cluster import Cluster, Heard
 from tests.core.test_node import error, value
 from tests.core.test_standins import parts
 
+from ringwise.core import messages
+from ringwise.core.errors import Flushed
 from ringwise.core.levels import QUORUM, STRONG
 from ringwise.core.node import Node
 
@@ -174,3 +176,49 @@ def test_an_owner_that_takes_no_writes_is_no_reason_to_refuse() -> None:
     x.put(b"k", b"v", QUORUM, heard, 0)
     cluster.run()
     assert heard.outcomes[0][0] == "stored"
+
+
+@pytest.mark.parametrize("skew_ms", [-20_000, 0, 20_000])
+def test_a_forward_that_was_late_on_its_way_is_refused_however_clocks_differ(skew_ms: int) -> None:
+    """Its link stood still; it was given up meanwhile, done by another owner, deleted, and nobody remembers."""
+    cluster, heard = Cluster(5), Heard()
+    (a, _, c), (x, _) = parts(cluster)
+    x.now.wall_ms += skew_ms
+    x.put(b"k", b"before", QUORUM, heard, 0)
+    cluster.run()
+    assert heard.outcomes[0][0] == "stored"
+    back, link = cluster.back[x.id, a.id], cluster.links[x.id, a.id]
+    x.now.wall_ms = cluster.wall_ms + skew_ms
+    x.put(b"k", b"late", QUORUM, heard, 1)
+    cluster.step(x)
+    waits, link.wire = list(link.wire), []
+    assert waits
+    for _ in range(150):
+        cluster.now_ms += 10
+        cluster.wall_ms += 10
+        for node in cluster.nodes:
+            node.begin(cluster.wall_ms + (skew_ms if node is x else 0), cluster.now_ms)
+            node.tick()
+            cluster.step(node)
+        link.wire, back.wire = [], []
+        cluster.deliver()
+    assert heard.outcomes[1][0] == "stored", "by another owner"
+    c.update(b"k", "delete", (), QUORUM, heard, 2)
+    cluster.run()
+    for store in cluster.stores:
+        store.records.clear()  # as a flush, or the end of a tombstone, leaves it
+    link.wire = waits
+    cluster.run()
+    assert read(cluster, heard, c, 3) is None
+
+
+def test_an_update_that_was_given_up_for_a_flush_is_not_given_to_another_owner() -> None:
+    """Its dot was issued, if in vain."""
+    cluster, heard = Cluster(5), Heard()
+    (a, *_), (x, _) = parts(cluster)
+    x.update(b"k", "append", (b"x", 100), QUORUM, heard, 0)
+    cluster.step(x)
+    ((group),) = x._forward._groups.values()
+    refused = messages.Outcome(0, b"", b"", Flushed.code, "flushed")
+    x.receive(cluster.links[x.id, a.id], messages.Forwarded(group.id, [refused], 0))
+    assert error(heard, 0).reply().startswith("TRYAGAIN")

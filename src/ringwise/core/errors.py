@@ -113,6 +113,17 @@ class NotReady(Refused):
         super().__init__(f"{reason}; try again once the cluster has formed")
 
 
+class TooLate(Refused):
+    """This node was paused, or gets what it is asked late: it may have been given to another owner meanwhile (R1)."""
+
+    code = "TOOLATE"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this node was paused, and what it was asked for may be done by another; nothing was changed, try again"
+        )
+
+
 class Replaced(Refused):
     """Another data directory has this node's place among the members (T4): it is fenced."""
 

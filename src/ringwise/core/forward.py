@@ -5,7 +5,7 @@
 If the owner dies unanswered, or is silent past its deadline, plain SETs and deletes (also with expiry) are forwarded once more,
 to another owner and with the same stamp. The first may have been applied, read, and overwritten by then; so the second owner
 reads first, and writes only where nothing is stamped above it (core/update.py); else the outcome is unknown. An owner that was
-paused, or gets a Forward late, treats it the same way. Everything else that was in flight has an unknown outcome.
+paused, or gets a Forward late, refuses it. Everything else that was in flight has an unknown outcome.
 
 An owner that refuses, having applied nothing, is no reason to fail: the next one is asked.
 """
@@ -20,9 +20,8 @@ from typing import TypeAlias
 from msgspec import structs
 
 from ringwise.core import messages
-from ringwise.core.clock import wall_of
 from ringwise.core.config import NodeConfig
-from ringwise.core.errors import Failure, Overloaded, QuorumNotReached, Relayed, Replaced, UnknownOutcome, WritesStopped
+from ringwise.core.errors import Failure, QuorumNotReached, Relayed, TooLate, UnknownOutcome, WritesStopped
 from ringwise.core.lesson import teach
 from ringwise.core.levels import Level
 from ringwise.core.messages import Forward, Forwarded, ForwardedUpdate, ForwardedWrite, NodeId, Outcome, encode
@@ -37,9 +36,9 @@ from ringwise.core.update import DELETE, UpdatePath
 Operation: TypeAlias = ForwardedWrite | ForwardedUpdate
 
 SILENT = 1.25  # request timeouts, until an owner is taken for silent
-LATE_MS = 5_000  # older than that by its stamp, a Forward may have been given up, and done by another owner
+AGES = 64  # of the last Forwards of a link: the least of them is what clocks and distance explain
 # Of an owner itself, not of the operation: another owner may take it.
-OWN_TROUBLE = frozenset((WritesStopped.code, Overloaded.code, Replaced.code))
+OWN_TROUBLE = frozenset((WritesStopped.code, TooLate.code))
 TAKEN_MAX = 4096  # Forwards of a link that are recognised when they come again: more than it carries in a deadline
 
 
@@ -177,6 +176,7 @@ class ForwardPath:
         self._levels: dict[bytes, Level] = {}
         self._unfinished: dict[bytes, int] = {}  # by key: operations forwarded and without an outcome
         self._behind: dict[bytes, deque[Callable[[], None]]] = {}  # what runs after them
+        self._ages: dict[NodeId, tuple[Link, deque[int]]] = {}  # of each peer's link
         self._suspect_until_ms = 0.0  # after a pause, what comes may be old
         self._taken: dict[NodeId, tuple[Link, dict[int, None]]] = {}  # Forwards of each peer's link, oldest first
 
@@ -243,7 +243,7 @@ class ForwardPath:
             group.started_ms = self._now.now_ms
             group.left = set(range(len(group.operations)))
             self._groups[group.id] = group
-            group.frame = encode(Forward(group.id, self._topology.epoch, group.operations))
+            group.frame = encode(Forward(group.id, self._topology.epoch, group.operations, self._now.wall_ms))
             if not self._peers.ask(group.target, group, group.frame):
                 self._groups.pop(group.id)
                 for sink, index in zip(group.sinks, group.indexes, strict=True):
@@ -325,13 +325,16 @@ class ForwardPath:
             return
         if not self._first(link, message.id):
             return
+        late = self._late(link, message.wall_ms)
         answers = _Answers(self, link, message.id)
         me = self._peers.me
         for position, operation in enumerate(message.operations):
             level = self._level(operation.level)
             if me not in self._topology.serving[slot_of(operation.key)]:  # never forwarded twice
                 answers.failed(position, QuorumNotReached(needed=1, acknowledged=0))
-            elif self._again(operation):
+            elif late and _repeatable(operation) and not operation.again:
+                answers.failed(position, TooLate())
+            elif operation.again:
                 write = operation.write if isinstance(operation, ForwardedWrite) else DELETE
                 self._update.again(operation.key, write, operation.stamp, level, answers, position)
             elif isinstance(operation, ForwardedWrite):
@@ -347,12 +350,17 @@ class ForwardPath:
             else:
                 self._update.run(operation.key, operation.operation, operation.arguments, level, answers, position)
 
-    def _again(self, operation: Operation) -> bool:
-        """Whether another owner may have coordinated it before, or since."""
-        age_ms = self._now.wall_ms - wall_of(operation.stamp)
-        return _repeatable(operation) and (
-            operation.again or age_ms > LATE_MS or self._now.now_ms < self._suspect_until_ms
-        )
+    def _late(self, link: Link, sent_ms: int) -> bool:
+        """Whether its taker may have given it up, and to another owner; a flush since then would leave no trace of that. It is
+        late beside the others of its link, since two clocks may differ by more than that."""
+        age_ms = self._now.wall_ms - sent_ms
+        former, ages = self._ages.get(link.peer, (None, deque[int](maxlen=AGES)))
+        if former is not link:
+            ages.clear()
+            self._ages[link.peer] = link, ages
+        late = bool(ages) and age_ms - min(ages) > self._config.request_timeout_ms
+        ages.append(age_ms)
+        return late or self._now.now_ms < self._suspect_until_ms
 
     def _first(self, link: Link, request_id: int) -> bool:
         """Whether this Forward is new: the same frame again must not be coordinated again (R1)."""

@@ -116,6 +116,7 @@ class Forward(msgspec.Struct, array_like=True, frozen=True, tag=6):
     id: int
     epoch: int
     operations: list[ForwardedWrite | ForwardedUpdate]
+    wall_ms: int = 0  # the sender's clock when it was sent: how late it is shows beside others of the link
 
 
 class Outcome(msgspec.Struct, array_like=True, frozen=True):
