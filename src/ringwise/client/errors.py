@@ -81,6 +81,8 @@ _BY_CODE: dict[str, type[RingwiseError]] = {
     "TRYAGAIN": Overloaded,
     "CLUSTERDOWN": NotReady,
     "READONLYNODE": NotReady,
+    "TOOLATE": NotReady,
+    "WRONGTYPE": InvalidRequest,
     "BADCONTEXT": BadContext,
     "CLOCKSKEW": Refused,
     "UNKNOWN": UnknownOutcome,

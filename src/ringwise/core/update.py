@@ -166,7 +166,8 @@ def set_pop(before: bytes, arguments: Arguments, wall_ms: int) -> Change | None:
 def popped(there: Sequence[bytes], count: bytes | int, seed: bytes | int) -> list[bytes]:
     """Which members are taken: the same ones for whoever knows what there were."""
     assert isinstance(count, int) and isinstance(seed, int)
-    return random.Random(seed).sample(sorted(there), min(count, len(there)))
+    chance = random.Random(seed)
+    return chance.sample(sorted(there), min(count, len(there)))
 
 
 def set_store(_before: bytes, arguments: Arguments, _wall_ms: int) -> Change | None:

@@ -87,6 +87,7 @@ _BY_CODE = {
     "CLUSTERDOWN": (503, "cluster_not_ready", RETRY_SOON_S),
     "READONLYNODE": (503, "writes_stopped", RETRY_RESTART_S),
     "CLOCKSKEW": (503, "clock_skew", RETRY_RESTART_S),
+    "TOOLATE": (503, "too_late", RETRY_SOON_S),
     "BADCONTEXT": (409, "bad_context", 0),
     "DAMAGED": (500, "damaged_record", 0),
 }
