@@ -291,8 +291,20 @@ class Dialer:
         loop, name = self._peers.loop, local_name(*self.address)
         sock = connected_locally(name) if name is not None else None
         if sock is not None:
-            return (await loop.create_unix_connection(self._make_link, sock=sock))[1]
+            return await self._connect_through(sock)
         return (await loop.create_connection(self._make_link, *self.address))[1]
+
+    async def _connect_through(self, sock: socket.socket) -> PeerLink:
+        """uvloop closes the file of a connection that ends at once, and takes the socket object over only after that; left to
+        itself, the object would close the same number once more, which may be a client's by then."""
+        try:
+            transport, link = await self._peers.loop.create_unix_connection(self._make_link, sock=sock)
+        except BaseException:
+            sock.detach()
+            raise
+        if transport.is_closing():
+            sock.detach()
+        return link
 
     def _make_link(self) -> PeerLink:
         return PeerLink(self._peers, self)
