@@ -92,11 +92,16 @@ def answers(port: int) -> bool:
         return False
 
 
+def until_ready(directory: Path) -> None:
+    """Until the supervisor knows of all nodes: where one dies before that, it gives all of them up."""
+    log = directory / "log"
+    until(lambda: "is ready" in log.read_text(), "the supervisor knows of all nodes")
+
+
 def away(directory: Path, count: int, value: str) -> dict[str, Any]:
     with ExitStack() as stack:
         system = servers.ringwise(stack, directory, "quorum")
-        log = directory / "log"
-        until(lambda: "is ready" in log.read_text(), "the supervisor knows of all nodes")
+        until_ready(directory)
         ports, victim = system.ports, servers.pids_listening(system.ports[2:])[0]
         healthy, errors = ports[:2], 0
         for number, keys in enumerate(batches(count)):
@@ -131,10 +136,7 @@ def full(directory: Path, count: int, value: str) -> dict[str, Any]:
         system = servers.ringwise(stack, directory, "quorum", nodes=5, more=["--hints-max", str(HINTS_MAX_FULL)])
         ports = system.ports
         healthy = ports[:3]
-        log = directory / "log"
-        until(
-            lambda: "is ready" in log.read_text(), "the supervisor knows of all nodes"
-        )  # else it gives all of them up
+        until_ready(directory)
         for victim in servers.pids_listening(ports[3:]):
             os.kill(victim, signal.SIGKILL)
         told: dict[str, Any] = {}

@@ -65,7 +65,7 @@ class Probe:
         return not self.lost and not self.failures and self.p99_ms < limit_ms and self.achieved >= 0.99 * self.offered
 
 
-class _Load:
+class Load:
     """The schedule and the tally, shared by all lanes."""
 
     def __init__(self, requests: Sequence[bytes], rate: float, seconds: float) -> None:
@@ -114,7 +114,7 @@ class _Load:
 
 
 class _Lane(asyncio.Protocol):
-    def __init__(self, load: _Load) -> None:
+    def __init__(self, load: Load) -> None:
         self.load = load
         self.due: deque[float] = deque()  # intended times of what is unanswered: answers come in the order of requests
         self.reader = hiredis.Reader()
@@ -140,7 +140,7 @@ class _Lane(asyncio.Protocol):
         load.send_due()
 
 
-async def _drive(load: _Load, ports: Sequence[int]) -> tuple[bool, float]:
+async def drive(load: Load, ports: Sequence[int]) -> tuple[bool, float]:
     loop = asyncio.get_running_loop()
     try:
         for number in range(LANES_PER_NODE * len(ports)):
@@ -174,9 +174,9 @@ class Bench:
 
     def probe(self, rate: float, seconds: float) -> Probe:
         self.system.settle()
-        load = _Load(self.requests, rate, seconds)
+        load = Load(self.requests, rate, seconds)
         cpu_before = self.system.cpu_seconds()
-        finished, took = uvloop.run(_drive(load, self.system.ports))
+        finished, took = uvloop.run(drive(load, self.system.ports))
         probe = Probe(
             offered=rate,
             seconds=seconds,

@@ -25,7 +25,7 @@ from pathlib import Path
 import uvloop
 from bench import generator, report, servers
 from bench.latency import Histogram
-from bench.openloop import Bench, _drive, _Load
+from bench.openloop import Bench, Load, drive
 
 CHUNK_S = 2.0
 BEFORE_S = 10.0
@@ -63,9 +63,9 @@ def load(bench: Bench, ports: list[int], rate: float, until: Clock) -> Phase:
     latencies, failures, first = Histogram(), 0, ""
     began, cpu = time.monotonic(), servers.machine_cpu_seconds()
     while not until.over():
-        chunk = _Load(bench.requests, rate, CHUNK_S)
+        chunk = Load(bench.requests, rate, CHUNK_S)
         chunk.latencies = latencies
-        uvloop.run(_drive(chunk, ports))
+        uvloop.run(drive(chunk, ports))
         failures += chunk.failures
         first = first or chunk.first_failure
     took = time.monotonic() - began

@@ -109,9 +109,8 @@ class System:
         None
     )  # before a run, unmeasured; raises when the title no longer tells the truth
     restart: Callable[[], None] | None = None
-    done: Callable[[], bool] = lambda: (
-        True
-    )  # False: work is left that begins only when it has been quiet for some seconds
+    # False: work is left that begins only when it has been quiet for some seconds.
+    done: Callable[[], bool] = lambda: True
 
     def refresh(self) -> None:
         self.pids = pids_listening(self.ports)

@@ -72,6 +72,16 @@ def meet(*nodes: Replica) -> None:
             a.merge(b.state)
 
 
+def merge_keeps_its_laws(*states: bytes) -> None:
+    """Commutative, associative, idempotent, and one encoding for one state."""
+    merge = versions.merge
+    for x, y, z in permutations(states):
+        assert merge(x, y) == merge(y, x)
+        assert merge(merge(x, y), z) == merge(x, merge(y, z))
+        assert merge(x, merge(x, y)) == merge(x, y)
+        assert record.encode(record.decode(merge(x, y))) == merge(x, y)
+
+
 # -- the law
 
 
@@ -176,13 +186,7 @@ def test_merge_is_commutative_associative_and_idempotent(steps: list[tuple[str, 
                 wall_ms += 10
             case _:
                 node.merge(nodes[other].state)
-    a, b, c = (node.state for node in nodes)
-    merge = versions.merge
-    for x, y, z in permutations((a, b, c)):
-        assert merge(x, y) == merge(y, x)
-        assert merge(merge(x, y), z) == merge(x, merge(y, z))
-        assert merge(x, merge(x, y)) == merge(x, y)
-        assert record.encode(record.decode(merge(x, y))) == merge(x, y)
+    merge_keeps_its_laws(*(node.state for node in nodes))
 
 
 # -- the cases that the law is there for

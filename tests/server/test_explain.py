@@ -9,6 +9,7 @@ import pytest
 from tests.server.fake import MEMBERS, Connection, FakeNode, formed_topology
 
 from ringwise.core import versions
+from ringwise.core.changes import AddMembers, RemoveMembers
 from ringwise.core.explain import ANSWERED, DOWN, Copy, Explanation
 from ringwise.core.versions import DotSource, Write
 from ringwise.server.clock import Names
@@ -75,3 +76,18 @@ def test_clocks_name_nodes_gaps_and_those_who_left() -> None:
     names = Names(formed_topology(), [first, second, gone])
     assert names.clock([(first, 3), (gone, 1)], [(second, 4)]) == "aaaaaaaaaaaa:1 n0.1:3 n0.2:0+4"
     assert names.dot(second, 4) == "n0.2:4"
+
+
+def test_a_set_is_explained_member_by_member() -> None:
+    """A plain GET refuses it; what is read is shown as RW.GET shows it."""
+    dots = DotSource(A, b"0000")
+    both = AddMembers((b"x", b"y"), 1000).apply(dots, b"", 1 << 16, 0)
+    one = RemoveMembers((b"x",)).apply(dots, both, 2 << 16, 0)
+    told = explained(*(Copy(node, ANSWERED, record) for node, record in zip((A, B, C), (one, both, both), strict=True)))
+    first, second = told["owners"][:2]
+    assert [(each["state"], each["value"], each["type"]) for each in first["versions"]] == [
+        ("removals", "", ""),
+        ("member", "y", ""),
+    ]
+    assert sorted(each["value"] for each in second["versions"]) == ["x", "y"] and second["compared"] == "behind"
+    assert told["reads"]["all"] == ['["y"]'] and sorted(told["reads"]["one"]) == ['["x","y"]', '["y"]']

@@ -72,8 +72,11 @@ def _version(version: dict[str, Any]) -> str:
         f", {version['ttl_ms'] / 1000:.0f} s left" if version["state"] != "expired" and version["ttl_ms"] >= 0 else ""
     )
     shown = _shown(version["value"]) if version["state"] == "live" else version["state"]
+    if version["state"] == "member":
+        shown = f"member {_shown(version['value'])}"
     if version["state"] == "added":  # to a counter (V9)
-        shown = f"{float(version['value']):+g}" if "." in version["value"] else f"{int(version['value']):+d}"
+        amount = version["value"]
+        shown = amount if amount.startswith("-") else f"+{amount}"
     return f"{shown} ({version['dot']}{life})"
 
 

@@ -74,7 +74,6 @@ class Once(msgspec.Struct, frozen=True):
         replaced = [each for each in siblings if each.actor == self.actor]
         if shown.base is None:
             replaced += [each for each in siblings if _expired(each, shown, wall_ms)]
-        stamp = max(stamp, versions.max_stamp(held) + 1)
         value = shown.tag + b"%d" % total
         version = Sibling(self.actor, self.counter, stamp, 0, 0, COUNT, False, value)
         return versions.with_version_of(held, version, _covering(replaced))

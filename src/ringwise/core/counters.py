@@ -33,7 +33,7 @@ from typing import TypeAlias
 from msgspec import structs
 
 from ringwise.core.errors import NotANumber, NumberOverflow
-from ringwise.core.record import ACTOR_BYTES, Sibling, entries
+from ringwise.core.record import ACTOR_BYTES, Sibling, entries, order
 
 EXPIRY = "\0e"
 COUNT = "\0c"
@@ -73,18 +73,9 @@ def newest_of(siblings: Sequence[Sibling]) -> Sibling | None:
     return max(filter(is_value, siblings), key=age, default=None)
 
 
-def age(sibling: Sibling) -> tuple[int, bytes, int, int, int, str, bool, bytes]:
+def age(sibling: Sibling) -> tuple[object, ...]:
     """Sort key: stamp, then dot; and should one dot ever carry two contents, the rest settles the order."""
-    return (
-        sibling.stamp,
-        sibling.actor,
-        sibling.counter,
-        sibling.expiry_ms,
-        sibling.flags,
-        sibling.content_type,
-        sibling.tombstone,
-        sibling.value,
-    )
+    return sibling.stamp, *order(sibling)
 
 
 def register_of(siblings: Sequence[Sibling]) -> Sibling | None:

@@ -277,13 +277,12 @@ class GetPath:
         missing = tally.need - fewest - len(group.pending) - group.unsynced + extra
         if missing > 0:
             self._turn += 1
-            candidates = [owner for owner in self._peers.up(group.serving) if owner not in group.asked]
+            up = self._peers.up(group.serving)
+            candidates = [owner for owner in up if owner not in group.asked]
             shift = self._turn % len(candidates) if candidates else 0
             candidates = candidates[shift:] + candidates[:shift]
-            reachable = len(self._peers.up(group.serving)) + group.owned
-            if (
-                reachable < tally.need and group.level is not None and group.level.sloppy
-            ):  # R2: not for one that is slow
+            too_few = len(up) + group.owned < tally.need  # R2: else an owner is slow, which is no reason
+            if too_few and group.level is not None and group.level.sloppy:
                 able = self._stand_ins.able(group.owners, reading=True)
                 candidates += [node for node in able if node != self.me and node not in group.asked]
             for owner in candidates:

@@ -227,8 +227,11 @@ class HintPath:
         """T5: another incarnation is in force, so every hint is void."""
         self._prefix = bucket.prefix
         unneeded, self._unneeded = self._unneeded, {}
+        rows: dict[NodeId, dict[bytes, int]] = {}
         for rkey, noted in unneeded.items():
-            self._void += [(owner, {rkey: 0}) for owner in noted]
+            for owner in noted:
+                rows.setdefault(owner, {})[rkey] = 0
+        self._void += rows.items()
         for owner, kept in self._owners.items():
             if kept.sequences:  # there may be a million: their rows go little by little
                 self._void.append((owner, kept.sequences))

@@ -250,7 +250,7 @@ class PutPath:
         if group is None:
             return
         if not group.owned:  # it was when the update began: nothing of it has been written
-            sink.failed(index, NotReady("this node owns the key no more"))
+            sink.failed(index, QuorumNotReached(needed=group.tally.need, acknowledged=0))
             return
         held = self._find(slot, rkey)
         if held is None:
@@ -262,7 +262,6 @@ class PutPath:
             clock.observe(versions.max_stamp(known), self._now.wall_ms)
             clock.last = stamp = clock.last + 1
             record = change.apply(self._dots, known, stamp, self._now.wall_ms)
-            clock.last = max(stamp, versions.max_stamp(record))
         except Failure as error:
             sink.failed(index, error)
             return
@@ -633,7 +632,9 @@ class PutPath:
 
     def give_up_hopeless(self, group: WriteGroup) -> None:
         """Tells the positions that can no longer reach their level: they may be stored somewhere (unknown outcome)."""
-        places = {group.stand_ins.get(peer, peer) for peer in group.pending} - self._topology.filling
+        places = group.pending.keys() - self._topology.filling
+        if group.stand_ins:
+            places = {group.stand_ins.get(peer, peer) for peer in group.pending} - self._topology.filling
         remaining = len(places) + (1 if group.unlogged else 0)
         tally = group.tally
         for i in tally.unreached():

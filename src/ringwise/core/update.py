@@ -198,10 +198,44 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 
-class _Running:
+class _Phases:
+    """The sink of both phases of one update: passes on what the second one comes to, beside what the first has read."""
+
+    __slots__ = ("_before", "_index", "_key", "_level", "_path", "_sink")
+
+    def __init__(self, path: UpdatePath, key: bytes, level: Level, sink: Sink, index: int) -> None:
+        self._path = path
+        self._key = key
+        self._level = level
+        self._sink = sink
+        self._index = index
+        self._before = b""
+
+    def found(self, index: int, record: bytes) -> None:
+        self._before = record
+        self._write(record)
+
+    def _write(self, before: bytes) -> None:
+        """The second phase, of which this is the sink."""
+        raise NotImplementedError
+
+    def stood_in(self, index: int) -> None:
+        self._sink.stood_in(self._index)
+
+    def stored(self, index: int, record: bytes) -> None:
+        self._sink.updated(self._index, self._before, record)
+
+    def updated(self, index: int, before: bytes, after: bytes) -> None:
+        raise AssertionError("neither phase of an update is an update")
+
+    def failed(self, index: int, error: Failure) -> None:
+        self._sink.failed(self._index, error)
+
+
+class _Running(_Phases):
     """One update between its phases."""
 
-    __slots__ = ("_after", "_arguments", "_before", "_index", "_key", "_level", "_operation", "_path", "_sink")
+    __slots__ = ("_arguments", "_operation")
 
     def __init__(
         self,
@@ -213,45 +247,27 @@ class _Running:
         sink: Sink,
         index: int,
     ) -> None:
-        self._path = path
-        self._key = key
+        super().__init__(path, key, level, sink, index)
         self._operation = operation
         self._arguments = arguments
-        self._level = level
-        self._sink = sink
-        self._index = index
-        self._before = b""
 
-    def found(self, index: int, record: bytes) -> None:
-        self._before = record
+    def _write(self, before: bytes) -> None:
+        put = self._path.put
         try:
-            write = self._operation(record, self._arguments, self._path.now.wall_ms)
+            write = self._operation(before, self._arguments, self._path.now.wall_ms)
         except Failure as refusal:
-            self._sink.failed(self._index, refusal)
+            self.failed(0, refusal)
             return
         if write is None:
-            self._sink.updated(self._index, record, record)
-            return
-        if not isinstance(write, Write):
-            self._path.put.change(self._key, record, write, self._level, self, index)
-            return
-        write = structs.replace(write, context=versions.context_of(record))
-        self._path.put.write(self._key, write, self._level, self, index)
-
-    def stood_in(self, index: int) -> None:
-        self._sink.stood_in(self._index)
-
-    def stored(self, index: int, record: bytes) -> None:
-        self._sink.updated(self._index, self._before, record)
-
-    def updated(self, index: int, before: bytes, after: bytes) -> None:
-        raise AssertionError("neither phase of an update is an update")
-
-    def failed(self, index: int, error: Failure) -> None:
-        self._sink.failed(self._index, error)
+            self.stored(0, before)
+        elif isinstance(write, Write):
+            write = structs.replace(write, context=versions.context_of(before))
+            put.write(self._key, write, self._level, self, 0)
+        else:
+            put.change(self._key, before, write, self._level, self, 0)
 
 
-class _Again:
+class _Again(_Phases):
     """A SET or DEL that another owner may have coordinated before, with this stamp or a greater one (R1).
 
     Where it was applied it may have been read since, and overwritten: to write it once more above that would lose a write, or
@@ -259,47 +275,29 @@ class _Again:
     written, with exactly its stamp; where anything is stamped above it nobody can tell which came first.
     """
 
-    __slots__ = ("_before", "_index", "_key", "_level", "_path", "_sink", "_stamp", "_write")
+    __slots__ = ("_stamp", "_wanted")
 
     def __init__(
         self, path: UpdatePath, key: bytes, write: Write, stamp: int, level: Level, sink: Sink, index: int
     ) -> None:
-        self._path = path
-        self._key = key
-        self._write = write
+        super().__init__(path, key, level, sink, index)
+        self._wanted = write
         self._stamp = stamp
-        self._level = level
-        self._sink = sink
-        self._index = index
-        self._before = b""
 
-    def found(self, index: int, record: bytes) -> None:
-        self._before = record
-        write, put = self._write, self._path.put
-        newest = versions.newest(record)
-        if write.tombstone:
-            done = versions.live(record, self._path.now.wall_ms) is None
+    def _write(self, before: bytes) -> None:
+        wanted, put = self._wanted, self._path.put
+        newest = versions.newest(before)
+        if wanted.tombstone:
+            done = versions.live(before, self._path.now.wall_ms) is None
         else:
-            done = newest is not None and (newest.stamp, newest.value) == (self._stamp, write.value)
-        if done and not record:
-            self.stored(index, record)
+            done = newest is not None and (newest.stamp, newest.value) == (self._stamp, wanted.value)
+        if done and not before:
+            self.stored(0, before)
         elif done:
-            put.repeat(self._key, record, self._level, self, index)
+            put.repeat(self._key, before, self._level, self, 0)
         else:
-            write = structs.replace(write, context=versions.context_of(record))
-            put.write(self._key, write, self._level, self, index, stamp=self._stamp, exact=True)
-
-    def stood_in(self, index: int) -> None:
-        self._sink.stood_in(self._index)
-
-    def stored(self, index: int, record: bytes) -> None:
-        self._sink.updated(self._index, self._before, record)
-
-    def updated(self, index: int, before: bytes, after: bytes) -> None:
-        raise AssertionError("neither phase of an update is an update")
-
-    def failed(self, index: int, error: Failure) -> None:
-        self._sink.failed(self._index, error)
+            write = structs.replace(wanted, context=versions.context_of(before))
+            put.write(self._key, write, self._level, self, 0, stamp=self._stamp, exact=True)
 
 
 class UpdatePath:

@@ -18,6 +18,7 @@ from ringwise.core.errors import Failure
 from ringwise.core.explain import ANSWERED, Copy, Explanation
 from ringwise.core.levels import EVERY, ONE, QUORUM, STRONG
 from ringwise.core.record import Sibling
+from ringwise.core.sets import MARK, MEMBER
 from ringwise.core.topology import Topology
 from ringwise.server.arguments import check_key
 from ringwise.server.call import Call
@@ -90,13 +91,16 @@ def _compared(record: bytes, held: list[bytes]) -> str:
     return "behind" if any(versions.covers(other, record) for other in more) else "conflicting"
 
 
+_ROLES = {EXPIRY: "expiry", MEMBER: "member", MARK: "removals"}  # what is no value (V9)
+
+
 def _sibling(sibling: Sibling, names: Names, wall_ms: int) -> Value:
     state = "deleted" if sibling.tombstone else "live" if versions.is_live(sibling, wall_ms) else "expired"
     value, content_type = sibling.value, sibling.content_type
     if content_type == COUNT:  # V9
         state, value, content_type = "added", amount_of(sibling), ""
-    elif content_type == EXPIRY:
-        state, content_type = "expiry", ""
+    elif content_type in _ROLES:
+        state, content_type = _ROLES[content_type], ""
     return {
         "value": value,
         "state": state,
@@ -115,5 +119,9 @@ def _reads(held: list[bytes], need: int, wall_ms: int) -> Value:
         merged = b""
         for record in chosen:
             merged = versions.merge(merged, record)
-        answers[versions.value_of(merged, wall_ms)] = None
+        live = versions.live(merged, wall_ms)
+        if live is None or versions.is_plain(live):
+            answers[None if live is None else live.value] = None
+        else:
+            answers[versions.siblings(merged, wall_ms)[0].value] = None  # refused by GET: as RW.GET shows it
     return list(answers)
