@@ -26,7 +26,10 @@ CONFIG = NodeConfig(reap_after_ms=AFTER_MS, reap_interval_ms=50, repair_interval
 
 
 def cluster_of(count: int = 3) -> Cluster:
-    return Cluster(count, CONFIG)
+    """Nodes that know what hints they have, or nothing would be reaped."""
+    cluster = Cluster(count, CONFIG)
+    until(cluster, lambda: all(node.hints.settled for node in cluster.nodes))
+    return cluster
 
 
 def until(cluster: Cluster, condition: Callable[[], bool], ticks: int = 500) -> None:
@@ -85,7 +88,7 @@ def test_what_has_expired_goes_too() -> None:
     expiry_ms = cluster.wall_ms + 1_000
     cluster.nodes[0].write(b"k", Write(b"v", expiry_ms=expiry_ms), QUORUM, heard, 0)
     cluster.run()
-    idle(cluster, 40)
+    idle(cluster, 50)
     assert all(held(cluster)) and cluster.wall_ms < expiry_ms + AFTER_MS
     until(cluster, partial(gone, cluster))
     assert cluster.wall_ms >= expiry_ms + AFTER_MS
@@ -205,7 +208,7 @@ def test_a_read_that_saw_the_value_is_waited_for() -> None:
     for owner in owners:
         cluster.links[reader.id, owner].wire.clear()  # long on its way
     assert all(wires.values())
-    for _ in range(40):  # 800 ms: no longer than a request may take
+    for _ in range(90):  # 1.8 s: a request is not given up before two
         for store in cluster.stores:
             store.sync()
         cluster.pass_time(TICK_MS)

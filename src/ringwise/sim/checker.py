@@ -158,7 +158,10 @@ def check_ending(
             (each.actor, each.counter) for each in siblings if not is_session(each.actor)
         }  # no node has issued those
         concurrent = {issue.dot for issue in versions.visible(covered)}
-        surplus, missing = sorted(dots - concurrent), sorted({issue.dot for issue in versions.kept(covered)} - dots)
+        surplus, missing = (
+            [dot for dot in sorted(different) if not versions.may_go(dot)]
+            for different in (dots - concurrent, concurrent - dots)
+        )
         if surplus or missing:
             text = f"held but superseded: {[*map(show_dot, surplus)]}, concurrent but gone: {[*map(show_dot, missing)]}"
             yield Violation("siblings", key, text, (reading.number,))

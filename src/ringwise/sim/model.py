@@ -63,14 +63,10 @@ class Key:
         known = self.known(covered)
         return [issue for issue in known if not any(other.saw(issue.dot) for other in known if other is not issue)]
 
-    def kept(self, covered: Vector) -> list[Issue]:
-        """Those of the visible ones that must be held by all owners: not the tombstones that one of them has dropped."""
-        reaped = self.reaped
-        return [
-            issue
-            for issue in self.visible(covered)
-            if reaped.get(issue.dot[0], 0) < issue.dot[1] or not (issue.tombstone or issue.role)
-        ]
+    def may_go(self, dot: Dot) -> bool:
+        """A tombstone that one of the owners has dropped, as all may: another may hold it still (V8)."""
+        issue = self.issues.get(dot)
+        return issue is not None and self.reaped.get(dot[0], 0) >= dot[1] and (issue.tombstone or bool(issue.role))
 
     def with_reaped(self, covered: Vector, at_ms: float = inf) -> Vector:
         """What counts as known at a time, since records were dropped that all owners had."""
