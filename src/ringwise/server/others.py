@@ -13,7 +13,7 @@ LATER: dict[str, str] = {
     **dict.fromkeys(
         (
             "hdel", "hexists", "hget", "hgetall", "hincrby", "hincrbyfloat", "hkeys", "hlen", "hmget", "hmset", "hrandfield",
-            "hscan", "hset", "hstrlen", "hvals", "pfadd", "pfcount", "pfmerge",
+            "hscan", "hset", "hstrlen", "hvals",
 
             "zadd", "zcard", "zcount", "zdiff", "zdiffstore", "zincrby", "zinter",
             "zintercard", "zinterstore", "zlexcount", "zmscore", "zpopmax", "zpopmin", "zrandmember", "zrange",
