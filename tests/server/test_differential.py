@@ -113,7 +113,9 @@ def random_command(rng: random.Random) -> list[bytes]:
     """Sensible more often than not."""
     key, value = rng.choice(KEYS), rng.choice(VALUES)
     number = rng.choice(NUMBERS) if rng.random() < 0.5 else FAR
-    kind = rng.randrange(32)
+    kind = rng.randrange(34)
+    if kind >= 32:
+        return random_copy_command(rng)
     if kind == 31:
         return random_estimate_command(rng)
     if kind >= 28:
@@ -249,6 +251,21 @@ def random_estimate_command(rng: random.Random) -> list[bytes]:
             [b"PFCOUNT", key, *others], [b"PFCOUNT", key, *others], [b"PFMERGE", key, *others], [b"PFMERGE", key, *others],
             [b"DEL", key], [b"TYPE", key], [b"EXISTS", key], [b"SET", key, b"text"], [b"SADD", key, b"m"], [b"PERSIST", key],
             [b"EXPIRE", key, b"1000000"], [b"PEXPIREAT", key, b"1"], [b"SISMEMBER", key, b"m"], [b"SCARD", key],
+        ]
+    )  # fmt: skip
+    return command[: rng.randint(1, len(command))] if rng.random() < 0.05 else command
+
+
+def random_copy_command(rng: random.Random) -> list[bytes]:
+    source, target = rng.choices(rng.choice([[*KEYS, *COUNTERS, *SETS], ESTIMATES]), k=2)
+    option = rng.choice([b"REPLACE", b"replace", b"DB", b"ZZ"])
+    number = rng.choice([b"0", b"0", b"0", b"x", b"99999999999", b"99999999999999999999"])
+    command = rng.choice(
+        [
+            [b"COPY", source, target], [b"COPY", source, target, b"REPLACE"], [b"COPY", source, target, b"DB", number],
+            [b"COPY", source, target, option, number], [b"COPY", source, target, b"REPLACE", b"db", b"0"],
+            [b"COPY", b"absent", target], [b"RENAME", source, target], [b"RENAME", source, target],
+            [b"RENAME", b"absent", target],
         ]
     )  # fmt: skip
     return command[: rng.randint(1, len(command))] if rng.random() < 0.05 else command

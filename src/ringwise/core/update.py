@@ -19,6 +19,7 @@ from msgspec import structs
 
 from ringwise.core import versions
 from ringwise.core.changes import AddElements, AddMembers, Change, Expire, Increment, Once, RemoveMembers, StoreMembers
+from ringwise.core.copying import forget, place
 from ringwise.core.counters import decimal_of, passed, session_actor
 from ringwise.core.errors import Failure, ValueTooLong, WrongType
 from ringwise.core.get import GetPath
@@ -205,6 +206,8 @@ OPERATIONS: dict[str, Operation] = {
     "set_pop": set_pop,
     "set_store": set_store,
     "estimate_add": estimate_add,
+    "place": place,
+    "forget": forget,
 }
 
 

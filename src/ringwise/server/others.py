@@ -9,7 +9,6 @@ _TYPES = "comes with the types that merge by themselves"
 _LINEARIZABLE = "comes with linearizable keys"
 
 LATER: dict[str, str] = {
-    **dict.fromkeys(("copy", "rename"), _TYPES),
     **dict.fromkeys(
         (
             "hdel", "hexists", "hget", "hgetall", "hincrby", "hincrbyfloat", "hkeys", "hlen", "hmget", "hmset", "hrandfield",
