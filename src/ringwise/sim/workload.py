@@ -52,6 +52,7 @@ class Mix:
     keys: int = 20
     counters: int = 0  # keys of their own
     sets: int = 0  # the same
+    leases: int = 0  # the same
     tag: bytes = b""  # before each key: a hashtag puts all of them into one slot
     operations: int = 1_000
     stampede: float = 0.25  # share of the volleys that start one
@@ -85,6 +86,14 @@ COUNTERS = Mix(
     sets=3,
 )
 BITS = 62  # of a counter
+
+
+# Many deletes and few keys, so that each is deleted, reaped and written again; and values that expire soon.
+REAPED = Mix(
+    kinds=(("set", 24), ("update", 4), ("put", 14), ("delete", 22), ("get", 12), ("inspect", 18), ("lease", 6)),
+    keys=8,
+    leases=4,
+)
 
 
 class Connection(Protocol):
@@ -237,10 +246,12 @@ class Client:
             key = workload.any_counter()
         if kind in ("add", "remove", "members"):
             key = workload.any_set()
+        if kind == "lease":
+            key = rng.choice(workload.leases)
         if kind == "once" and LEVELS[level][0] + LEVELS[level][1] <= 3:
             level = "quorum"
         operation = self._begin(kind, key, level)
-        option = b""
+        option = b"%d" % rng.randint(50, 1_000) if kind == "lease" else b""
         if kind == "set" and rng.random() < 0.15:
             option = b"EX"
         elif kind == "update":
@@ -261,7 +272,7 @@ class Client:
         operations = workload.history.operations
         number = len(operations)
         operation = Operation(number, self.number, self._node, kind, key, level, r, w, workload.scheduler.now_ms)
-        if kind in ("set", "update", "put"):
+        if kind in ("set", "update", "put", "lease"):
             operation.value = b"%s.%d" % (key, number)
         elif kind == "incr":
             operation.amount = workload.next_bit(key)
@@ -339,6 +350,7 @@ class Workload:
         self._rng = rng
         self.counters = [mix.tag + b"n%d" % number for number in range(mix.counters)]
         self.sets = [mix.tag + b"s%d" % number for number in range(mix.sets)]
+        self.leases = [mix.tag + b"l%d" % number for number in range(mix.leases)]
         self._bits = dict.fromkeys(self.counters, 0)
         self._keys = [mix.tag + b"k%d" % number for number in range(mix.keys)]
         self._until_ms = until_ms
@@ -418,6 +430,8 @@ def _words(operation: Operation, option: bytes) -> Iterator[bytes]:
         case "once":
             yield from (b"RW.INCR", key, b"%d" % operation.amount)
             yield from (b"SESSION", b"c%d" % operation.client, b"SEQ", b"%d" % operation.sequence)
+        case "lease":
+            yield from (b"SET", key, operation.value, b"PX", option)
         case "expire":
             yield from (b"EXPIRE", key, FAR_S)
         case "inspect":
