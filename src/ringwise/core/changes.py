@@ -13,8 +13,8 @@ from typing import Protocol
 
 import msgspec
 
+from ringwise.core import hyperloglog, sets, versions
 from ringwise.core import record as records
-from ringwise.core import sets, versions
 from ringwise.core.context import Context
 from ringwise.core.counters import COUNT, EXPIRY, Number, Shown, add, amount_of, is_session, number_of, passed, sum_of
 from ringwise.core.errors import CollectionTooLarge, SequenceGap, TooManySessions, WrongType
@@ -32,7 +32,7 @@ class Change(Protocol):
         ...
 
 
-def _covering(replaced: Iterable[Sibling]) -> Context:
+def covering(replaced: Iterable[Sibling]) -> Context:
     """Exactly these versions, not those that their actors wrote before."""
     return Context([], sorted({(each.actor, each.counter) for each in replaced}))
 
@@ -44,7 +44,7 @@ class Expire(msgspec.Struct, frozen=True):
 
     def apply(self, dots: DotSource, held: bytes, stamp: int, wall_ms: int) -> bytes:
         registers = [each for each in records.unpack(held).siblings if each.content_type == EXPIRY]
-        write = Write(b"", content_type=EXPIRY, expiry_ms=self.expiry_ms, context=_covering(registers))
+        write = Write(b"", content_type=EXPIRY, expiry_ms=self.expiry_ms, context=covering(registers))
         return dots.write(held, write, stamp)
 
 
@@ -76,7 +76,7 @@ class Once(msgspec.Struct, frozen=True):
             replaced += [each for each in siblings if _expired(each, shown, wall_ms)]
         value = shown.tag + b"%d" % total
         version = Sibling(self.actor, self.counter, stamp, 0, 0, COUNT, False, value)
-        return versions.with_version_of(held, version, _covering(replaced))
+        return versions.with_version_of(held, version, covering(replaced))
 
 
 class Increment(msgspec.Struct, frozen=True):
@@ -97,7 +97,7 @@ class Increment(msgspec.Struct, frozen=True):
         if shown.base is None:  # never written, or expired: what is left of that goes
             replaced += [each for each in siblings if _expired(each, shown, wall_ms)]
         value = shown.tag + (b"%d" % total if isinstance(total, int) else f"{total:f}".encode())
-        return dots.write(held, Write(value, content_type=COUNT, context=_covering(replaced)), stamp)
+        return dots.write(held, Write(value, content_type=COUNT, context=covering(replaced)), stamp)
 
 
 def _expired(sibling: Sibling, shown: Shown, wall_ms: int) -> bool:
@@ -119,7 +119,7 @@ class AddMembers(msgspec.Struct, frozen=True):
         made = [(sets.MEMBER, member) for member in dict.fromkeys(self.members) if member not in there]
         if not made:
             return held
-        return _fits(dots.write_each(held, made, _covering(sets.gone(siblings, wall_ms)), stamp), self.bytes_max)
+        return _fits(dots.write_each(held, made, covering(sets.gone(siblings, wall_ms)), stamp), self.bytes_max)
 
 
 class RemoveMembers(msgspec.Struct, frozen=True):
@@ -135,7 +135,7 @@ class RemoveMembers(msgspec.Struct, frozen=True):
         if not replaced:
             return held
         marks = [each for each in siblings if each.content_type == sets.MARK]
-        return dots.write_each(held, [(sets.MARK, b"")], _covering([*replaced, *marks]), stamp)
+        return dots.write_each(held, [(sets.MARK, b"")], covering([*replaced, *marks]), stamp)
 
 
 class StoreMembers(msgspec.Struct, frozen=True):
@@ -151,15 +151,35 @@ class StoreMembers(msgspec.Struct, frozen=True):
         return _fits(dots.write_each(held, made, versions.context_of(held), stamp), self.bytes_max)
 
 
+class AddElements(msgspec.Struct, frozen=True):
+    """PFADD and PFMERGE: the maximum of all that is known and of this value, in the place of what is known."""
+
+    value: bytes
+
+    def apply(self, dots: DotSource, held: bytes, stamp: int, wall_ms: int) -> bytes:
+        there = versions.estimate(held, wall_ms)
+        together = self.value if there is None else hyperloglog.union([there, self.value])
+        if together == there:
+            return held
+        replaced = hyperloglog.replaced(records.unpack(held).siblings, wall_ms)
+        write = Write(together, content_type=hyperloglog.ESTIMATE, context=covering(replaced))
+        return dots.write(held, write, stamp)
+
+
 def _check_plain(held: bytes, wall_ms: int) -> None:
     live = versions.live(held, wall_ms)
-    if live is not None and not versions.is_plain(live):
+    if live is not None and (not versions.is_plain(live) or live.content_type == hyperloglog.ESTIMATE):
         raise WrongType
 
 
 def _check_set(held: bytes, wall_ms: int) -> None:
+    check_kind(held, sets.MEMBER, wall_ms)
+
+
+def check_kind(held: bytes, entry: str, wall_ms: int) -> None:
+    """Raises WrongType where the key has something of another kind than this."""
     live = versions.live(held, wall_ms)
-    if live is not None and versions.is_plain(live):
+    if live is not None and live.content_type != entry:
         raise WrongType
 
 

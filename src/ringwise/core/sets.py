@@ -27,14 +27,14 @@ def members_of(siblings: Iterable[Sibling], wall_ms: int) -> dict[bytes, list[Si
     found: dict[bytes, list[Sibling]] = {}
     added = [each for each in siblings if each.content_type == MEMBER]
     if added:
-        hidden = _hidden_up_to(siblings, wall_ms)
+        hidden = hidden_up_to(siblings, wall_ms)
         for each in added:
             if each.stamp >= hidden:
                 found.setdefault(each.value, []).append(each)
     return found
 
 
-def _hidden_up_to(siblings: Iterable[Sibling], wall_ms: int) -> int:
+def hidden_up_to(siblings: Iterable[Sibling], wall_ms: int) -> int:
     """What was added at a stamp below this one has expired."""
     ends = [each.expiry_ms for each in siblings if each.content_type == EXPIRY and passed(each.expiry_ms, wall_ms)]
     return stamp_at(max(ends)) if ends else 0

@@ -32,12 +32,12 @@ import msgspec
 from msgspec import structs
 from xxhash import xxh3_64_digest
 
-from ringwise.core import counters, sets
+from ringwise.core import counters, hyperloglog, sets
 from ringwise.core import record as records
 from ringwise.core.clock import stamp_at
 from ringwise.core.context import Context, Seen
 from ringwise.core.counters import Shown, age, expiry_of, is_session, is_value, newest_of, passed
-from ringwise.core.errors import WrongType
+from ringwise.core.errors import NotHyperLogLog, WrongType
 from ringwise.core.record import (
     COUNT_AT,
     COUNTER_AT,
@@ -65,6 +65,7 @@ __all__ = [
     "context_of",
     "covers",
     "dead",
+    "estimate",
     "is_plain",
     "last_of",
     "live",
@@ -82,6 +83,7 @@ __all__ = [
 ]
 
 SET_TYPE = "application/vnd.ringwise.set+json"  # how RW.GET and HTTP show a set
+ESTIMATE_TYPE = "application/vnd.ringwise.hyperloglog"  # with the string that GET shows
 
 alarms: Counter[str] = Counter()
 """Things that must be impossible. `dot_collision`: one dot with two contents was seen (basho/riak_kv#814)."""
@@ -354,14 +356,18 @@ def live(record: bytes, wall_ms: int) -> Sibling | None:
 
 def _live_of(found: list[Sibling], wall_ms: int) -> Sibling | None:
     """V9: of two types written at once the one that was written to last is shown; `RW.GET` shows both."""
-    plain, collection = Shown(found, wall_ms).version, sets.as_version(found, wall_ms)
-    if plain is None or (collection is not None and age(collection) > age(plain)):
-        return collection
-    return plain
+    shown = [Shown(found, wall_ms).version, *_collections_of(found, wall_ms)]
+    return max((each for each in shown if each is not None), key=age, default=None)
+
+
+def _collections_of(found: list[Sibling], wall_ms: int) -> list[Sibling]:
+    """Each collection that the key has, as one version."""
+    shown = [sets.as_version(found, wall_ms), hyperloglog.as_version(found, wall_ms)]
+    return [each for each in shown if each is not None]
 
 
 def is_plain(version: Sibling) -> bool:
-    """A string, as Redis calls it; not a set."""
+    """A string, as Redis calls it, which a HyperLogLog is too; no collection."""
     return version.content_type != sets.MEMBER
 
 
@@ -369,9 +375,20 @@ def members(record: bytes, wall_ms: int) -> list[bytes] | None:
     """The members of a set, in no order; none where the key is absent; None where it is no set."""
     found = records.unpack(record).siblings
     shown = _live_of(found, wall_ms)
-    if shown is not None and is_plain(shown):
+    if shown is not None and shown.content_type != sets.MEMBER:
         return None
     return list(sets.members_of(found, wall_ms)) if shown is not None else []
+
+
+def estimate(record: bytes, wall_ms: int) -> bytes | None:
+    """What was added to a HyperLogLog; None where the key is absent. Raises WrongType, NotHyperLogLog."""
+    found = records.unpack(record).siblings
+    shown = _live_of(found, wall_ms)
+    if shown is None:
+        return None
+    if shown.content_type != hyperloglog.ESTIMATE:
+        raise NotHyperLogLog if is_plain(shown) else WrongType
+    return hyperloglog.union([each.value for each in hyperloglog.shown(found, wall_ms)])
 
 
 def newest(record: bytes) -> Sibling | None:
@@ -428,11 +445,15 @@ def _as_shown(found: list[Sibling], wall_ms: int) -> list[Sibling]:
         for sibling in sorted(filter(is_value, found), key=age, reverse=True)
         if sibling is not base
     ]
-    whole = sets.as_version(found, wall_ms)
-    if whole is not None:
-        whole = structs.replace(whole, content_type=SET_TYPE, value=_as_json(sets.members_of(found, wall_ms)))
-    shown = [each for each in (first, *rest, whole) if each is not None and is_live(each, wall_ms)]
-    return sorted(shown, key=age, reverse=True) if whole is not None else shown
+    whole = [_as_told(each, found, wall_ms) for each in _collections_of(found, wall_ms)]
+    shown = [each for each in (first, *rest, *whole) if each is not None and is_live(each, wall_ms)]
+    return sorted(shown, key=age, reverse=True) if whole else shown
+
+
+def _as_told(whole: Sibling, found: list[Sibling], wall_ms: int) -> Sibling:
+    if whole.content_type == hyperloglog.ESTIMATE:
+        return structs.replace(whole, content_type=ESTIMATE_TYPE)
+    return structs.replace(whole, content_type=SET_TYPE, value=_as_json(sets.members_of(found, wall_ms)))
 
 
 def _as_json(values: Iterable[bytes]) -> bytes:

@@ -9,11 +9,10 @@ _TYPES = "comes with the types that merge by themselves"
 _LINEARIZABLE = "comes with linearizable keys"
 
 LATER: dict[str, str] = {
-    **dict.fromkeys(("copy", "rename"), _TYPES),
     **dict.fromkeys(
         (
             "hdel", "hexists", "hget", "hgetall", "hincrby", "hincrbyfloat", "hkeys", "hlen", "hmget", "hmset", "hrandfield",
-            "hscan", "hset", "hstrlen", "hvals", "pfadd", "pfcount", "pfmerge",
+            "hscan", "hset", "hstrlen", "hvals",
 
             "zadd", "zcard", "zcount", "zdiff", "zdiffstore", "zincrby", "zinter",
             "zintercard", "zinterstore", "zlexcount", "zmscore", "zpopmax", "zpopmin", "zrandmember", "zrange",
