@@ -32,7 +32,7 @@ class Change(Protocol):
         ...
 
 
-def _covering(replaced: Iterable[Sibling]) -> Context:
+def covering(replaced: Iterable[Sibling]) -> Context:
     """Exactly these versions, not those that their actors wrote before."""
     return Context([], sorted({(each.actor, each.counter) for each in replaced}))
 
@@ -44,7 +44,7 @@ class Expire(msgspec.Struct, frozen=True):
 
     def apply(self, dots: DotSource, held: bytes, stamp: int, wall_ms: int) -> bytes:
         registers = [each for each in records.unpack(held).siblings if each.content_type == EXPIRY]
-        write = Write(b"", content_type=EXPIRY, expiry_ms=self.expiry_ms, context=_covering(registers))
+        write = Write(b"", content_type=EXPIRY, expiry_ms=self.expiry_ms, context=covering(registers))
         return dots.write(held, write, stamp)
 
 
@@ -76,7 +76,7 @@ class Once(msgspec.Struct, frozen=True):
             replaced += [each for each in siblings if _expired(each, shown, wall_ms)]
         value = shown.tag + b"%d" % total
         version = Sibling(self.actor, self.counter, stamp, 0, 0, COUNT, False, value)
-        return versions.with_version_of(held, version, _covering(replaced))
+        return versions.with_version_of(held, version, covering(replaced))
 
 
 class Increment(msgspec.Struct, frozen=True):
@@ -97,7 +97,7 @@ class Increment(msgspec.Struct, frozen=True):
         if shown.base is None:  # never written, or expired: what is left of that goes
             replaced += [each for each in siblings if _expired(each, shown, wall_ms)]
         value = shown.tag + (b"%d" % total if isinstance(total, int) else f"{total:f}".encode())
-        return dots.write(held, Write(value, content_type=COUNT, context=_covering(replaced)), stamp)
+        return dots.write(held, Write(value, content_type=COUNT, context=covering(replaced)), stamp)
 
 
 def _expired(sibling: Sibling, shown: Shown, wall_ms: int) -> bool:
@@ -119,7 +119,7 @@ class AddMembers(msgspec.Struct, frozen=True):
         made = [(sets.MEMBER, member) for member in dict.fromkeys(self.members) if member not in there]
         if not made:
             return held
-        return _fits(dots.write_each(held, made, _covering(sets.gone(siblings, wall_ms)), stamp), self.bytes_max)
+        return fits(dots.write_each(held, made, covering(sets.gone(siblings, wall_ms)), stamp), self.bytes_max)
 
 
 class RemoveMembers(msgspec.Struct, frozen=True):
@@ -135,7 +135,8 @@ class RemoveMembers(msgspec.Struct, frozen=True):
         if not replaced:
             return held
         marks = [each for each in siblings if each.content_type == sets.MARK]
-        return dots.write_each(held, [(sets.MARK, b"")], _covering([*replaced, *marks]), stamp)
+        kept = max((each.value for each in marks), default=b"")
+        return dots.write_each(held, [(sets.MARK, kept)], covering([*replaced, *marks]), stamp)
 
 
 class StoreMembers(msgspec.Struct, frozen=True):
@@ -148,7 +149,7 @@ class StoreMembers(msgspec.Struct, frozen=True):
         if not self.members:
             return dots.write(held, Write(b"", tombstone=True), stamp) if versions.live(held, wall_ms) else held
         made = [(sets.MEMBER, member) for member in dict.fromkeys(self.members)]
-        return _fits(dots.write_each(held, made, versions.context_of(held), stamp), self.bytes_max)
+        return fits(dots.write_each(held, made, versions.context_of(held), stamp), self.bytes_max)
 
 
 def _check_plain(held: bytes, wall_ms: int) -> None:
@@ -158,12 +159,17 @@ def _check_plain(held: bytes, wall_ms: int) -> None:
 
 
 def _check_set(held: bytes, wall_ms: int) -> None:
+    check_kind(held, sets.MEMBER, wall_ms)
+
+
+def check_kind(held: bytes, entry: str, wall_ms: int) -> None:
+    """Raises WrongType where the key has something of another kind than this."""
     live = versions.live(held, wall_ms)
-    if live is not None and versions.is_plain(live):
+    if live is not None and live.content_type != entry:
         raise WrongType
 
 
-def _fits(record: bytes, bytes_max: int) -> bytes:
+def fits(record: bytes, bytes_max: int, noun: str = "set") -> bytes:
     if len(record) > bytes_max:
-        raise CollectionTooLarge(len(record), bytes_max)
+        raise CollectionTooLarge(len(record), bytes_max, noun)
     return record

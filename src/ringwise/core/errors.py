@@ -153,9 +153,10 @@ class WrongType(Refused):
 
 
 class CollectionTooLarge(Refused):
-    def __init__(self, size_bytes: int, limit_bytes: int) -> None:
+    def __init__(self, size_bytes: int, limit_bytes: int, noun: str = "set") -> None:
         super().__init__(
-            f"the set would take {size_bytes} bytes, the limit is {limit_bytes} (--value-bytes-max); split it over several keys"
+            f"the {noun} would take {size_bytes} bytes, the limit is {limit_bytes} (--value-bytes-max); "
+            "split it over several keys"
         )
 
 
@@ -164,6 +165,24 @@ class NotANumber(Refused):
 
     def __init__(self, *, real: bool) -> None:
         super().__init__("value is not a valid float" if real else "value is not an integer or out of range")
+
+
+class FieldNotANumber(Refused):
+    """A field of a hash that is to be added to is no number; in Redis's words."""
+
+    def __init__(self, *, real: bool) -> None:
+        super().__init__("hash value is not a float" if real else "hash value is not an integer")
+
+
+class ScoreNotANumber(Refused):
+    """What an increment would make of a score; in Redis's words."""
+
+    def __init__(self) -> None:
+        super().__init__("resulting score is not a number (NaN)")
+
+
+class BadRange(Refused):
+    """Ends of a range that make no sense; in Redis's words."""
 
 
 class NumberOverflow(Refused):

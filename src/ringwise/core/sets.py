@@ -5,7 +5,8 @@
 
 The observed-remove set of Bieniusa et al. 2012, without tombstones for members: the context of the record remembers what was
 seen, so what is seen and not there was removed, and merging is that of dotted version vectors (V1). A removal leaves one
-*mark*, which replaces earlier marks: the greatest stamp of a record must not fall.
+*mark*, which replaces earlier marks: the greatest stamp of a record must not fall. Hashes and sorted sets keep a stamp in it
+(core/maps.py).
 
 Expiry: a passed register hides what was added before that moment; the next SADD covers what is hidden.
 """
@@ -27,17 +28,22 @@ def members_of(siblings: Iterable[Sibling], wall_ms: int) -> dict[bytes, list[Si
     found: dict[bytes, list[Sibling]] = {}
     added = [each for each in siblings if each.content_type == MEMBER]
     if added:
-        hidden = _hidden_up_to(siblings, wall_ms)
+        hidden = hidden_up_to(siblings, wall_ms)
         for each in added:
             if each.stamp >= hidden:
                 found.setdefault(each.value, []).append(each)
     return found
 
 
-def _hidden_up_to(siblings: Iterable[Sibling], wall_ms: int) -> int:
+def hidden_up_to(siblings: Iterable[Sibling], wall_ms: int) -> int:
     """What was added at a stamp below this one has expired."""
     ends = [each.expiry_ms for each in siblings if each.content_type == EXPIRY and passed(each.expiry_ms, wall_ms)]
     return stamp_at(max(ends)) if ends else 0
+
+
+def cut_of_mark(mark: Sibling) -> int:
+    """What a hash or a sorted set keeps in it (core/maps.py), or 0."""
+    return int.from_bytes(mark.value, "big")
 
 
 def as_version(siblings: Sequence[Sibling], wall_ms: int) -> Sibling | None:

@@ -23,6 +23,7 @@ from ringwise.core.counters import decimal_of, passed, session_actor
 from ringwise.core.errors import Failure, ValueTooLong, WrongType
 from ringwise.core.get import GetPath
 from ringwise.core.levels import Level
+from ringwise.core.map_operations import MAP_OPERATIONS
 from ringwise.core.now import Now
 from ringwise.core.put import PutPath
 from ringwise.core.record import Sibling
@@ -195,6 +196,7 @@ OPERATIONS: dict[str, Operation] = {
     "set_remove": set_remove,
     "set_pop": set_pop,
     "set_store": set_store,
+    **MAP_OPERATIONS,
 }
 
 

@@ -32,7 +32,7 @@ import msgspec
 from msgspec import structs
 from xxhash import xxh3_64_digest
 
-from ringwise.core import counters, sets
+from ringwise.core import counters, maps, sets, told
 from ringwise.core import record as records
 from ringwise.core.context import Context, Seen
 from ringwise.core.counters import Shown, age, expiry_of, is_session, is_value, newest_of, passed
@@ -63,6 +63,7 @@ __all__ = [
     "carried",
     "context_of",
     "covers",
+    "fields",
     "is_plain",
     "last_of",
     "live",
@@ -70,6 +71,7 @@ __all__ = [
     "members",
     "merge",
     "newest",
+    "scores",
     "shadow",
     "siblings",
     "successor",
@@ -78,8 +80,6 @@ __all__ = [
     "with_version",
     "with_version_of",
 ]
-
-SET_TYPE = "application/vnd.ringwise.set+json"  # how RW.GET and HTTP show a set
 
 alarms: Counter[str] = Counter()
 """Things that must be impossible. `dot_collision`: one dot with two contents was seen (basho/riak_kv#814)."""
@@ -329,24 +329,46 @@ def live(record: bytes, wall_ms: int) -> Sibling | None:
 
 def _live_of(found: list[Sibling], wall_ms: int) -> Sibling | None:
     """V9: of two types written at once the one that was written to last is shown; `RW.GET` shows both."""
-    plain, collection = Shown(found, wall_ms).version, sets.as_version(found, wall_ms)
-    if plain is None or (collection is not None and age(collection) > age(plain)):
-        return collection
-    return plain
+    shown = [Shown(found, wall_ms).version, *_collections_of(found, wall_ms)]
+    return max((each for each in shown if each is not None), key=age, default=None)
+
+
+def _collections_of(found: list[Sibling], wall_ms: int) -> list[Sibling]:
+    """Each collection that the key has, as one version."""
+    shown = [sets.as_version(found, wall_ms), *(maps.as_version(kind, found, wall_ms) for kind in maps.KINDS.values())]
+    return [each for each in shown if each is not None]
 
 
 def is_plain(version: Sibling) -> bool:
-    """A string, as Redis calls it; not a set."""
-    return version.content_type != sets.MEMBER
+    """A string, as Redis calls it; no collection."""
+    return version.content_type != sets.MEMBER and version.content_type not in maps.KINDS
 
 
 def members(record: bytes, wall_ms: int) -> list[bytes] | None:
     """The members of a set, in no order; none where the key is absent; None where it is no set."""
     found = records.unpack(record).siblings
     shown = _live_of(found, wall_ms)
-    if shown is not None and is_plain(shown):
+    if shown is not None and shown.content_type != sets.MEMBER:
         return None
     return list(sets.members_of(found, wall_ms)) if shown is not None else []
+
+
+def fields(record: bytes, wall_ms: int) -> dict[bytes, bytes] | None:
+    """What a hash has under each field; nothing where the key is absent; None where it is no hash."""
+    found = records.unpack(record).siblings
+    shown = _live_of(found, wall_ms)
+    if shown is not None and shown.content_type != maps.HASH.entry:
+        return None
+    return maps.values_of(found, wall_ms) if shown is not None else {}
+
+
+def scores(record: bytes, wall_ms: int) -> dict[bytes, float] | None:
+    """The members of a sorted set and their scores; none where the key is absent; None where it is no sorted set."""
+    found = records.unpack(record).siblings
+    shown = _live_of(found, wall_ms)
+    if shown is not None and shown.content_type != maps.SORTED.entry:
+        return None
+    return maps.scores_of(found, wall_ms) if shown is not None else {}
 
 
 def newest(record: bytes) -> Sibling | None:
@@ -403,22 +425,9 @@ def _as_shown(found: list[Sibling], wall_ms: int) -> list[Sibling]:
         for sibling in sorted(filter(is_value, found), key=age, reverse=True)
         if sibling is not base
     ]
-    whole = sets.as_version(found, wall_ms)
-    if whole is not None:
-        whole = structs.replace(whole, content_type=SET_TYPE, value=_as_json(sets.members_of(found, wall_ms)))
-    shown = [each for each in (first, *rest, whole) if each is not None and is_live(each, wall_ms)]
-    return sorted(shown, key=age, reverse=True) if whole is not None else shown
-
-
-def _as_json(values: Iterable[bytes]) -> bytes:
-    """A list: text as text, other bytes as {"base64": …}."""
-    shown: list[object] = []
-    for value in sorted(values):
-        try:
-            shown.append(value.decode())
-        except UnicodeDecodeError:
-            shown.append({"base64": value})
-    return msgspec.json.encode(shown)
+    whole = [told.as_told(each, found, wall_ms) for each in _collections_of(found, wall_ms)]
+    shown = [each for each in (first, *rest, *whole) if each is not None and is_live(each, wall_ms)]
+    return sorted(shown, key=age, reverse=True) if whole else shown
 
 
 def is_live(sibling: Sibling, wall_ms: int) -> bool:
