@@ -10,19 +10,7 @@ _LINEARIZABLE = "comes with linearizable keys"
 
 LATER: dict[str, str] = {
     **dict.fromkeys(("copy", "rename"), _TYPES),
-    **dict.fromkeys(
-        (
-            "hdel", "hexists", "hget", "hgetall", "hincrby", "hincrbyfloat", "hkeys", "hlen", "hmget", "hmset", "hrandfield",
-            "hscan", "hset", "hstrlen", "hvals", "pfadd", "pfcount", "pfmerge",
-
-            "zadd", "zcard", "zcount", "zdiff", "zdiffstore", "zincrby", "zinter",
-            "zintercard", "zinterstore", "zlexcount", "zmscore", "zpopmax", "zpopmin", "zrandmember", "zrange",
-            "zrangebylex", "zrangebyscore", "zrangestore", "zrank", "zrem", "zremrangebylex", "zremrangebyrank",
-            "zremrangebyscore", "zrevrange", "zrevrangebylex", "zrevrangebyscore", "zrevrank", "zscan", "zscore", "zunion",
-            "zunionstore",
-        ),
-        _TYPES,
-    ),
+    **dict.fromkeys(("pfadd", "pfcount", "pfmerge"), _TYPES),
     **dict.fromkeys(("setnx", "msetnx", "renamenx", "hsetnx"), _LINEARIZABLE),
     "acl": "comes with users and passwords",
 }  # fmt: skip

@@ -7,6 +7,7 @@ from functools import partial
 
 from ringwise.core import versions
 from ringwise.core.errors import Failure
+from ringwise.core.maps import KINDS
 from ringwise.core.record import Sibling
 from ringwise.server.arguments import check_key, check_value, expiry_of, integer_of
 from ringwise.server.call import Call, CommandError
@@ -91,7 +92,10 @@ def type_(call: Call) -> None:
 
 
 def type_of(live: Sibling | None) -> str:
-    return "none" if live is None else "string" if versions.is_plain(live) else "set"
+    if live is None:
+        return "none"
+    kind = KINDS.get(live.content_type)
+    return kind.name if kind is not None else "string" if versions.is_plain(live) else "set"
 
 
 def object_encoding(call: Call) -> None:
