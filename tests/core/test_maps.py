@@ -440,6 +440,25 @@ def test_it_expires_and_begins_again(kind: type[Hash]) -> None:
 
 
 @BOTH
+def test_what_becomes_empty_and_begins_again_has_no_expiry(kind: type[Hash]) -> None:
+    a, b, _ = replicas()
+    kind.put(a, b"f", 1)
+    kind.put(a, b"g", 1)
+    a.expire(NOW_MS + 10)
+    kind.remove(a, b"f")
+    live = versions.live(a.state, NOW_MS)
+    assert live is not None and live.expiry_ms == NOW_MS + 10, "there is something left"
+    b.merge(a.state)
+    kind.remove(b, b"g")
+    a.expire(NOW_MS + 20)  # has not seen that
+    meet(a, b)
+    assert versions.live(a.state, NOW_MS) is None
+    kind.put(a, b"h", 1)
+    live = versions.live(a.state, NOW_MS)
+    assert live is not None and live.expiry_ms == 0
+
+
+@BOTH
 def test_it_has_a_limit_that_names_itself(kind: type[Hash]) -> None:
     a, _, _ = replicas()
     kind.put(a, b"f", 1)

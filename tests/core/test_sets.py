@@ -227,6 +227,19 @@ def test_a_set_expires_and_begins_again() -> None:
     assert live is not None and live.expiry_ms == 0
 
 
+def test_a_set_that_becomes_empty_and_begins_again_has_no_expiry() -> None:
+    a, b, _ = replicas()
+    add(a, b"m")
+    a.expire(NOW_MS + 10)
+    b.merge(a.state)
+    remove(a, b"m")
+    b.expire(NOW_MS + 20)  # has not seen that
+    meet(a, b)
+    add(a, b"n")
+    live = versions.live(a.state, NOW_MS)
+    assert live is not None and live.expiry_ms == 0
+
+
 def test_a_set_has_a_limit_that_names_itself() -> None:
     a, _, _ = replicas()
     add(a, b"m")

@@ -17,6 +17,7 @@ from pathlib import Path
 import hiredis
 import pytest
 from tests.server.fake import Connection, FakeNode, request
+from tests.server.map_commands import random_hash_command, random_sorted_command
 
 COMMANDS = 4000
 KEYS = [b"a", b"b", b"c", b"{a}1", b"Key", b"\xff\x00"]
@@ -113,7 +114,11 @@ def random_command(rng: random.Random) -> list[bytes]:
     """Sensible more often than not."""
     key, value = rng.choice(KEYS), rng.choice(VALUES)
     number = rng.choice(NUMBERS) if rng.random() < 0.5 else FAR
-    kind = rng.randrange(31)
+    kind = rng.randrange(39)
+    if kind >= 34:
+        return random_sorted_command(rng)
+    if kind >= 31:
+        return random_hash_command(rng)
     if kind >= 28:
         return random_set_command(rng)
     if kind >= 25:

@@ -134,6 +134,8 @@ class RemoveMembers(msgspec.Struct, frozen=True):
         replaced = [each for member in dict.fromkeys(self.members) for each in there.get(member, ())]
         if not replaced:
             return held
+        if there.keys() <= set(self.members):  # what comes under this key later begins without an expiry
+            replaced += [each for each in siblings if each.content_type == EXPIRY]
         marks = [each for each in siblings if each.content_type == sets.MARK]
         kept = max((each.value for each in marks), default=b"")
         return dots.write_each(held, [(sets.MARK, kept)], covering([*replaced, *marks]), stamp)

@@ -152,6 +152,17 @@ class WrongType(Refused):
         super().__init__("Operation against a key holding the wrong kind of value")
 
 
+class WrittenBeside(Failure):
+    """Something was written, and another type at the same time, which is shown (V9): there is no sum or length to tell."""
+
+    code = "UNKNOWN"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "outcome: it was written, and another type under this key at the same time, which is shown; RW.GET shows both"
+        )
+
+
 class CollectionTooLarge(Refused):
     def __init__(self, size_bytes: int, limit_bytes: int, noun: str = "set") -> None:
         super().__init__(

@@ -199,6 +199,8 @@ class RemoveFields(msgspec.Struct, frozen=True):
         if not removed:
             return held
         replaced = [each for field in removed.values() for each in field.known]
+        if len(removed) == len(there):  # what comes under this key later begins without an expiry
+            replaced += fields.registers
         made = [(kind.gone, packed(name)) for name, field in removed.items() if field.was_added_to]
         if not made:  # the greatest stamp must not fall
             made, marks = fields.mark(always=True)

@@ -190,12 +190,13 @@ def is_score(score: float) -> bool:
 class Fields:
     """A hash or a sorted set, as the siblings of a key come to at a time."""
 
-    __slots__ = ("_marks", "cut", "dead", "found", "kind")
+    __slots__ = ("_marks", "cut", "dead", "found", "kind", "registers")
 
     def __init__(self, kind: Kind, siblings: Sequence[Sibling], wall_ms: int) -> None:
         hidden = hidden_up_to(siblings, wall_ms)
         self.kind = kind
         self._marks = [each for each in siblings if each.content_type == MARK]
+        self.registers = [each for each in siblings if each.content_type == EXPIRY]
         plain = [each.stamp for each in siblings if is_value(each)]
         self.cut = max([hidden, *plain, *map(cut_of_mark, self._marks)])
         self.dead: list[Sibling] = []  # what nobody sees any more beside it, and nobody will
@@ -205,6 +206,8 @@ class Fields:
                 self.dead.append(each)
         for field in self.found.values():
             field.settle(self.cut)
+        if not self.there:
+            self.dead += [each for each in self.registers if each not in self.dead]
 
     def _sorted_in(self, each: Sibling, hidden: int) -> bool:
         kind, role = self.kind, each.content_type

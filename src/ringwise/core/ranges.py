@@ -78,8 +78,6 @@ class Range(msgspec.Struct, frozen=True):
         if self.by == RANK:
             return self._by_rank(all_)
         chosen = self._by_score(all_) if self.by == SCORE else self._by_bytes(all_)
-        if self.reverse:
-            chosen.reverse()
         if self.offset < 0:
             return []
         end = None if self.count < 0 else self.offset + self.count
@@ -95,15 +93,18 @@ class Range(msgspec.Struct, frozen=True):
     def _by_score(self, all_: Ranked) -> Ranked:
         least, above = _score_end(self.start)
         most, below = _score_end(self.stop)
-        return [
+        chosen = [
             (score, member)
             for score, member in all_
             if (score > least if above else score >= least) and (score < most if below else score <= most)
         ]
+        return chosen[::-1] if self.reverse else chosen
 
     def _by_bytes(self, all_: Ranked) -> Ranked:
+        """Redis says nothing sensible where scores differ; here it is those members, in order of their scores."""
         least, most = _bytes_end(self.start), _bytes_end(self.stop)
-        return [(score, member) for score, member in all_ if _is_behind(member, least) and _is_before(member, most)]
+        chosen = [(score, member) for score, member in all_ if _is_behind(member, least) and _is_before(member, most)]
+        return chosen[::-1] if self.reverse else chosen
 
 
 def _integer(text: bytes) -> int:

@@ -58,12 +58,13 @@ def as_version(siblings: Sequence[Sibling], wall_ms: int) -> Sibling | None:
 
 
 def gone(siblings: Sequence[Sibling], wall_ms: int) -> list[Sibling]:
-    """What nobody sees any more, beside a set: tombstones, what has expired, registers that have passed."""
+    """What nobody sees any more, beside a set: tombstones, what has expired, registers that have passed, or that were about a
+    set which has no members left."""
     there = {id(each) for versions in members_of(siblings, wall_ms).values() for each in versions}
     left: list[Sibling] = []
     for each in siblings:
         if each.content_type == EXPIRY:
-            seen = not passed(each.expiry_ms, wall_ms)
+            seen = bool(there) and not passed(each.expiry_ms, wall_ms)
         else:
             seen = each.content_type == MARK or id(each) in there
         if not seen:

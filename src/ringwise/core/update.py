@@ -73,6 +73,7 @@ def set_range(before: bytes, arguments: Arguments, wall_ms: int) -> Write | None
     offset, part, limit = arguments
     assert isinstance(offset, int) and isinstance(part, bytes) and isinstance(limit, int)
     if not part:
+        _check_plain(versions.live(before, wall_ms))
         return None
     if offset + len(part) > limit:
         raise ValueTooLong(offset + len(part), limit)

@@ -106,7 +106,7 @@ def _sibling(sibling: Sibling, names: Names, wall_ms: int) -> Value:
     if content_type == COUNT:  # V9
         state, value, content_type = "added", amount_of(sibling), ""
     elif content_type in _ROLES:
-        state, content_type = _ROLES[content_type], ""
+        state, value, content_type = _ROLES[content_type], b"" if content_type == MARK else value, ""
     elif content_type in _MAP_ROLES:
         state, kind = _MAP_ROLES[content_type]
         value, content_type = told_of(kind, sibling), ""

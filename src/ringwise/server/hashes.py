@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from ringwise.core import versions
 from ringwise.core.counters import decimal_of
-from ringwise.core.errors import NotANumber, WrongType
+from ringwise.core.errors import NotANumber, WrittenBeside, WrongType
 from ringwise.server.arguments import SYNTAX, check_key, check_value, integer_of
 from ringwise.server.call import Call, CommandError
 from ringwise.server.gather import Gather, refused
@@ -89,7 +89,11 @@ def _change(
         if not refused(gather, writes=True):
             wall_ms = call.node.now.wall_ms
             before, after = gather.records[0], gather.after[0]
-            show(versions.fields(before, wall_ms) or {}, versions.fields(after, wall_ms) or {})
+            left = versions.fields(after, wall_ms)
+            if left is None:
+                call.fail(WrittenBeside())
+            else:
+                show(versions.fields(before, wall_ms) or {}, left)
 
     check_key(call, key)
     call.session.wrote(key, call.level)

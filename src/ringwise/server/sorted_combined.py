@@ -27,51 +27,80 @@ _AGGREGATES: dict[bytes, Callable[[float, float], float]] = {b"SUM": _sum, b"MIN
 
 
 class _Wanted:
-    """What a command line asks for."""
+    """What a command line asks for. As in Redis, options are looked at when the keys are known to be of the right type."""
 
-    def __init__(self, call: Call, arguments: Sequence[bytes], *, stored: bool) -> None:
-        self.name = call.arguments[0].decode("ascii", "replace").lower()
-        self.how = self.name.removesuffix("store")
-        count = integer_of(arguments[0])
+    def __init__(self, call: Call, at: int) -> None:
+        self._call = call
+        self._name = call.arguments[0].decode("ascii", "replace").lower()
+        self._stored = self._name.endswith("store")
+        self._how = self._name.removesuffix("store")
+        count = integer_of(call.arguments[at])
         if count < 1:
-            raise CommandError(f"ERR at least 1 input key is needed for '{self.name}' command")
-        if count > len(arguments) - 1:
+            raise CommandError(f"ERR at least 1 input key is needed for '{self._name}' command")
+        arguments = call.arguments[at + 1 :]
+        if count > len(arguments):
             raise CommandError(SYNTAX)
-        self.keys = list(arguments[1 : 1 + count])
-        self.weights = [1.0] * count
-        self.aggregate: Callable[[float, float], float] = _sum
+        self.keys, self._options = arguments[:count], arguments[count:]
+        self._weights = [1.0] * count
+        self._aggregate: Callable[[float, float], float] = _sum
         self.scores = False
-        options = list(arguments[1 + count :])
-        while options:
-            self._option(options, stored)
+        self.limit = 0
         for key in self.keys:
             check_key(call, key)
 
-    def _option(self, options: list[bytes], stored: bool) -> None:
+    def read(self, done: Callable[[list[Scores]], None]) -> None:
+        """`done` is given the scores of each, of a set those of its members, which are 1."""
+        call = self._call
+
+        def came(gather: Gather) -> None:
+            if refused(gather):
+                return
+            found = [_scores_of(record, call.node.now.wall_ms) for record in gather.records]
+            if None in found:
+                call.fail(WrongType())
+                return
+            try:
+                while self._options:
+                    self._option(self._options)
+            except CommandError as error:
+                call.refuse(str(error))
+            else:
+                done([scores for scores in found if scores is not None])
+
+        gather = Gather(call, len(self.keys), came)
+        for index, key in enumerate(self.keys):
+            call.node.get(key, call.level, gather, index)
+
+    def _option(self, options: list[bytes]) -> None:
         option, count = options.pop(0).upper(), len(self.keys)
-        if option == b"WEIGHTS" and self.how != "zdiff" and len(options) >= count:
-            self.weights = [score_in(text, "ERR weight value is not a float") for text in options[:count]]
+        weighs = self._how in ("zunion", "zinter")
+        if option == b"WEIGHTS" and weighs and len(options) >= count:
+            self._weights = [score_in(text, "ERR weight value is not a float") for text in options[:count]]
             del options[:count]
-        elif option == b"AGGREGATE" and self.how != "zdiff" and options:
+        elif option == b"AGGREGATE" and weighs and options:
             aggregate = _AGGREGATES.get(options.pop(0).upper())
             if aggregate is None:
                 raise CommandError(SYNTAX)
-            self.aggregate = aggregate
-        elif option == b"WITHSCORES" and not stored:
+            self._aggregate = aggregate
+        elif option == b"WITHSCORES" and not self._stored and self._how != "zintercard":
             self.scores = True
+        elif option == b"LIMIT" and self._how == "zintercard" and options:
+            self.limit = integer_of(options.pop(0), "ERR LIMIT can't be negative")
+            if self.limit < 0:
+                raise CommandError("ERR LIMIT can't be negative")
         else:
             raise CommandError(SYNTAX)
 
     def of(self, found: Sequence[Scores]) -> Scores:
-        if self.how == "zdiff":
+        if self._how == "zdiff":
             others = set[bytes]().union(*found[1:])
             return {member: score for member, score in found[0].items() if member not in others}
         total: Scores = {}
-        for scores, weight in zip(found, self.weights, strict=True):
+        for scores, weight in zip(found, self._weights, strict=True):
             for member, score in scores.items():
                 weighed = _weighed(score, weight)
-                total[member] = self.aggregate(total[member], weighed) if member in total else weighed
-        if self.how == "zinter":
+                total[member] = self._aggregate(total[member], weighed) if member in total else weighed
+        if self._how in ("zinter", "zintercard"):
             common = set(found[0]).intersection(*found[1:])
             return {member: score for member, score in total.items() if member in common}
         return total
@@ -82,23 +111,6 @@ def _weighed(score: float, weight: float) -> float:
     return 0.0 if isnan(product) else product
 
 
-def _read(call: Call, keys: Sequence[bytes], done: Callable[[list[Scores]], None]) -> None:
-    """Sorted sets, or sets, whose members have the score 1."""
-
-    def came(gather: Gather) -> None:
-        if refused(gather):
-            return
-        found = [_scores_of(record, call.node.now.wall_ms) for record in gather.records]
-        if None in found:
-            call.fail(WrongType())
-        else:
-            done([scores for scores in found if scores is not None])
-
-    gather = Gather(call, len(keys), came)
-    for index, key in enumerate(keys):
-        call.node.get(key, call.level, gather, index)
-
-
 def _scores_of(record: bytes, wall_ms: int) -> Scores | None:
     members = versions.members(record, wall_ms)
     return versions.scores(record, wall_ms) if members is None else dict.fromkeys(members, 1.0)
@@ -106,42 +118,28 @@ def _scores_of(record: bytes, wall_ms: int) -> Scores | None:
 
 def combine(call: Call) -> None:
     """ZUNION, ZINTER, ZDIFF: numkeys key … [WEIGHTS …] [AGGREGATE …] [WITHSCORES]."""
-    wanted = _Wanted(call, call.arguments[1:], stored=False)
-    _read(call, wanted.keys, lambda found: in_order(call, ranked(wanted.of(found)), scores=wanted.scores))
+    wanted = _Wanted(call, 1)
+    wanted.read(lambda found: in_order(call, ranked(wanted.of(found)), scores=wanted.scores))
 
 
 def store(call: Call) -> None:
     """ZUNIONSTORE, ZINTERSTORE, ZDIFFSTORE: destination numkeys key …"""
     target = call.arguments[1]
-    wanted = _Wanted(call, call.arguments[2:], stored=True)
+    wanted = _Wanted(call, 2)
     check_key(call, target)
     call.begin_update([target, *wanted.keys])
-    _read(call, wanted.keys, lambda found: keep(call, target, ranked(wanted.of(found))))
+    wanted.read(lambda found: keep(call, target, ranked(wanted.of(found))))
 
 
 def zintercard(call: Call) -> None:
     """ZINTERCARD numkeys key … [LIMIT n]."""
-    arguments = call.arguments[1:]
-    count = integer_of(arguments[0], "ERR numkeys should be greater than 0")
-    if count < 1:
-        raise CommandError("ERR numkeys should be greater than 0")
-    if count > len(arguments) - 1:
-        raise CommandError(SYNTAX)
-    keys, options, limit = arguments[1 : 1 + count], arguments[1 + count :], 0
-    for at in range(0, len(options), 2):
-        if options[at].upper() != b"LIMIT" or len(options) == at + 1:
-            raise CommandError(SYNTAX)
-        limit = integer_of(options[at + 1], "ERR LIMIT can't be negative")
-        if limit < 0:
-            raise CommandError("ERR LIMIT can't be negative")
-    for key in keys:
-        check_key(call, key)
+    wanted = _Wanted(call, 1)
 
     def show(found: list[Scores]) -> None:
-        size = len(set(found[0]).intersection(*found[1:]))
-        call.answer(min(size, limit) if limit else size)
+        size = len(wanted.of(found))
+        call.answer(min(size, wanted.limit) if wanted.limit else size)
 
-    _read(call, keys, show)
+    wanted.read(show)
 
 
 def keys_of(arguments: list[bytes]) -> list[bytes]:

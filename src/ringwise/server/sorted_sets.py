@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from ringwise.core import versions
-from ringwise.core.errors import Failure, WrongType
+from ringwise.core.errors import Failure, WrittenBeside, WrongType
 from ringwise.core.map_changes import GT, LT, NX, XX, increased, judged
 from ringwise.core.map_operations import popped
 from ringwise.core.maps import score_bytes
@@ -139,7 +139,11 @@ def change(
             return
         wall_ms = call.node.now.wall_ms
         before, after = gather.records[0], gather.after[0]
-        call.answer(show(versions.scores(before, wall_ms) or {}, versions.scores(after, wall_ms) or {}))
+        left = versions.scores(after, wall_ms)
+        if left is None:
+            call.fail(WrittenBeside())
+        else:
+            call.answer(show(versions.scores(before, wall_ms) or {}, left))
 
     update_of(call, key, operation, arguments, done)
 

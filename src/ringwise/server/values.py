@@ -11,7 +11,7 @@ from ringwise.core.maps import KINDS
 from ringwise.core.record import Sibling
 from ringwise.server.arguments import check_key, check_value, expiry_of, integer_of
 from ringwise.server.call import Call, CommandError
-from ringwise.server.gather import Gather, refused
+from ringwise.server.gather import Gather, refused, value_after
 from ringwise.server.strings import update, value_before
 from ringwise.wire.replies import Simple, Value
 
@@ -38,7 +38,9 @@ def setrange(call: Call) -> None:
 
 def _length_after(gather: Gather) -> None:
     if not refused(gather, writes=True):
-        gather.call.answer(len(versions.value_of(gather.after[0], gather.call.node.now.wall_ms) or b""))
+        value = value_after(gather)
+        if value is not None:
+            gather.call.answer(len(value))
 
 
 def getset(call: Call) -> None:
