@@ -11,7 +11,9 @@ import pytest
 from tests.server.fake import Connection, FakeNode
 
 from ringwise.core import versions
+from ringwise.core.changes import Change
 from ringwise.core.errors import QuorumNotReached
+from ringwise.core.versions import Write
 from ringwise.server.strings import MGET_BYTES_MAX
 
 
@@ -126,28 +128,30 @@ def test_what_a_quorum_refuses_is_told(line: str) -> None:
     assert Connection(node).run(*line.split()).startswith(b"-NOQUORUM")
 
 
-def test_what_was_written_beside_another_type_is_told_as_such() -> None:
+class Met(FakeNode):
+    """What it writes meets what another node has written at the same time."""
+
+    other: FakeNode
+
+    def _change(self, key: bytes, change: Write | Change) -> bytes:
+        self.records[key] = versions.merge(super()._change(key, change), self.other.records[key])
+        return self.records[key]
+
+
+@pytest.mark.parametrize(
+    ("line", "elsewhere"),
+    [
+        ("HINCRBY k f 1", "SADD k m"),
+        ("ZINCRBY k 1 m", "HSET k f 1"),
+        ("APPEND k x", "ZADD k 1 m"),
+        ("INCR k", "ZADD k 1 m"),
+    ],
+)
+def test_what_was_written_beside_another_type_is_told_as_such(line: str, elsewhere: str) -> None:
     """V9: the newer type is shown, and there is no sum to answer with."""
-    node, other = FakeNode(delay=True), FakeNode(me=1)
-    connection = Connection(node)
-    for line, elsewhere in (
-        (("HINCRBY", "k", "f", "1"), ("SADD", "k", "m")),
-        (("ZINCRBY", "l", "1", "m"), ("HSET", "l", "f", "1")),
-        (("APPEND", "m", "x"), ("ZADD", "m", "1", "m")),
-        (("INCR", "n"), ("ZADD", "n", "1", "m")),
-    ):
-        key = line[1].encode()
-        other._stamp += 1000
-        Connection(other).run(*elsewhere)
-        reply = connection.run(*line)
-        assert reply == b""
-        change = node._change
-        node._change = lambda key, wanted, change=change: beside(node, other, key, change(key, wanted))  # type: ignore[misc,method-assign]
-        assert connection.finish().startswith(b"-UNKNOWN outcome: it was written, and another type"), line
-        node._change = change  # type: ignore[method-assign]
-        assert key in node.records
-
-
-def beside(node: FakeNode, other: FakeNode, key: bytes, record: bytes) -> bytes:
-    node.records[key] = versions.merge(record, other.records[key])
-    return node.records[key]
+    node, node.other = Met(), FakeNode(me=1)
+    node.other.now.wall_ms += 1000
+    node.other._stamp += 1000
+    Connection(node.other).run(*elsewhere.split())
+    assert Connection(node).run(*line.split()).startswith(b"-UNKNOWN outcome: it was written, and another type")
+    assert len(versions.siblings(node.records[b"k"], node.now.wall_ms)) == 2
