@@ -177,8 +177,8 @@ def _added(
     bytes_max: int,
 ) -> bytes:
     """This actor's contribution; `more` gives its amount from those that it replaces."""
-    known, kind, actor = fields.of(name), fields.kind, dots.last_actor(held)
-    own = [(each, amount) for each, amount in known.counted if each.actor == actor]
+    known, kind = fields.of(name), fields.kind
+    own = known.of_actor(dots.last_actor(held))
     made, marks = fields.mark()
     made.append((kind.count, packed(name, known.tag + more([amount for _, amount in own]))))
     replaced = [*fields.dead, *marks, *(each for each, _ in own)]

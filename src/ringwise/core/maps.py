@@ -119,6 +119,10 @@ class Field:
         self.counted = [(each, rest[size:]) for each, rest in self.added if rest.startswith(self.tag)]
         return self
 
+    def of_actor(self, actor: bytes) -> list[tuple[Sibling, bytes]]:
+        """What one actor has added, of that which counts."""
+        return [(each, amount) for each, amount in self.counted if each.actor == actor]
+
     @property
     def there(self) -> bool:
         return self.base is not None or bool(self.counted)
