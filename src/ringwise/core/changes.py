@@ -166,8 +166,7 @@ def _check_set(held: bytes, wall_ms: int) -> None:
 
 def check_kind(held: bytes, entry: str, wall_ms: int) -> None:
     """Raises WrongType where the key has something of another kind than this."""
-    live = versions.live(held, wall_ms)
-    if live is not None and live.content_type != entry:
+    if not versions.is_of(entry, held, wall_ms):
         raise WrongType
 
 

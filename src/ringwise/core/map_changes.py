@@ -46,7 +46,7 @@ class SetScores(msgspec.Struct, frozen=True):
 
     def apply(self, dots: DotSource, held: bytes, stamp: int, wall_ms: int) -> bytes:
         fields = _fields(SORTED, held, wall_ms)
-        there = {member: field.score for member, field in fields.there.items()}
+        there = {name: field.score for name in dict(self.pairs) if (field := fields.of(name)).there}
         chosen = judged(there, self.pairs, self.conditions).chosen
         if not chosen:
             return held
@@ -95,9 +95,9 @@ def _written(
     made, marks = fields.mark()
     replaced = [*fields.dead, *marks]
     for name, payload in payloads.items():
-        known = fields.found.get(name)
+        known = fields.of(name)
         made.append((kind.entry, maps.entry_of(name, payload, known)))
-        replaced += known.known if known is not None else []
+        replaced += known.known
     return fits(dots.write_each(held, made, covering(replaced), stamp), bytes_max, kind.noun)
 
 
@@ -194,12 +194,11 @@ class RemoveFields(msgspec.Struct, frozen=True):
     def apply(self, dots: DotSource, held: bytes, stamp: int, wall_ms: int) -> bytes:
         kind = maps.KINDS[self.entry]
         fields = _fields(kind, held, wall_ms)
-        there = fields.there
-        removed = {name: there[name] for name in self.names if name in there}
+        removed = {name: field for name in self.names if (field := fields.of(name)).there}
         if not removed:
             return held
         replaced = [each for field in removed.values() for each in field.known]
-        if len(removed) == len(there):  # what comes under this key later begins without an expiry
+        if len(removed) == len(fields.names()):  # what comes under this key later begins without an expiry
             replaced += fields.registers
         made = [(kind.gone, packed(name)) for name, field in removed.items() if field.was_added_to]
         if not made:  # the greatest stamp must not fall
@@ -225,7 +224,7 @@ class StoreAll(msgspec.Struct, frozen=True):
         made = [(sets.MARK, maps.cut_value(versions.max_stamp(held)))] if held else []
         kind = maps.KINDS.get(self.entry)
         for name, payload in dict(self.items).items():
-            made.append((self.entry, name if kind is None else maps.entry_of(name, payload, None)))
+            made.append((self.entry, name if kind is None else maps.entry_of(name, payload)))
         record = dots.write_each(held, made, versions.context_of(held), stamp)
         if self.expiry_ms:
             record = dots.write(record, _register(self.expiry_ms), stamp)

@@ -43,7 +43,7 @@ from ringwise.core.counters import (
     text_of,
 )
 from ringwise.core.record import Sibling, entries
-from ringwise.core.sets import MARK, cut_of_mark, hidden_up_to
+from ringwise.core.sets import MARK, MEMBER, cut_of_mark, hidden_up_to
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -59,6 +59,9 @@ class Kind(msgspec.Struct, frozen=True):
 HASH = Kind("hash", "\0h", "\0hc", "\0hg", "hash")
 SORTED = Kind("zset", "\0z", "\0zc", "\0zg", "sorted set")
 KINDS = {kind.entry: kind for kind in (HASH, SORTED)}
+# By the content type of a collection: of what its record consists, where there is nothing of another type.
+ROLES = {kind.entry: frozenset([kind.entry, kind.count, kind.gone, MARK, EXPIRY]) for kind in (HASH, SORTED)}
+ROLES[MEMBER] = frozenset([MEMBER, MARK, EXPIRY])
 
 _LENGTH_BYTES = 4
 _CUT_BYTES = 8
@@ -78,7 +81,7 @@ def parted(value: bytes) -> tuple[bytes, bytes]:
     return value[_LENGTH_BYTES:end], value[end:]
 
 
-def entry_of(field: bytes, payload: Payload, known: Field | None) -> bytes:
+def entry_of(field: bytes, payload: Payload, known: Field | None = None) -> bytes:
     """The value of a new entry; `known`: what it is to cover."""
     return packed(field, (_ADDED_TO if known is not None and known.was_added_to else _PLAIN) + payload)
 
@@ -93,20 +96,22 @@ def score_from(payload: Payload) -> float:
 
 
 class Field:
-    """What is known of one field, or of one member of a sorted set."""
+    """What is known of one field, or of one member of a sorted set. `cut`: that of the key."""
 
     __slots__ = ("added", "base", "counted", "entries", "gone", "tag")
 
-    def __init__(self) -> None:
+    def __init__(self, kind: Kind, known: Sequence[Sibling], cut: int) -> None:
         self.entries: list[tuple[Sibling, bytes]] = []  # each with what stands behind the field
         self.added: list[tuple[Sibling, bytes]] = []
         self.gone: list[Sibling] = []
-        self.base: tuple[Sibling, bytes] | None = None
-        self.tag = b""  # of the contributions that count
-        self.counted: list[tuple[Sibling, bytes]] = []  # those, each with its amount
-
-    def settle(self, cut: int) -> Field:
-        """Finds the base, and what counts."""
+        for each in known:
+            rest = parted(each.value)[1]
+            if each.content_type == kind.entry:
+                self.entries.append((each, rest))
+            elif each.content_type == kind.count:
+                self.added.append((each, rest))
+            else:
+                self.gone.append(each)
         self.base = max(self.entries, key=lambda each: age(each[0]), default=None)
         if self.base is not None:
             newest = self.base[0]
@@ -117,7 +122,6 @@ class Field:
             self.tag = b"\0" + max(cuts).to_bytes(_CUT_BYTES, "big")
         size = len(self.tag)
         self.counted = [(each, rest[size:]) for each, rest in self.added if rest.startswith(self.tag)]
-        return self
 
     def of_actor(self, actor: bytes) -> list[tuple[Sibling, bytes]]:
         """What one actor has added, of that which counts."""
@@ -192,55 +196,104 @@ def is_score(score: float) -> bool:
 
 
 class Fields:
-    """A hash or a sorted set, as the siblings of a key come to at a time."""
+    """A hash or a sorted set, as the siblings of a key come to at a time.
+
+    Most fields have one version, an entry, and a collection has many fields: such a one is looked at without more ado.
+    """
 
     __slots__ = ("_marks", "cut", "dead", "found", "kind", "registers")
 
     def __init__(self, kind: Kind, siblings: Sequence[Sibling], wall_ms: int) -> None:
-        hidden = hidden_up_to(siblings, wall_ms)
         self.kind = kind
-        self._marks = [each for each in siblings if each.content_type == MARK]
-        self.registers = [each for each in siblings if each.content_type == EXPIRY]
-        plain = [each.stamp for each in siblings if is_value(each)]
-        self.cut = max([hidden, *plain, *map(cut_of_mark, self._marks)])
+        self.registers: list[Sibling] = []
+        self._marks: list[Sibling] = []
         self.dead: list[Sibling] = []  # what nobody sees any more beside it, and nobody will
-        self.found: dict[bytes, Field] = {}
+        self.found: dict[bytes, list[Sibling]] = {}  # by field: what is known of it
+        others = self._sort_in(siblings, hidden_up_to(siblings, wall_ms))
+        plain = [each.stamp for each in others if is_value(each)]
+        self.cut = max([hidden_up_to(siblings, wall_ms), *plain, *map(cut_of_mark, self._marks)])
+        self.dead += others
+        self._drop_below_the_cut()
+        gone = [each for each in self.registers if passed(each.expiry_ms, wall_ms)]
+        self.dead += gone if self.is_there() else self.registers
+
+    def _sort_in(self, siblings: Sequence[Sibling], hidden: int) -> list[Sibling]:
+        """Returns what is of another kind."""
+        kind, found, others = self.kind, self.found, []
         for each in siblings:
-            if not self._sorted_in(each, hidden) and not self._stays(each, wall_ms):
-                self.dead.append(each)
-        for field in self.found.values():
-            field.settle(self.cut)
-        if not self.there:
-            self.dead += [each for each in self.registers if each not in self.dead]
+            role = each.content_type
+            if role == kind.entry or role == kind.count or role == kind.gone:
+                value = each.value
+                if each.stamp < hidden and (role != kind.count or parted(value)[1][:1] == b"\1"):
+                    self.dead.append(each)  # it has expired
+                    continue
+                name = value[_LENGTH_BYTES : _LENGTH_BYTES + int.from_bytes(value[:_LENGTH_BYTES], "big")]
+                known = found.get(name)
+                if known is None:
+                    found[name] = [each]
+                else:
+                    known.append(each)
+            elif role == MARK:
+                self._marks.append(each)
+            elif role == EXPIRY:
+                self.registers.append(each)
+            else:
+                others.append(each)
+        return others
 
-    def _sorted_in(self, each: Sibling, hidden: int) -> bool:
-        kind, role = self.kind, each.content_type
-        if role not in (kind.entry, kind.count, kind.gone) or (role != kind.count and each.stamp < hidden):
-            return False
-        name, rest = parted(each.value)
-        if role == kind.count and (_cut_of(rest) < self.cut if rest[:1] == b"\0" else each.stamp < hidden):
-            return False
-        field = self.found.get(name)
-        if field is None:
-            field = self.found[name] = Field()
-        if role == kind.entry:
-            field.entries.append((each, rest))
-        elif role == kind.count:
-            field.added.append((each, rest))
-        else:
-            field.gone.append(each)
-        return True
-
-    @staticmethod
-    def _stays(each: Sibling, wall_ms: int) -> bool:
-        return each.content_type == MARK or (each.content_type == EXPIRY and not passed(each.expiry_ms, wall_ms))
+    def _drop_below_the_cut(self) -> None:
+        """Contributions to nothing from before the cut count no more."""
+        kind, cut = self.kind, self.cut
+        for name, known in list(self.found.items()) if cut else ():
+            void = [each for each in known if each.content_type == kind.count and _is_below(each, cut)]
+            if void:
+                self.dead += void
+                left = [each for each in known if each not in void]
+                if left:
+                    self.found[name] = left
+                else:
+                    del self.found[name]
 
     def of(self, name: bytes) -> Field:
-        return self.found.get(name) or Field().settle(self.cut)
+        return Field(self.kind, self.found.get(name, ()), self.cut)
 
-    @property
-    def there(self) -> dict[bytes, Field]:
-        return {name: field for name, field in self.found.items() if field.there}
+    def _is_simple(self, known: list[Sibling]) -> bool:
+        return len(known) == 1 and known[0].content_type == self.kind.entry
+
+    def is_there(self) -> bool:
+        """Whether it has any field."""
+        return any(self._is_simple(known) or self.of(name).there for name, known in self.found.items())
+
+    def names(self) -> set[bytes]:
+        return {name for name, known in self.found.items() if self._is_simple(known) or self.of(name).there}
+
+    def values(self) -> dict[bytes, bytes]:
+        """Of a hash: what is under each field."""
+        found: dict[bytes, bytes] = {}
+        for name, known in self.found.items():
+            if self._is_simple(known):
+                found[name] = known[0].value[_LENGTH_BYTES + len(name) + 1 :]
+            elif (field := self.of(name)).there:
+                found[name] = field.value
+        return found
+
+    def scores(self) -> dict[bytes, float]:
+        """Of a sorted set: the score of each member."""
+        found: dict[bytes, float] = {}
+        for name, known in self.found.items():
+            if self._is_simple(known):
+                found[name] = _double.unpack_from(known[0].value, _LENGTH_BYTES + len(name) + 1)[0]
+            elif (field := self.of(name)).there:
+                found[name] = field.score
+        return found
+
+    def newest(self) -> Sibling | None:
+        """Of the versions that make up what is shown."""
+        shown: list[Sibling] = []
+        for name, known in self.found.items():
+            shown += known if self._is_simple(known) else self.of(name).shown
+        last = max((each.stamp for each in shown), default=0)
+        return max((each for each in shown if each.stamp == last), key=age, default=None)
 
     def mark(self, *, always: bool = False) -> tuple[list[tuple[str, bytes]], list[Sibling]]:
         """A version that remembers the cut, where none does, and the marks that it replaces."""
@@ -252,6 +305,11 @@ class Fields:
 def cut_value(cut: int) -> bytes:
     """What a mark remembers."""
     return cut.to_bytes(_CUT_BYTES, "big") if cut else b""
+
+
+def _is_below(contribution: Sibling, cut: int) -> bool:
+    rest = parted(contribution.value)[1]
+    return rest[:1] == b"\0" and _cut_of(rest) < cut
 
 
 def _cut_of(rest: bytes) -> int:
@@ -271,22 +329,21 @@ def told_of(kind: Kind, sibling: Sibling) -> bytes:
 
 def values_of(siblings: Sequence[Sibling], wall_ms: int) -> dict[bytes, bytes]:
     """A hash: what is under each field."""
-    return {name: field.value for name, field in Fields(HASH, siblings, wall_ms).there.items()}
+    return Fields(HASH, siblings, wall_ms).values()
 
 
 def scores_of(siblings: Sequence[Sibling], wall_ms: int) -> dict[bytes, float]:
     """A sorted set: the score of each member."""
-    return {name: field.score for name, field in Fields(SORTED, siblings, wall_ms).there.items()}
+    return Fields(SORTED, siblings, wall_ms).scores()
 
 
 def as_version(kind: Kind, siblings: Sequence[Sibling], wall_ms: int) -> Sibling | None:
     """It as one version, without its fields; None where it has none."""
     if not any(each.content_type in (kind.entry, kind.count) for each in siblings):
         return None
-    shown = [each for field in Fields(kind, siblings, wall_ms).found.values() for each in field.shown]
-    if not shown:
+    newest = Fields(kind, siblings, wall_ms).newest()
+    if newest is None:
         return None
-    newest = max(shown, key=age)
     register = register_of(siblings)
     expiry_ms = register.expiry_ms if register is not None and not passed(register.expiry_ms, wall_ms) else 0
     return Sibling(newest.actor, newest.counter, newest.stamp, expiry_ms, 0, kind.entry, False, b"")

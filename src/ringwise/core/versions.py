@@ -25,6 +25,7 @@ call these functions through the module (`versions.merge`), so that tests can pu
 """
 
 import struct
+from bisect import insort
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -64,6 +65,7 @@ __all__ = [
     "context_of",
     "covers",
     "fields",
+    "is_of",
     "is_plain",
     "last_of",
     "live",
@@ -216,7 +218,10 @@ class DotSource:
             seen.add_dot(actor, counter)
             kept.append(Sibling(actor, counter, stamp, 0, 0, content_type, False, value))
         seen.add(client)
-        kept.sort(key=records.order)
+        if len(made) > 1:
+            kept.sort(key=records.order)
+        elif made:
+            insort(kept, kept.pop(), key=records.order)  # the rest is in order
         return records.encode(Record(*seen.lists(), kept, state.world, state.kind))
 
     def last_actor(self, record: bytes) -> bytes:
@@ -344,31 +349,34 @@ def is_plain(version: Sibling) -> bool:
     return version.content_type != sets.MEMBER and version.content_type not in maps.KINDS
 
 
+def is_of(content_type: str, record: bytes, wall_ms: int) -> bool:
+    """Whether a collection's commands may have the key: it has such a one, or nothing."""
+    return _is_of(content_type, records.unpack(record).siblings, wall_ms)
+
+
+def _is_of(content_type: str, found: list[Sibling], wall_ms: int) -> bool:
+    if {each.content_type for each in found} <= maps.ROLES[content_type]:
+        return True  # nobody ever wrote anything else beside it
+    shown = _live_of(found, wall_ms)
+    return shown is None or shown.content_type == content_type
+
+
 def members(record: bytes, wall_ms: int) -> list[bytes] | None:
     """The members of a set, in no order; none where the key is absent; None where it is no set."""
     found = records.unpack(record).siblings
-    shown = _live_of(found, wall_ms)
-    if shown is not None and shown.content_type != sets.MEMBER:
-        return None
-    return list(sets.members_of(found, wall_ms)) if shown is not None else []
+    return list(sets.members_of(found, wall_ms)) if _is_of(sets.MEMBER, found, wall_ms) else None
 
 
 def fields(record: bytes, wall_ms: int) -> dict[bytes, bytes] | None:
     """What a hash has under each field; nothing where the key is absent; None where it is no hash."""
     found = records.unpack(record).siblings
-    shown = _live_of(found, wall_ms)
-    if shown is not None and shown.content_type != maps.HASH.entry:
-        return None
-    return maps.values_of(found, wall_ms) if shown is not None else {}
+    return maps.values_of(found, wall_ms) if _is_of(maps.HASH.entry, found, wall_ms) else None
 
 
 def scores(record: bytes, wall_ms: int) -> dict[bytes, float] | None:
     """The members of a sorted set and their scores; none where the key is absent; None where it is no sorted set."""
     found = records.unpack(record).siblings
-    shown = _live_of(found, wall_ms)
-    if shown is not None and shown.content_type != maps.SORTED.entry:
-        return None
-    return maps.scores_of(found, wall_ms) if shown is not None else {}
+    return maps.scores_of(found, wall_ms) if _is_of(maps.SORTED.entry, found, wall_ms) else None
 
 
 def newest(record: bytes) -> Sibling | None:

@@ -33,67 +33,61 @@ def hset(call: Call) -> None:
     for part in pairs:
         check_value(call, part)
 
-    def show(before: Fields, _after: Fields) -> None:
+    def show(gather: Gather) -> None:
         if name == "hmset":
             call.reply(OK)
         else:
-            call.answer(len(set(pairs[::2]) - before.keys()))
+            call.answer(len(set(pairs[::2]) - _before(gather).keys()))
 
     _change(call, key, "hash_set", (call.node.config.value_bytes_max, *pairs), show)
 
 
 def hdel(call: Call) -> None:
     key, *fields = call.arguments[1:]
-
-    def show(before: Fields, _after: Fields) -> None:
-        call.answer(len(before.keys() & set(fields)))
-
-    _change(call, key, "hash_remove", tuple(fields), show)
+    _change(
+        call, key, "hash_remove", tuple(fields), lambda gather: call.answer(len(_before(gather).keys() & set(fields)))
+    )
 
 
 def hincrby(call: Call) -> None:
-    key, field, text = call.arguments[1:]
-    check_value(call, field)
-    amount = integer_of(text)
-
-    def show(_before: Fields, after: Fields) -> None:
-        call.answer(int(after.get(field, b"0")))
-
-    _change(call, key, "hash_increment", (call.node.config.value_bytes_max, field, b"%d" % amount, 0), show)
+    amount = integer_of(call.arguments[3])
+    _increment(call, b"%d" % amount, 0, int)
 
 
 def hincrbyfloat(call: Call) -> None:
-    key, field, text = call.arguments[1:]
-    check_value(call, field)
     try:
-        decimal_of(text)
+        decimal_of(call.arguments[3])
     except NotANumber as error:
         raise CommandError(error.reply()) from error
+    _increment(call, call.arguments[3], 1, bytes)
 
-    def show(_before: Fields, after: Fields) -> None:
-        call.answer(after.get(field, b"0"))
 
-    _change(call, key, "hash_increment", (call.node.config.value_bytes_max, field, text, 1), show)
+def _increment(call: Call, amount: bytes, real: int, told: Callable[[bytes], Value]) -> None:
+    key, field = call.arguments[1:3]
+    check_value(call, field)
+
+    def show(gather: Gather) -> None:
+        left = versions.fields(gather.after[0], call.node.now.wall_ms)
+        if left is None:
+            call.fail(WrittenBeside())
+        else:
+            call.answer(told(left.get(field, b"0")))
+
+    _change(call, key, "hash_increment", (call.node.config.value_bytes_max, field, amount, real), show)
+
+
+def _before(gather: Gather) -> Fields:
+    return versions.fields(gather.records[0], gather.call.node.now.wall_ms) or {}
 
 
 def _change(
-    call: Call,
-    key: bytes,
-    operation: str,
-    arguments: tuple[bytes | int, ...],
-    show: Callable[[Fields, Fields], None],
+    call: Call, key: bytes, operation: str, arguments: tuple[bytes | int, ...], show: Callable[[Gather], None]
 ) -> None:
-    """An update; `show` is given what there was before, and what there is after."""
+    """An update; `show` answers when it is done."""
 
     def done(gather: Gather) -> None:
         if not refused(gather, writes=True):
-            wall_ms = call.node.now.wall_ms
-            before, after = gather.records[0], gather.after[0]
-            left = versions.fields(after, wall_ms)
-            if left is None:
-                call.fail(WrittenBeside())
-            else:
-                show(versions.fields(before, wall_ms) or {}, left)
+            show(gather)
 
     check_key(call, key)
     call.session.wrote(key, call.level)

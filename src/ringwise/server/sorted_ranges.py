@@ -111,4 +111,4 @@ def zremrange(call: Call) -> None:
     wanted = Range(_REMOVED_BY[call.arguments[0].lower()], call.arguments[2], call.arguments[3])
     wanted.check()
     arguments = (wanted.by, wanted.start, wanted.stop)
-    change(call, call.arguments[1], "score_remove_range", arguments, lambda before, _: len(wanted.of(ranked(before))))
+    change(call, call.arguments[1], "score_remove_range", arguments, lambda before: len(wanted.of(ranked(before))))

@@ -49,7 +49,7 @@ def zadd(call: Call) -> None:
         _increment(call, key, *wanted[0], conditions)
         return
 
-    def show(before: Scores, _after: Scores) -> Value:
+    def show(before: Scores) -> Value:
         outcome = judged(before, wanted, conditions)
         return outcome.added + (outcome.updated if b"CH" in options else 0)
 
@@ -84,18 +84,24 @@ def zincrby(call: Call) -> None:
 
 
 def _increment(call: Call, key: bytes, member: bytes, amount: float, conditions: int) -> None:
-    def show(before: Scores, after: Scores) -> Value:
-        if conditions and increased(before.get(member), amount, conditions) is None:
-            return None
-        return Double(after.get(member, 0.0))
+    def done(gather: Gather) -> None:
+        if refused(gather, writes=True):
+            return
+        left = versions.scores(gather.after[0], call.node.now.wall_ms)
+        if conditions and increased(_before(gather).get(member), amount, conditions) is None:
+            call.answer(None)
+        elif left is None:
+            call.fail(WrittenBeside())
+        else:
+            call.answer(Double(left.get(member, 0.0)))
 
     arguments = (call.node.config.value_bytes_max, conditions, member, score_bytes(amount))
-    change(call, key, "score_increment", arguments, show)
+    update_of(call, key, "score_increment", arguments, done)
 
 
 def zrem(call: Call) -> None:
     key, *members = call.arguments[1:]
-    change(call, key, "score_remove", tuple(members), lambda before, _: len(before.keys() & set(members)))
+    change(call, key, "score_remove", tuple(members), lambda before: len(before.keys() & set(members)))
 
 
 def zpop(call: Call) -> None:
@@ -111,8 +117,7 @@ def zpop(call: Call) -> None:
     def done(gather: Gather) -> None:
         if refused(gather, writes=True):
             return
-        before = versions.scores(gather.records[0], call.node.now.wall_ms) or {}
-        taken = popped(ranked(before), count, highest)
+        taken = popped(ranked(_before(gather)), count, highest)
         if single:
             call.answer([part for pair in shown_pairs(taken) for part in pair])
         else:
@@ -126,26 +131,19 @@ def shown_pairs(of: Ranked) -> list[tuple[bytes, Value]]:
 
 
 def change(
-    call: Call,
-    key: bytes,
-    operation: str,
-    arguments: tuple[bytes | int, ...],
-    show: Callable[[Scores, Scores], Value],
+    call: Call, key: bytes, operation: str, arguments: tuple[bytes | int, ...], show: Callable[[Scores], Value]
 ) -> None:
-    """An update; `show` is given the scores that there were before, and those that there are after."""
+    """An update; `show` is given the scores that there were before."""
 
     def done(gather: Gather) -> None:
-        if refused(gather, writes=True):
-            return
-        wall_ms = call.node.now.wall_ms
-        before, after = gather.records[0], gather.after[0]
-        left = versions.scores(after, wall_ms)
-        if left is None:
-            call.fail(WrittenBeside())
-        else:
-            call.answer(show(versions.scores(before, wall_ms) or {}, left))
+        if not refused(gather, writes=True):
+            call.answer(show(_before(gather)))
 
     update_of(call, key, operation, arguments, done)
+
+
+def _before(gather: Gather) -> Scores:
+    return versions.scores(gather.records[0], gather.call.node.now.wall_ms) or {}
 
 
 def update_of(
