@@ -114,6 +114,8 @@ class Done:
     names: frozenset[bytes]
     stamp: tuple[int, int]  # and its node
     known: frozenset[int]
+    cut: int  # what is added to nothing from before counts no more, if this is a cut
+    item: bytes = b""  # under which it puts a value
     value: int = 0
     base: tuple[str, int] = ("none", 0)  # of an addition: what it was added to
     traced: frozenset[bytes] = frozenset()  # names of which it has seen an addition, or a trace of one
@@ -134,7 +136,7 @@ class Model:
         for i in known:
             each = self.done[i]
             if each.what in ("del", "store") or (each.what == "remove" and name in each.names & each.traced):
-                cuts.append(each.stamp[0])
+                cuts.append(each.cut)
         return max(cuts)
 
     def base(self, name: bytes, known: frozenset[int]) -> tuple[str, int]:
@@ -145,7 +147,7 @@ class Model:
 
     def is_value(self, i: int, name: bytes) -> bool:
         each = self.done[i]
-        return each.what == "put" and name in each.names
+        return each.what in ("put", "store") and name == each.item
 
     def covered_under(self, i: int, name: bytes, known: frozenset[int]) -> bool:
         """By something about this very name."""
@@ -153,7 +155,7 @@ class Model:
 
     def trace(self, name: bytes, known: frozenset[int]) -> bool:
         """Whether what is known under a name has to do with additions."""
-        gone_for_all = max((self.done[i].stamp[0] for i in known if self.done[i].what in ("del", "store")), default=0)
+        gone_for_all = max((self.done[i].cut for i in known if self.done[i].what in ("del", "store")), default=0)
         for i in known:
             each = self.done[i]
             if name not in each.names or self.covered_under(i, name, known):
@@ -179,7 +181,7 @@ class Model:
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["put", "add", "add", "add", "remove", "remove", "take", "take", "take", "del"]),
+        st.sampled_from(["put", "add", "add", "add", "remove", "remove", "take", "take", "take", "del", "store"]),
         st.integers(0, 2),
         st.integers(0, 5),
     ),
@@ -214,7 +216,8 @@ def test_a_field_is_its_newest_value_and_all_that_was_added_to_it(
 
 
 def _step(kind: type[Hash], model: Model, node: Replica, what: str, name: bytes, number: int) -> None:
-    names = frozenset(NAMES) if what == "del" else frozenset([name])
+    names = frozenset(NAMES) if what in ("del", "store") else frozenset([name])
+    highest = versions.max_stamp(node.state)
     traced = frozenset(each for each in names if model.trace(each, node.known))
     base = model.base(name, node.known)
     there = model.shown(node.known)
@@ -229,7 +232,10 @@ def _step(kind: type[Hash], model: Model, node: Replica, what: str, name: bytes,
                 return
         case "del":
             node.set(b"", tombstone=True)
-    model.done.append(Done(what, names, (node.stamp, node.name), node.known, number, base, traced))
+        case "store":
+            kind.store(node, name, number)
+    stamp, cut = (node.stamp, node.name), highest if what == "store" else node.stamp
+    model.done.append(Done(what, names, stamp, node.known, cut, name, number, base, traced))
     node.known |= {len(model.done) - 1}
 
 

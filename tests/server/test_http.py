@@ -581,3 +581,15 @@ def test_a_hash_and_a_sorted_set_are_shown_as_json_with_types_of_their_own(http:
     shown = told(http("GET", KEY + "z"))
     assert shown["value"] == [["a", "-inf"], ["b", 2.0]]
     assert shown["content_type"] == "application/vnd.ringwise.sorted-set+json"
+
+
+@pytest.mark.parametrize(
+    ("add", "remove"), [("SADD k a b", "SREM k a"), ("HSET k a 1 b 2", "HDEL k a"), ("ZADD k 1 a 2 b", "ZREM k a")]
+)
+def test_a_collection_that_loses_a_member_is_another_one(http: Http, add: str, remove: str) -> None:
+    redis = Connection(http.node)
+    redis.run(*add.split())
+    tag = http("GET", KEY + "k").headers["ETag"]
+    assert http("GET", KEY + "k", If_None_Match=tag).status == 304
+    redis.run(*remove.split())
+    assert http("GET", KEY + "k", If_None_Match=tag).status == 200

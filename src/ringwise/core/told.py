@@ -18,6 +18,7 @@ from ringwise.core.record import Sibling
 SET_TYPE = "application/vnd.ringwise.set+json"
 HASH_TYPE = "application/vnd.ringwise.hash+json"
 SORTED_TYPE = "application/vnd.ringwise.sorted-set+json"
+COLLECTION_TYPES = (SET_TYPE, HASH_TYPE, SORTED_TYPE)
 
 
 def as_told(whole: Sibling, siblings: Sequence[Sibling], wall_ms: int) -> Sibling:
