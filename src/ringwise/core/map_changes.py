@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from math import inf
+from math import inf, isnan
 
 import msgspec
 
@@ -162,7 +162,7 @@ def increased(old: float | None, amount: float, conditions: int) -> float | None
     if not met(old, inf if conditions & GT else -inf, conditions & (NX | XX)):
         return None
     new = amount if old is None else old + amount
-    if not maps.is_score(new):
+    if isnan(new):
         raise ScoreNotANumber
     return new if met(old, new, conditions) else None
 

@@ -14,7 +14,8 @@ increment that a removal had not seen does not bring back the total from before 
 
 A removal covers what it has seen of its fields, and an entry that it has not seen survives it. It leaves nothing of a plain
 field; but where a contribution was ever seen, which an entry that covers one remembers (*was added to*), it leaves a `gone`,
-whose stamp is a cut. What the cut of a key was made from may be covered: a mark (core/sets.py) then remembers it.
+whose stamp is a cut. That stays until the key is deleted or stored whole, since nobody knows who has yet to hear of it. What
+the cut of a key was made from may be covered: a mark (core/sets.py) then remembers it.
 
 Expiry is as with sets: a passed register hides what was written before that moment; the next write covers what is hidden.
 Merging is that of dotted version vectors (V1), whatever the roles of versions.
@@ -24,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from math import fsum, inf, isnan
+from math import fsum, inf
 from struct import Struct
 from typing import TypeAlias
 
@@ -191,10 +192,6 @@ def total_of(scores: Sequence[float]) -> float:
             return inf if exact > 0 else -inf
 
 
-def is_score(score: float) -> bool:
-    return not isnan(score)
-
-
 class Fields:
     """A hash or a sorted set, as the siblings of a key come to at a time.
 
@@ -209,9 +206,10 @@ class Fields:
         self._marks: list[Sibling] = []
         self.dead: list[Sibling] = []  # what nobody sees any more beside it, and nobody will
         self.found: dict[bytes, list[Sibling]] = {}  # by field: what is known of it
-        others = self._sort_in(siblings, hidden_up_to(siblings, wall_ms))
+        hidden = hidden_up_to(siblings, wall_ms)
+        others = self._sort_in(siblings, hidden)
         plain = [each.stamp for each in others if is_value(each)]
-        self.cut = max([hidden_up_to(siblings, wall_ms), *plain, *map(cut_of_mark, self._marks)])
+        self.cut = max([hidden, *plain, *map(cut_of_mark, self._marks)])
         self.dead += others
         self._drop_below_the_cut()
         gone = [each for each in self.registers if passed(each.expiry_ms, wall_ms)]
