@@ -107,6 +107,13 @@ def test_the_limit_of_a_collection_is_that_of_a_value() -> None:
     connection = Connection(node)
     for line in (("HSET", "h", "f", "x" * 990), ("ZADD", "z", "1", "x" * 990), ("HINCRBY", "h", "x" * 990, "1")):
         assert b"would take" in connection.run(*line) and not node.records
+    assert read(connection, "HSET", "h", "f", "x" * 900, "f", "y") == 1, "the last one counts"
+    for words in (("HSET", "h", "f", "x" * 600, "g", "x" * 600), ("ZADD", "z", "1", "x" * 600, "1", "y" * 600)):
+        assert b"would take" in connection.run(*words)
+    for name in ("a", "b"):
+        connection.run("ZADD", name, "1", name * 600)
+    assert b"the sorted set would take 1200 bytes" in connection.run("ZUNIONSTORE", "d", "2", "a", "b")
+    assert read(connection, "EXISTS", "d") == 0
     assert b"the value has 1001 bytes" in connection.run("ZADD", "z", "1", "x" * 1001)
 
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 from ringwise.core import versions
 from ringwise.core.counters import decimal_of
 from ringwise.core.errors import NotANumber, WrittenBeside, WrongType
-from ringwise.server.arguments import SYNTAX, check_key, check_value, integer_of
+from ringwise.server.arguments import SYNTAX, check_key, check_value, check_whole, integer_of
 from ringwise.server.call import Call, CommandError
 from ringwise.server.gather import Gather, refused
 from ringwise.server.pages import cursor_of, page_of, scan_options
@@ -32,14 +32,17 @@ def hset(call: Call) -> None:
         raise CommandError(wrong_arity(name))
     for part in pairs:
         check_value(call, part)
+    last = dict(zip(pairs[::2], pairs[1::2], strict=True))
+    flat = [part for pair in last.items() for part in pair]
+    check_whole(call, flat, "hash")
 
     def show(gather: Gather) -> None:
         if name == "hmset":
             call.reply(OK)
         else:
-            call.answer(len(set(pairs[::2]) - _before(gather).keys()))
+            call.answer(len(last.keys() - _before(gather).keys()))
 
-    _change(call, key, "hash_set", (call.node.config.value_bytes_max, *pairs), show)
+    _change(call, key, "hash_set", (call.node.config.value_bytes_max, *flat), show)
 
 
 def hdel(call: Call) -> None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ringwise.core.errors import CollectionTooLarge
 from ringwise.core.maps import score_bytes
 from ringwise.core.ranges import LEX, RANK, SCORE, Range, Ranked, ranked
-from ringwise.server.arguments import SYNTAX, check_key, integer_of
+from ringwise.server.arguments import SYNTAX, check_key, check_whole, integer_of
 from ringwise.server.call import Call, CommandError
 from ringwise.server.gather import Gather, refused
 from ringwise.server.sorted_sets import Scores, change, in_order, read, show
@@ -77,6 +78,11 @@ def keep(call: Call, target: bytes, members: Ranked) -> None:
         if not refused(gather, writes=True):
             call.answer(len(members))
 
+    try:
+        check_whole(call, [member for _, member in members], "sorted set")
+    except CollectionTooLarge as error:
+        call.fail(error)
+        return
     flat: list[bytes] = [part for score, member in members for part in (member, score_bytes(score))]
     call.session.wrote(target, call.level)
     arguments: tuple[bytes | int, ...] = (b"zset", call.node.config.value_bytes_max, 0, *flat)

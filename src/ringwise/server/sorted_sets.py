@@ -14,7 +14,7 @@ from ringwise.core.map_changes import GT, LT, NX, XX, increased, judged
 from ringwise.core.map_operations import popped
 from ringwise.core.maps import score_bytes
 from ringwise.core.ranges import Ranked, ranked, score_of
-from ringwise.server.arguments import SYNTAX, check_key, check_value, integer_of
+from ringwise.server.arguments import SYNTAX, check_key, check_value, check_whole, integer_of
 from ringwise.server.call import Call, CommandError
 from ringwise.server.gather import Gather, refused
 from ringwise.server.hashes import chosen_by_chance, pairs
@@ -45,6 +45,7 @@ def zadd(call: Call) -> None:
     wanted = list(zip(rest[1::2], scores, strict=True))
     for member, _ in wanted:
         check_value(call, member)
+    check_whole(call, {member for member, _ in wanted}, "sorted set")
     if b"INCR" in options:
         _increment(call, key, *wanted[0], conditions)
         return
