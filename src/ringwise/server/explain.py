@@ -96,7 +96,7 @@ _ROLES = {EXPIRY: "expiry", MEMBER: "member", MARK: "removals"}  # what is no va
 _MAP_ROLES = {
     role: (state, kind)
     for kind in KINDS.values()
-    for role, state in ((kind.entry, "field"), (kind.count, "added"), (kind.gone, "removed"))
+    for role, state in ((kind.entry, "field"), (kind.count, "increment"), (kind.gone, "removed"))
 }
 
 
