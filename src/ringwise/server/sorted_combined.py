@@ -95,14 +95,26 @@ class _Wanted:
         if self._how == "zdiff":
             others = set[bytes]().union(*found[1:])
             return {member: score for member, score in found[0].items() if member not in others}
-        total: Scores = {}
-        for scores, weight in zip(found, self._weights, strict=True):
-            for member, score in scores.items():
-                weighed = _weighed(score, weight)
-                total[member] = self._aggregate(total[member], weighed) if member in total else weighed
+        weighed = list(zip(found, self._weights, strict=True))
         if self._how in ("zinter", "zintercard"):
-            common = set(found[0]).intersection(*found[1:])
-            return {member: score for member, score in total.items() if member in common}
+            return self._common(sorted(weighed, key=lambda each: len(each[0])))
+        total: Scores = {}
+        for scores, weight in weighed:
+            for member, score in scores.items():
+                value = _weighed(score, weight)
+                total[member] = self._aggregate(total[member], value) if member in total else value
+        return total
+
+    def _common(self, weighed: Sequence[tuple[Scores, float]]) -> Scores:
+        """From the smallest on. No weight of an endless score is nothing in that one, and makes a sum nothing in the others."""
+        (least, weight), *others = weighed
+        total: Scores = {}
+        for member, score in least.items():
+            if all(member in scores for scores, _ in others):
+                value = _weighed(score, weight)
+                for scores, other in others:
+                    value = self._aggregate(value, scores[member] * other)
+                total[member] = value
         return total
 
 
