@@ -14,6 +14,7 @@ from ringwise.core import hyperloglog, record, versions
 from ringwise.core.changes import AddElements, AddMembers, Increment
 from ringwise.core.errors import NotHyperLogLog, WrongType
 from ringwise.core.hyperloglog import NOTHING, of_elements, union
+from ringwise.core.told import ESTIMATE_TYPE
 from ringwise.core.update import OPERATIONS
 
 
@@ -220,7 +221,7 @@ def test_it_is_shown_as_the_string_of_redis_and_refuses_to_be_changed_as_one() -
     shown = a.value()
     assert shown is not None and shown.startswith(b"HYLL\0") and len(shown) == 16 + 12_288
     (only,) = versions.siblings(a.state, NOW_MS)
-    assert (only.content_type, only.value) == (versions.ESTIMATE_TYPE, shown)
+    assert (only.content_type, only.value) == (ESTIMATE_TYPE, shown)
     changes: dict[str, tuple[bytes | int, ...]] = {"append": (b"x", 100_000), "set_range": (0, b"x", 100_000)}
     for operation, arguments in changes.items():
         with pytest.raises(WrongType):

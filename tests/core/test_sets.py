@@ -11,6 +11,7 @@ from tests.core.test_counters import NOW_MS, Replica, meet, merge_keeps_its_laws
 from ringwise.core import record, versions
 from ringwise.core.changes import AddMembers, Increment, RemoveMembers, StoreMembers
 from ringwise.core.errors import CollectionTooLarge, WrongType
+from ringwise.core.told import SET_TYPE
 from ringwise.core.update import OPERATIONS
 
 MEGABYTE = 1 << 20
@@ -180,7 +181,7 @@ def test_a_set_and_a_value_written_at_once_are_both_kept_and_the_newer_is_shown(
         a.value()
     assert members(a) == {b"m", b"\xff"}
     newest, older = versions.siblings(a.state, NOW_MS)
-    assert newest.content_type == versions.SET_TYPE and older.value == b"v"
+    assert newest.content_type == SET_TYPE and older.value == b"v"
     assert msgspec.json.decode(newest.value) == ["m", {"base64": "/w=="}]
     a.set(b"w")
     assert a.value() == b"w" and members(a) is None
@@ -223,6 +224,19 @@ def test_a_set_expires_and_begins_again() -> None:
     meet(a, b)
     assert members(a, late_ms) == {b"new", b"other"}
     live = versions.live(a.state, late_ms)
+    assert live is not None and live.expiry_ms == 0
+
+
+def test_a_set_that_becomes_empty_and_begins_again_has_no_expiry() -> None:
+    a, b, _ = replicas()
+    add(a, b"m")
+    a.expire(NOW_MS + 10)
+    b.merge(a.state)
+    remove(a, b"m")
+    b.expire(NOW_MS + 20)  # has not seen that
+    meet(a, b)
+    add(a, b"n")
+    live = versions.live(a.state, NOW_MS)
     assert live is not None and live.expiry_ms == 0
 
 

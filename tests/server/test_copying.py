@@ -34,10 +34,15 @@ def test_value_and_all_that_belongs_to_it_are_copied_and_the_source_stays() -> N
 
 def test_every_type_goes_under_another_name() -> None:
     lines = ["INCRBY n 4", "INCR n", "RENAME n m", "INCR m", "SADD s x y", "EXPIRE s 100", "RENAME s t", "SCARD t", "TTL t",
-             "PFADD h x y z", "RENAME h i", "PFADD i x", "PFCOUNT i", "EXISTS n s h"]  # fmt: skip
+             "PFADD h x y z", "RENAME h i", "PFADD i x", "PFCOUNT i", "EXISTS n s h",
+             "HSET f a 1 b 2", "HINCRBY f a 4", "EXPIRE f 100", "RENAME f g", "HGET g a", "HINCRBY g a 1", "HLEN g", "TTL g",
+             "ZADD z 1 a 2.5 b", "ZINCRBY z 3 a", "COPY z y", "ZRANGE y 0 -1 WITHSCORES", "ZINCRBY y 1 a",
+             "EXISTS f z"]  # fmt: skip
     assert run(*lines) == [
         b":4\r\n", b":5\r\n", b"+OK\r\n", b":6\r\n", b":2\r\n", b":1\r\n", b"+OK\r\n", b":2\r\n", b":100\r\n",
         b":1\r\n", b"+OK\r\n", b":0\r\n", b":3\r\n", b":0\r\n",
+        b":2\r\n", b":5\r\n", b":1\r\n", b"+OK\r\n", b"$1\r\n5\r\n", b":6\r\n", b":2\r\n", b":100\r\n",
+        b":2\r\n", b"$1\r\n4\r\n", b":1\r\n", b"*4\r\n$1\r\nb\r\n$3\r\n2.5\r\n$1\r\na\r\n$1\r\n4\r\n", b"$1\r\n5\r\n", b":1\r\n",
     ]  # fmt: skip
 
 

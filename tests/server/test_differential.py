@@ -17,6 +17,7 @@ from pathlib import Path
 import hiredis
 import pytest
 from tests.server.fake import Connection, FakeNode, request
+from tests.server.map_commands import random_hash_command, random_sorted_command
 
 COMMANDS = 4000
 KEYS = [b"a", b"b", b"c", b"{a}1", b"Key", b"\xff\x00"]
@@ -113,11 +114,15 @@ def random_command(rng: random.Random) -> list[bytes]:
     """Sensible more often than not."""
     key, value = rng.choice(KEYS), rng.choice(VALUES)
     number = rng.choice(NUMBERS) if rng.random() < 0.5 else FAR
-    kind = rng.randrange(34)
-    if kind >= 32:
+    kind = rng.randrange(42)
+    if kind >= 40:
         return random_copy_command(rng)
-    if kind == 31:
+    if kind == 39:
         return random_estimate_command(rng)
+    if kind >= 34:
+        return random_sorted_command(rng)
+    if kind >= 31:
+        return random_hash_command(rng)
     if kind >= 28:
         return random_set_command(rng)
     if kind >= 25:
@@ -235,11 +240,8 @@ def random_set_command(rng: random.Random) -> list[bytes]:
     return command[: rng.randint(1, len(command))] if rng.random() < 0.05 else command
 
 
-ESTIMATES = [
-    b"h",
-    b"{h}1",
-    b"{h}2",
-]  # not read by other commands: Redis shows its own encoding, and a count kept from before
+# Not read by other commands: Redis shows its own encoding, and a count kept from before.
+ESTIMATES = [b"pf", b"{pf}1", b"{pf}2"]
 
 
 def random_estimate_command(rng: random.Random) -> list[bytes]:

@@ -11,6 +11,8 @@ from tests.server.fake import MEMBERS, Connection, FakeNode, formed_topology
 from ringwise.core import versions
 from ringwise.core.changes import AddMembers, RemoveMembers
 from ringwise.core.explain import ANSWERED, DOWN, Copy, Explanation
+from ringwise.core.map_changes import AddToField, AddToScore, RemoveFields, SetFields, SetScores
+from ringwise.core.maps import HASH
 from ringwise.core.versions import DotSource, Write
 from ringwise.server.clock import Names
 
@@ -91,3 +93,36 @@ def test_a_set_is_explained_member_by_member() -> None:
     ]
     assert sorted(each["value"] for each in second["versions"]) == ["x", "y"] and second["compared"] == "behind"
     assert told["reads"]["all"] == ['["y"]'] and sorted(told["reads"]["one"]) == ['["x","y"]', '["y"]']
+
+
+def test_a_hash_is_explained_field_by_field() -> None:
+    dots = DotSource(A, b"0000")
+    state = SetFields(((b"n", b"5"), (b"x", b"y")), 1000).apply(dots, b"", 1 << 16, 0)
+    added = AddToField(b"n", 2, 1000).apply(dots, state, 2 << 16, 0)
+    removed = RemoveFields(HASH.entry, (b"n",)).apply(dots, added, 3 << 16, 0)
+    told = explained(
+        *(Copy(node, ANSWERED, record) for node, record in zip((A, B, C), (added, state, state), strict=True))
+    )
+    versions_of = [
+        sorted((each["state"], each["value"], each["type"]) for each in owner["versions"]) for owner in told["owners"]
+    ]
+    assert versions_of[0] == [("field", "n = 5", ""), ("field", "x = y", ""), ("increment", "n: 2", "")]
+    assert versions_of[1] == versions_of[0][:2]
+    assert told["reads"]["all"] == ['{"n":"7","x":"y"}']
+    told = explained(Copy(A, ANSWERED, removed))
+    assert [(each["state"], each["value"]) for each in told["owners"][0]["versions"]] == [
+        ("removed", "n"),
+        ("field", "x = y"),
+    ]
+
+
+def test_a_sorted_set_is_explained_member_by_member() -> None:
+    dots = DotSource(A, b"0000")
+    state = SetScores(((b"m", 0.5),), 0, 1000).apply(dots, b"", 1 << 16, 0)
+    state = AddToScore(b"m", 1.0, 0, 1000).apply(dots, state, 2 << 16, 0)
+    told = explained(Copy(A, ANSWERED, state))
+    assert [(each["state"], each["value"]) for each in told["owners"][0]["versions"]] == [
+        ("increment", "m: 1.0"),
+        ("field", "m = 0.5"),
+    ]
+    assert told["reads"]["one"] == ['[["m",1.5]]']

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from msgspec import UNSET
-from tests.server.fake import MEMBERS, FakeNode
+from tests.server.fake import MEMBERS, Connection, FakeNode
 
 from ringwise.core.context import Context
 from ringwise.core.errors import (
@@ -566,3 +566,30 @@ def test_that_a_stand_in_counted_is_told_in_a_header() -> None:
         assert http(method, "/api/v1/kv/k", body).headers["X-Ringwise-Stand-In"] == "1"
     http.node.sloppy = False
     assert "X-Ringwise-Stand-In" not in http("GET", "/api/v1/kv/k").headers
+
+
+# -- collections
+
+
+def test_a_hash_and_a_sorted_set_are_shown_as_json_with_types_of_their_own(http: Http) -> None:
+    redis = Connection(http.node)
+    redis.run("HSET", "h", "name", "Ann", "raw", b"\xff")
+    redis.run("ZADD", "z", "2", "b", "-inf", "a")
+    shown = told(http("GET", KEY + "h"))
+    assert shown["value"] == {"name": "Ann", "raw": {"base64": "/w=="}}
+    assert shown["content_type"] == "application/vnd.ringwise.hash+json"
+    shown = told(http("GET", KEY + "z"))
+    assert shown["value"] == [["a", "-inf"], ["b", 2.0]]
+    assert shown["content_type"] == "application/vnd.ringwise.sorted-set+json"
+
+
+@pytest.mark.parametrize(
+    ("add", "remove"), [("SADD k a b", "SREM k a"), ("HSET k a 1 b 2", "HDEL k a"), ("ZADD k 1 a 2 b", "ZREM k a")]
+)
+def test_a_collection_that_loses_a_member_is_another_one(http: Http, add: str, remove: str) -> None:
+    redis = Connection(http.node)
+    redis.run(*add.split())
+    tag = http("GET", KEY + "k").headers["ETag"]
+    assert http("GET", KEY + "k", If_None_Match=tag).status == 304
+    redis.run(*remove.split())
+    assert http("GET", KEY + "k", If_None_Match=tag).status == 200

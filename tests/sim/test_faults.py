@@ -23,6 +23,8 @@ from ringwise.core.gossip.membership import Membership
 from ringwise.core.gossip.presets import PRESETS
 from ringwise.core.hints import HintPath
 from ringwise.core.levels import Level
+from ringwise.core.map_changes import RemoveFields, SetFields
+from ringwise.core.maps import KINDS, Field
 from ringwise.core.node import Node
 from ringwise.core.peers import Link
 from ringwise.core.put import PutPath
@@ -395,6 +397,44 @@ def members_merged_without_their_context(patch: Patch) -> None:
     patch.setattr(versions, "survivors", all_of)
 
 
+# Hashes and sorted sets.
+
+
+def field_increment_written_as_a_sum(patch: Patch) -> None:
+    """V9: the number that was read, and more, as an entry: of two at once one is lost."""
+
+    def put(before: bytes, arguments: Any, wall_ms: int) -> SetFields:
+        bytes_max, field, amount, _ = arguments
+        shown = (versions.fields(before, wall_ms) or {}).get(field, b"0")
+        return SetFields(((field, b"%d" % (int(shown) + int(amount))),), bytes_max)
+
+    patch.setitem(OPERATIONS, "hash_increment", put)
+
+
+def contributions_of_others_taken_over(patch: Patch) -> None:
+    """V9: a contribution replaces all that are seen, and takes in their sum: what comes later of those counts twice."""
+    patch.setattr(Field, "of_actor", lambda self, _actor: self.counted)
+
+
+def removal_of_a_field_covers_the_others(patch: Patch) -> None:
+    """V9: not the one field that it names."""
+
+    def apply(_self: Any, dots: DotSource, held: bytes, stamp: int, _wall_ms: int) -> bytes:
+        return dots.write_each(held, [(sets.MARK, b"")], versions.context_of(held), stamp)
+
+    patch.setattr(RemoveFields, "apply", apply)
+
+
+def fields_merged_without_their_context(patch: Patch) -> None:
+    """V9: the union of both sides' fields: what was removed comes back."""
+    survivors = versions.survivors
+
+    def all_of(mine: Any, other: Any, seen: Any) -> set[Any]:
+        return survivors(mine, other, seen) | {each for each in mine.siblings if each.content_type in KINDS}
+
+    patch.setattr(versions, "survivors", all_of)
+
+
 # Anti-entropy.
 
 
@@ -537,6 +577,11 @@ ADDING = Scenario(
     faults=("crash", "break"),
 )
 ADDING_MEMBERS = Mix(kinds=(("add", 5), ("remove", 3), ("members", 3)), levels=(("quorum", 1),), sets=2)
+# Few keys, so that much is at once on each, and hashes do not grow for long.
+ADDING_FIELDS = Mix(kinds=(("hincr", 6), ("fields", 2)), levels=(("quorum", 1),), hashes=12)
+ADDING_SCORES = Mix(kinds=(("zincr", 6), ("scores", 2)), levels=(("quorum", 1),), sorted_sets=14)
+FIELDS = Mix(kinds=(("hset", 5), ("hdel", 3), ("fields", 3)), levels=(("quorum", 1),), hashes=4)
+SCORED = Mix(kinds=(("zadd", 5), ("zrem", 3), ("scores", 3)), levels=(("quorum", 1),), sorted_sets=4)
 FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
     (one_acknowledgement_too_few, NETWORK, {"stale", "lost", "shadowed", "blind"}, 4),
     (newer_answer_ignored, NETWORK, {"stale"}, 4),
@@ -583,6 +628,10 @@ FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
     ),
     (removal_covers_all_that_it_has_seen, replace(ADDING, mix=ADDING_MEMBERS), {"member"}, 8),
     (members_merged_without_their_context, replace(ADDING, mix=ADDING_MEMBERS), {"member", "siblings"}, 8),
+    (field_increment_written_as_a_sum, replace(ADDING, mix=ADDING_FIELDS), {"counted"}, 8),
+    (contributions_of_others_taken_over, replace(ADDING, mix=ADDING_SCORES), {"counted"}, 8),
+    (removal_of_a_field_covers_the_others, replace(ADDING, mix=SCORED), {"member"}, 8),
+    (fields_merged_without_their_context, replace(ADDING, mix=FIELDS), {"member", "siblings"}, 8),
     (difference_believed_once, SLOW, {"needless"}, 16),
     (tree_not_updated_on_merge, REPAIRS, {"tree"}, 4),
     (refutation_ignored, replace(NETWORK, faults=("partition", "pause")), {"unseen"}, 4),
@@ -623,6 +672,13 @@ def test_keys_of_one_position_are_all_shown(monkeypatch: Patch) -> None:
     few_positions(monkeypatch)
     for seed in (1, 2):
         assert run(seed, ONE_SLOT).violations == []
+
+
+@pytest.mark.parametrize("mix", [ADDING_FIELDS, ADDING_SCORES, FIELDS, SCORED])
+def test_fields_and_scores_are_kept(mix: Mix) -> None:
+    """What the faults of hashes and sorted sets are planted in is right without them."""
+    report = run(1, replace(ADDING, mix=mix))
+    assert report.violations == [] and report.operations > 800
 
 
 def test_a_lost_disk_loses_nothing() -> None:

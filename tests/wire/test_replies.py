@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ringwise.wire.replies import BULK_HEADERS, Encoded, Simple, Value, bulk, encode, error
+from ringwise.wire.replies import BULK_HEADERS, Double, Encoded, Simple, Value, bulk, encode, error
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,33 @@ def test_resp3_reads_back_as_it_was(value: Value) -> None:
     reader.feed(encode(value, 3))
     assert reader.gets() == value
     assert not reader.has_data()
+
+
+@pytest.mark.parametrize(
+    ("score", "text"),
+    [
+        (0.0, b"0"),
+        (-0.0, b"-0"),
+        (3.0, b"3"),
+        (-17.0, b"-17"),
+        (0.1, b"0.1"),
+        (-2.25, b"-2.25"),
+        (0.30000000000000004, b"0.30000000000000004"),
+        (1e-5, b"0.00001"),
+        (1.5e-7, b"1.5e-7"),
+        (1e10, b"10000000000"),
+        (4503599627370497.0, b"4503599627370497"),
+        (1e22, b"1e+22"),
+        (1.5e300, b"1.5e+300"),
+        (float("inf"), b"inf"),
+        (float("-inf"), b"-inf"),
+    ],
+)
+def test_scores_are_written_as_redis_writes_them(score: float, text: bytes) -> None:
+    assert encode(Double(score), 3) == b"," + text + b"\r\n"
+    assert encode(Double(score), 2) == b"$%d\r\n%b\r\n" % (len(text), text)
+
+
+@given(st.floats(allow_nan=False))
+def test_a_written_score_reads_as_the_same_number(score: float) -> None:
+    assert float(Double(score).text) == score

@@ -72,8 +72,8 @@ def _version(version: dict[str, Any]) -> str:
         f", {version['ttl_ms'] / 1000:.0f} s left" if version["state"] != "expired" and version["ttl_ms"] >= 0 else ""
     )
     shown = _shown(version["value"]) if version["state"] == "live" else version["state"]
-    if version["state"] == "member":
-        shown = f"member {_shown(version['value'])}"
+    if version["state"] in ("member", "field", "increment", "removed"):  # parts of a collection
+        shown = f"{version['state']} {_shown(version['value'])}"
     if version["state"] == "added":  # to a counter (V9)
         amount = version["value"]
         shown = amount if amount.startswith("-") else f"+{amount}"

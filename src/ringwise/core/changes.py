@@ -119,7 +119,7 @@ class AddMembers(msgspec.Struct, frozen=True):
         made = [(sets.MEMBER, member) for member in dict.fromkeys(self.members) if member not in there]
         if not made:
             return held
-        return _fits(dots.write_each(held, made, covering(sets.gone(siblings, wall_ms)), stamp), self.bytes_max)
+        return fits(dots.write_each(held, made, covering(sets.gone(siblings, wall_ms)), stamp), self.bytes_max)
 
 
 class RemoveMembers(msgspec.Struct, frozen=True):
@@ -134,8 +134,11 @@ class RemoveMembers(msgspec.Struct, frozen=True):
         replaced = [each for member in dict.fromkeys(self.members) for each in there.get(member, ())]
         if not replaced:
             return held
+        if there.keys() <= set(self.members):  # what comes under this key later begins without an expiry
+            replaced += [each for each in siblings if each.content_type == EXPIRY]
         marks = [each for each in siblings if each.content_type == sets.MARK]
-        return dots.write_each(held, [(sets.MARK, b"")], covering([*replaced, *marks]), stamp)
+        kept = max((each.value for each in marks), default=b"")
+        return dots.write_each(held, [(sets.MARK, kept)], covering([*replaced, *marks]), stamp)
 
 
 class StoreMembers(msgspec.Struct, frozen=True):
@@ -148,7 +151,7 @@ class StoreMembers(msgspec.Struct, frozen=True):
         if not self.members:
             return dots.write(held, Write(b"", tombstone=True), stamp) if versions.live(held, wall_ms) else held
         made = [(sets.MEMBER, member) for member in dict.fromkeys(self.members)]
-        return _fits(dots.write_each(held, made, versions.context_of(held), stamp), self.bytes_max)
+        return fits(dots.write_each(held, made, versions.context_of(held), stamp), self.bytes_max)
 
 
 class AddElements(msgspec.Struct, frozen=True):
@@ -178,12 +181,11 @@ def _check_set(held: bytes, wall_ms: int) -> None:
 
 def check_kind(held: bytes, entry: str, wall_ms: int) -> None:
     """Raises WrongType where the key has something of another kind than this."""
-    live = versions.live(held, wall_ms)
-    if live is not None and live.content_type != entry:
+    if not versions.is_of(entry, held, wall_ms):
         raise WrongType
 
 
-def _fits(record: bytes, bytes_max: int) -> bytes:
+def fits(record: bytes, bytes_max: int, noun: str = "set") -> bytes:
     if len(record) > bytes_max:
-        raise CollectionTooLarge(len(record), bytes_max)
+        raise CollectionTooLarge(len(record), bytes_max, noun)
     return record

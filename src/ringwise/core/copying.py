@@ -13,16 +13,19 @@ A kind of collection is a line in `KINDS`: how its values are listed, and the ch
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
 
-from ringwise.core import hyperloglog, sets, versions
+from ringwise.core import hyperloglog, maps, sets, versions
 from ringwise.core import record as records
 from ringwise.core.changes import Change, Expire, StoreMembers
 from ringwise.core.context import Context, Seen
 from ringwise.core.counters import is_value
 from ringwise.core.hyperloglog import ESTIMATE
+from ringwise.core.map_changes import StoreAll
+from ringwise.core.maps import HASH, SORTED
 from ringwise.core.record import Sibling
 from ringwise.core.versions import DotSource, Write, unseen
 
@@ -46,8 +49,22 @@ class StoreEstimate(msgspec.Struct, frozen=True):
         return dots.write(held, Write(self.value, content_type=ESTIMATE), stamp)
 
 
+def _items(kind: maps.Kind, found: Sequence[Sibling], wall_ms: int) -> Values:
+    """Names and what is under them, in turn."""
+    if kind is HASH:
+        pairs = sorted(maps.values_of(found, wall_ms).items())
+    else:
+        pairs = [(name, maps.score_bytes(score)) for name, score in sorted(maps.scores_of(found, wall_ms).items())]
+    return tuple(part for pair in pairs for part in pair)
+
+
+def _store_items(entry: str, values: Values, bytes_max: int) -> Change:
+    return StoreAll(entry, tuple(zip(values[::2], values[1::2], strict=True)), 0, bytes_max)
+
+
 KINDS: dict[str, Kind] = {
     sets.MEMBER: Kind(lambda found, wall_ms: tuple(sorted(sets.members_of(found, wall_ms))), StoreMembers),
+    **{kind.entry: Kind(partial(_items, kind), partial(_store_items, kind.entry)) for kind in (HASH, SORTED)},
     ESTIMATE: Kind(
         lambda found, wall_ms: (hyperloglog.union([each.value for each in hyperloglog.shown(found, wall_ms)]),),
         lambda values, _: StoreEstimate(*values),

@@ -159,10 +159,22 @@ class NotHyperLogLog(WrongType):
         Refused.__init__(self, "Key is not a valid HyperLogLog string value.")
 
 
-class CollectionTooLarge(Refused):
-    def __init__(self, size_bytes: int, limit_bytes: int) -> None:
+class WrittenBeside(Failure):
+    """Something was written, and another type at the same time, which is shown (V9): there is no sum or length to tell."""
+
+    code = "UNKNOWN"
+
+    def __init__(self) -> None:
         super().__init__(
-            f"the set would take {size_bytes} bytes, the limit is {limit_bytes} (--value-bytes-max); split it over several keys"
+            "outcome: it was written, and another type under this key at the same time, which is shown; RW.GET shows both"
+        )
+
+
+class CollectionTooLarge(Refused):
+    def __init__(self, size_bytes: int, limit_bytes: int, noun: str = "set") -> None:
+        super().__init__(
+            f"the {noun} would take {size_bytes} bytes, the limit is {limit_bytes} (--value-bytes-max); "
+            "split it over several keys"
         )
 
 
@@ -171,6 +183,24 @@ class NotANumber(Refused):
 
     def __init__(self, *, real: bool) -> None:
         super().__init__("value is not a valid float" if real else "value is not an integer or out of range")
+
+
+class FieldNotANumber(Refused):
+    """A field of a hash that is to be added to is no number; in Redis's words."""
+
+    def __init__(self, *, real: bool) -> None:
+        super().__init__("hash value is not a float" if real else "hash value is not an integer")
+
+
+class ScoreNotANumber(Refused):
+    """What an increment would make of a score; in Redis's words."""
+
+    def __init__(self) -> None:
+        super().__init__("resulting score is not a number (NaN)")
+
+
+class BadRange(Refused):
+    """Ends of a range that make no sense; in Redis's words."""
 
 
 class NumberOverflow(Refused):

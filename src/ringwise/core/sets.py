@@ -5,7 +5,8 @@
 
 The observed-remove set of Bieniusa et al. 2012, without tombstones for members: the context of the record remembers what was
 seen, so what is seen and not there was removed, and merging is that of dotted version vectors (V1). A removal leaves one
-*mark*, which replaces earlier marks: the greatest stamp of a record must not fall.
+*mark*, which replaces earlier marks: the greatest stamp of a record must not fall. Hashes and sorted sets keep a stamp in it
+(core/maps.py).
 
 Expiry: a passed register hides what was added before that moment; the next SADD covers what is hidden.
 """
@@ -40,6 +41,11 @@ def hidden_up_to(siblings: Iterable[Sibling], wall_ms: int) -> int:
     return stamp_at(max(ends)) if ends else 0
 
 
+def cut_of_mark(mark: Sibling) -> int:
+    """What a hash or a sorted set keeps in it (core/maps.py), or 0."""
+    return int.from_bytes(mark.value, "big")
+
+
 def as_version(siblings: Sequence[Sibling], wall_ms: int) -> Sibling | None:
     """The set as one version, without its members; None where it has none."""
     members = members_of(siblings, wall_ms)
@@ -52,12 +58,13 @@ def as_version(siblings: Sequence[Sibling], wall_ms: int) -> Sibling | None:
 
 
 def gone(siblings: Sequence[Sibling], wall_ms: int) -> list[Sibling]:
-    """What nobody sees any more, beside a set: tombstones, what has expired, registers that have passed."""
+    """What nobody sees any more, beside a set: tombstones, what has expired, registers that have passed, or that were about a
+    set which has no members left."""
     there = {id(each) for versions in members_of(siblings, wall_ms).values() for each in versions}
     left: list[Sibling] = []
     for each in siblings:
         if each.content_type == EXPIRY:
-            seen = not passed(each.expiry_ms, wall_ms)
+            seen = bool(there) and not passed(each.expiry_ms, wall_ms)
         else:
             seen = each.content_type == MARK or id(each) in there
         if not seen:

@@ -25,6 +25,7 @@ from ringwise.core.errors import Failure, ValueTooLong, WrongType
 from ringwise.core.get import GetPath
 from ringwise.core.hyperloglog import ESTIMATE
 from ringwise.core.levels import Level
+from ringwise.core.map_operations import MAP_OPERATIONS
 from ringwise.core.now import Now
 from ringwise.core.put import PutPath
 from ringwise.core.record import Sibling
@@ -74,6 +75,7 @@ def set_range(before: bytes, arguments: Arguments, wall_ms: int) -> Write | None
     offset, part, limit = arguments
     assert isinstance(offset, int) and isinstance(part, bytes) and isinstance(limit, int)
     if not part:
+        _check_plain(versions.live(before, wall_ms))
         return None
     if offset + len(part) > limit:
         raise ValueTooLong(offset + len(part), limit)
@@ -208,6 +210,7 @@ OPERATIONS: dict[str, Operation] = {
     "estimate_add": estimate_add,
     "place": place,
     "forget": forget,
+    **MAP_OPERATIONS,
 }
 
 

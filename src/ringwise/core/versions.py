@@ -25,6 +25,7 @@ call these functions through the module (`versions.merge`), so that tests can pu
 """
 
 import struct
+from bisect import insort
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -32,7 +33,7 @@ import msgspec
 from msgspec import structs
 from xxhash import xxh3_64_digest
 
-from ringwise.core import counters, hyperloglog, sets
+from ringwise.core import counters, hyperloglog, maps, sets, told
 from ringwise.core import record as records
 from ringwise.core.clock import stamp_at
 from ringwise.core.context import Context, Seen
@@ -66,6 +67,8 @@ __all__ = [
     "covers",
     "dead",
     "estimate",
+    "fields",
+    "is_of",
     "is_plain",
     "last_of",
     "live",
@@ -73,6 +76,7 @@ __all__ = [
     "members",
     "merge",
     "newest",
+    "scores",
     "shadow",
     "siblings",
     "successor",
@@ -81,9 +85,6 @@ __all__ = [
     "with_version",
     "with_version_of",
 ]
-
-SET_TYPE = "application/vnd.ringwise.set+json"  # how RW.GET and HTTP show a set
-ESTIMATE_TYPE = "application/vnd.ringwise.hyperloglog"  # with the string that GET shows
 
 alarms: Counter[str] = Counter()
 """Things that must be impossible. `dot_collision`: one dot with two contents was seen (basho/riak_kv#814)."""
@@ -238,7 +239,10 @@ class DotSource:
             seen.add_dot(actor, counter)
             kept.append(Sibling(actor, counter, stamp, 0, 0, content_type, False, value))
         seen.add(client)
-        kept.sort(key=records.order)
+        if len(made) > 1:
+            kept.sort(key=records.order)
+        elif made:
+            insort(kept, kept.pop(), key=records.order)  # the rest is in order
         return records.encode(Record(*seen.lists(), kept, state.world, state.kind))
 
     def last_actor(self, record: bytes) -> bytes:
@@ -362,22 +366,47 @@ def _live_of(found: list[Sibling], wall_ms: int) -> Sibling | None:
 
 def _collections_of(found: list[Sibling], wall_ms: int) -> list[Sibling]:
     """Each collection that the key has, as one version."""
-    shown = [sets.as_version(found, wall_ms), hyperloglog.as_version(found, wall_ms)]
+    shown = [
+        sets.as_version(found, wall_ms),
+        hyperloglog.as_version(found, wall_ms),
+        *(maps.as_version(kind, found, wall_ms) for kind in maps.KINDS.values()),
+    ]
     return [each for each in shown if each is not None]
 
 
 def is_plain(version: Sibling) -> bool:
     """A string, as Redis calls it, which a HyperLogLog is too; no collection."""
-    return version.content_type != sets.MEMBER
+    return version.content_type != sets.MEMBER and version.content_type not in maps.KINDS
+
+
+def is_of(content_type: str, record: bytes, wall_ms: int) -> bool:
+    """Whether a collection's commands may have the key: it has such a one, or nothing."""
+    return _is_of(content_type, records.unpack(record).siblings, wall_ms)
+
+
+def _is_of(content_type: str, found: list[Sibling], wall_ms: int) -> bool:
+    if {each.content_type for each in found} <= maps.ROLES[content_type]:
+        return True  # nobody ever wrote anything else beside it
+    shown = _live_of(found, wall_ms)
+    return shown is None or shown.content_type == content_type
 
 
 def members(record: bytes, wall_ms: int) -> list[bytes] | None:
     """The members of a set, in no order; none where the key is absent; None where it is no set."""
     found = records.unpack(record).siblings
-    shown = _live_of(found, wall_ms)
-    if shown is not None and shown.content_type != sets.MEMBER:
-        return None
-    return list(sets.members_of(found, wall_ms)) if shown is not None else []
+    return list(sets.members_of(found, wall_ms)) if _is_of(sets.MEMBER, found, wall_ms) else None
+
+
+def fields(record: bytes, wall_ms: int) -> dict[bytes, bytes] | None:
+    """What a hash has under each field; nothing where the key is absent; None where it is no hash."""
+    found = records.unpack(record).siblings
+    return maps.values_of(found, wall_ms) if _is_of(maps.HASH.entry, found, wall_ms) else None
+
+
+def scores(record: bytes, wall_ms: int) -> dict[bytes, float] | None:
+    """The members of a sorted set and their scores; none where the key is absent; None where it is no sorted set."""
+    found = records.unpack(record).siblings
+    return maps.scores_of(found, wall_ms) if _is_of(maps.SORTED.entry, found, wall_ms) else None
 
 
 def estimate(record: bytes, wall_ms: int) -> bytes | None:
@@ -445,26 +474,9 @@ def _as_shown(found: list[Sibling], wall_ms: int) -> list[Sibling]:
         for sibling in sorted(filter(is_value, found), key=age, reverse=True)
         if sibling is not base
     ]
-    whole = [_as_told(each, found, wall_ms) for each in _collections_of(found, wall_ms)]
+    whole = [told.as_told(each, found, wall_ms) for each in _collections_of(found, wall_ms)]
     shown = [each for each in (first, *rest, *whole) if each is not None and is_live(each, wall_ms)]
     return sorted(shown, key=age, reverse=True) if whole else shown
-
-
-def _as_told(whole: Sibling, found: list[Sibling], wall_ms: int) -> Sibling:
-    if whole.content_type == hyperloglog.ESTIMATE:
-        return structs.replace(whole, content_type=ESTIMATE_TYPE)
-    return structs.replace(whole, content_type=SET_TYPE, value=_as_json(sets.members_of(found, wall_ms)))
-
-
-def _as_json(values: Iterable[bytes]) -> bytes:
-    """A list: text as text, other bytes as {"base64": …}."""
-    shown: list[object] = []
-    for value in sorted(values):
-        try:
-            shown.append(value.decode())
-        except UnicodeDecodeError:
-            shown.append({"base64": value})
-    return msgspec.json.encode(shown)
 
 
 def dead(record: bytes, wall_ms: int) -> bool:

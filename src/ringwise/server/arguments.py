@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
-from ringwise.core.errors import KeyTooLong, ValueTooLong
+from ringwise.core.errors import CollectionTooLarge, KeyTooLong, ValueTooLong
 from ringwise.server.call import Call, CommandError
 
 SYNTAX = "ERR syntax error"
@@ -35,6 +36,13 @@ def check_value(call: Call, value: bytes) -> None:
     limit = call.node.config.value_bytes_max
     if len(value) > limit:
         raise ValueTooLong(len(value), limit)
+
+
+def check_whole(call: Call, parts: Iterable[bytes], noun: str) -> None:
+    """What is too large by its bytes alone is not sent to an owner, which would refuse it."""
+    limit, size = call.node.config.value_bytes_max, sum(map(len, parts))
+    if size > limit:
+        raise CollectionTooLarge(size, limit, noun)
 
 
 def expiry_of(call: Call, option: bytes, text: bytes, *, past: bool = False) -> int:

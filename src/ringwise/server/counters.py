@@ -12,7 +12,7 @@ from ringwise.core.record import COUNTER_MAX
 from ringwise.core.ring import slot_of
 from ringwise.server.arguments import SYNTAX, check_key, integer_of
 from ringwise.server.call import Call, CommandError
-from ringwise.server.gather import Gather, refused
+from ringwise.server.gather import Gather, refused, value_after
 from ringwise.server.strings import update
 
 SESSION_BYTES_MAX = 255
@@ -71,8 +71,8 @@ def _as_text(gather: Gather) -> None:
 def _sum(gather: Gather) -> bytes | None:
     if refused(gather, writes=True):
         return None
-    value = versions.value_of(gather.after[0], gather.call.node.now.wall_ms)
-    return b"0" if value is None else value
+    value = value_after(gather)
+    return b"0" if value == b"" else value
 
 
 def rw_incr(call: Call) -> None:

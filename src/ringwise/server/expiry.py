@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 from ringwise.core import versions
+from ringwise.core.errors import WrongType
 from ringwise.core.record import Sibling
 from ringwise.core.update import GT, LT, NX, PLAIN, XX
 from ringwise.server.arguments import EXPIRY_OPTIONS, SYNTAX, check_key, expiry_of
@@ -76,8 +77,11 @@ def getex(call: Call) -> None:
 def _absent(trouble: str, gather: Gather) -> None:
     if refused(gather):
         return
-    if versions.live(gather.records[0], gather.call.node.now.wall_ms) is None:
+    live = versions.live(gather.records[0], gather.call.node.now.wall_ms)
+    if live is None:
         gather.call.answer(None)
+    elif not versions.is_plain(live):
+        gather.call.fail(WrongType())
     else:
         gather.call.refuse(trouble)
 

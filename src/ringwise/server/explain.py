@@ -17,6 +17,7 @@ from ringwise.core.counters import COUNT, EXPIRY, amount_of
 from ringwise.core.errors import Failure
 from ringwise.core.explain import ANSWERED, Copy, Explanation
 from ringwise.core.levels import EVERY, ONE, QUORUM, STRONG
+from ringwise.core.maps import KINDS, told_of
 from ringwise.core.record import Sibling
 from ringwise.core.sets import MARK, MEMBER
 from ringwise.core.topology import Topology
@@ -92,6 +93,11 @@ def _compared(record: bytes, held: list[bytes]) -> str:
 
 
 _ROLES = {EXPIRY: "expiry", MEMBER: "member", MARK: "removals"}  # what is no value (V9)
+_MAP_ROLES = {
+    role: (state, kind)
+    for kind in KINDS.values()
+    for role, state in ((kind.entry, "field"), (kind.count, "increment"), (kind.gone, "removed"))
+}
 
 
 def _sibling(sibling: Sibling, names: Names, wall_ms: int) -> Value:
@@ -102,7 +108,10 @@ def _sibling(sibling: Sibling, names: Names, wall_ms: int) -> Value:
     elif content_type == hyperloglog.ESTIMATE:
         state, value, content_type = "elements", b"about %d" % hyperloglog.count(value), ""
     elif content_type in _ROLES:
-        state, content_type = _ROLES[content_type], ""
+        state, value, content_type = _ROLES[content_type], b"" if content_type == MARK else value, ""
+    elif content_type in _MAP_ROLES:
+        state, kind = _MAP_ROLES[content_type]
+        value, content_type = told_of(kind, sibling), ""
     return {
         "value": value,
         "state": state,

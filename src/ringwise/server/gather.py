@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ringwise.core.errors import Failure, Refused
+from ringwise.core import versions
+from ringwise.core.errors import Failure, Refused, WrittenBeside, WrongType
 from ringwise.server.call import Call
 
 
@@ -46,6 +47,15 @@ class Gather:
         self._left -= 1
         if not self._left:
             self._done(self)
+
+
+def value_after(gather: Gather) -> bytes | None:
+    """The plain value that an update left, b"" for none; answers with an error, and is None, where another type is shown."""
+    try:
+        return versions.value_of(gather.after[0], gather.call.node.now.wall_ms) or b""
+    except WrongType:
+        gather.call.fail(WrittenBeside())
+        return None
 
 
 def refused(gather: Gather, *, writes: bool = False) -> bool:

@@ -5,23 +5,9 @@ from __future__ import annotations
 from ringwise.server.call import shown
 from ringwise.wire.resp import Request
 
-_TYPES = "comes with the types that merge by themselves"
 _LINEARIZABLE = "comes with linearizable keys"
 
 LATER: dict[str, str] = {
-    **dict.fromkeys(
-        (
-            "hdel", "hexists", "hget", "hgetall", "hincrby", "hincrbyfloat", "hkeys", "hlen", "hmget", "hmset", "hrandfield",
-            "hscan", "hset", "hstrlen", "hvals",
-
-            "zadd", "zcard", "zcount", "zdiff", "zdiffstore", "zincrby", "zinter",
-            "zintercard", "zinterstore", "zlexcount", "zmscore", "zpopmax", "zpopmin", "zrandmember", "zrange",
-            "zrangebylex", "zrangebyscore", "zrangestore", "zrank", "zrem", "zremrangebylex", "zremrangebyrank",
-            "zremrangebyscore", "zrevrange", "zrevrangebylex", "zrevrangebyscore", "zrevrank", "zscan", "zscore", "zunion",
-            "zunionstore",
-        ),
-        _TYPES,
-    ),
     **dict.fromkeys(("setnx", "msetnx", "renamenx", "hsetnx"), _LINEARIZABLE),
     "acl": "comes with users and passwords",
 }  # fmt: skip

@@ -25,6 +25,13 @@ CONCURRENCY = {
     "getdel": "What it has read is deleted; two at once may both answer with the value.",
     "getex": "As EXPIRE.",
     "getset": "Two at once may both answer with the same old value.",
+    "hdel": "Removes what it has read of the fields; one that another sets at the same time stays, an increment at the same time "
+    "counts as before it. Two at once may both count a field.",
+    "hincrby": "All that are acknowledged count, once each; two at once on different nodes may be told the same number, and one "
+    "at the same time as a HSET of the field counts as before it.",
+    "hincrbyfloat": "As HINCRBY.",
+    "hmset": "As HSET.",
+    "hset": "Each field by itself: of two at once the newest is shown. A field that another removes at the same time stays.",
     "incr": "All that are acknowledged count, once each; two at once on different nodes may be told the same number, and one "
     "at the same time as a SET counts as before it.",
     "incrby": "As INCR.",
@@ -44,6 +51,21 @@ CONCURRENCY = {
     "spop": "Two at once may hand out the same member.",
     "srem": "Removes what it has read; a member that another adds at the same time stays. Two at once may both count it.",
     "sunionstore": "Each set is read by itself; the result replaces what was read of the first key.",
+    "zadd": "Each member by itself: of two at once the newest is shown. Conditions are judged by what the coordinator knows; "
+    "with INCR as ZINCRBY.",
+    "zdiffstore": "As ZUNIONSTORE.",
+    "zincrby": "All that are acknowledged count, once each; two at once on different nodes may be told the same number, and one "
+    "at the same time as a ZADD of the member counts as before it.",
+    "zinterstore": "As ZUNIONSTORE.",
+    "zpopmax": "As ZPOPMIN.",
+    "zpopmin": "Two at once may hand out the same member.",
+    "zrangestore": "As ZUNIONSTORE.",
+    "zrem": "Removes what it has read of the members; one that another adds at the same time stays, an increment at the same "
+    "time counts as before it. Two at once may both count a member.",
+    "zremrangebylex": "As ZREM, of the members that it has read.",
+    "zremrangebyrank": "As ZREMRANGEBYLEX.",
+    "zremrangebyscore": "As ZREMRANGEBYLEX.",
+    "zunionstore": "Each key is read by itself; the result replaces what was read of the first one.",
     "set": "Of two at once the newest wins; with GET or KEEPTTL it reads first, and replaces what it has read.",
     "setrange": "Two at once on different nodes make siblings: GET shows the newest, RW.GET both.",
 }

@@ -8,22 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from xxhash import xxh3_64_intdigest
-
 from ringwise.core import versions
 from ringwise.core.errors import WrongType
 from ringwise.core.update import popped
 from ringwise.server.arguments import SYNTAX, check_key, check_value, integer_of
 from ringwise.server.call import Call, CommandError
 from ringwise.server.gather import Gather, refused, refused_second
-from ringwise.server.glob import PATTERN_BYTES_MAX, Matches, matcher
+from ringwise.server.pages import cursor_of, page_of, scan_options
 from ringwise.server.strings import update
 from ringwise.wire.replies import Value
 
 NOT_POSITIVE = "ERR value is out of range, must be positive"
-SCAN_COUNT = 10
 RANDOM_MAX = 1_000_000  # members of a reply, some of them several times
-_CURSOR_MAX = 2**64 - 1
 
 Sets = list[list[bytes]]
 
@@ -145,48 +141,21 @@ def srandmember(call: Call) -> None:
 def sscan(call: Call) -> None:
     """A page of members in the order of their hashes, so that a cursor means the same on every node and whatever changes."""
     key, text, *options = call.arguments[1:]
-    if not text.isdigit() or int(text) > _CURSOR_MAX:
-        raise CommandError("ERR invalid cursor")
+    cursor = cursor_of(text)
 
     def done(found: Sets) -> None:
         if not found[0]:
             call.answer([b"0", []])  # as in Redis, of a key that is not there nobody looks at the options
             return
         try:
-            count, matches = _scan_options(options)
+            count, matches = scan_options(options)
         except CommandError as error:
             call.refuse(str(error))
         else:
-            call.answer(_page(found[0], int(text), count, matches))
+            following, page = page_of(found[0], cursor, count, matches)
+            call.answer([following, list[Value](page)])
 
     _read(call, [key], done)
-
-
-def _scan_options(options: list[bytes]) -> tuple[int, Matches | None]:
-    count, matches = SCAN_COUNT, None
-    for at in range(0, len(options), 2):
-        option, values = options[at].upper(), options[at + 1 : at + 2]
-        if not values or option not in (b"MATCH", b"COUNT"):
-            raise CommandError(SYNTAX)
-        if option == b"COUNT":
-            count = integer_of(values[0])
-            if count < 1:
-                raise CommandError(SYNTAX)
-        elif len(values[0]) > PATTERN_BYTES_MAX:
-            raise CommandError(f"ERR the pattern has {len(values[0])} bytes, the limit is {PATTERN_BYTES_MAX}")
-        else:
-            matches = matcher(values[0])
-    return count, matches
-
-
-def _page(members: list[bytes], cursor: int, count: int, matches: Matches | None) -> Value:
-    behind = sorted((xxh3_64_intdigest(member) | 1, member) for member in members)  # no hash is the cursor 0
-    behind = [place for place in behind if place[0] >= cursor]
-    page = behind[:count]
-    while len(page) < len(behind) and behind[len(page)][0] == page[-1][0]:  # a cursor cannot part these
-        page.append(behind[len(page)])
-    following = behind[len(page)][0] if len(page) < len(behind) else 0
-    return [b"%d" % following, [member for _, member in page if matches is None or matches(member)]]
 
 
 # -- several sets

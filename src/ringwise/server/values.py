@@ -7,10 +7,11 @@ from functools import partial
 
 from ringwise.core import versions
 from ringwise.core.errors import Failure
+from ringwise.core.maps import KINDS
 from ringwise.core.record import Sibling
 from ringwise.server.arguments import check_key, check_value, expiry_of, integer_of
 from ringwise.server.call import Call, CommandError
-from ringwise.server.gather import Gather, refused
+from ringwise.server.gather import Gather, refused, value_after
 from ringwise.server.strings import update, value_before
 from ringwise.wire.replies import Simple, Value
 
@@ -37,7 +38,9 @@ def setrange(call: Call) -> None:
 
 def _length_after(gather: Gather) -> None:
     if not refused(gather, writes=True):
-        gather.call.answer(len(versions.value_of(gather.after[0], gather.call.node.now.wall_ms) or b""))
+        value = value_after(gather)
+        if value is not None:
+            gather.call.answer(len(value))
 
 
 def getset(call: Call) -> None:
@@ -91,7 +94,10 @@ def type_(call: Call) -> None:
 
 
 def type_of(live: Sibling | None) -> str:
-    return "none" if live is None else "string" if versions.is_plain(live) else "set"
+    if live is None:
+        return "none"
+    kind = KINDS.get(live.content_type)
+    return kind.name if kind is not None else "string" if versions.is_plain(live) else "set"
 
 
 def object_encoding(call: Call) -> None:

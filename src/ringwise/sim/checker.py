@@ -19,10 +19,7 @@
     missed     a scan that came to its end has shown every key that was there throughout: written and acknowledged before it
                began, and not deleted by anything newer until it ended, where R + W > N
     flushed    a read of a majority that began after a flush was acknowledged shows no value acknowledged before the flush began
-    counted    an acknowledged increment counts once, a refused one never, one with an unknown outcome once at most; and a read
-               that began after it was acknowledged shows it, where R + W > N
-    member     a member is in a set once its addition is acknowledged, until somebody asks for its removal, and out once that is
-               acknowledged: at the end, and for a read that began after it, where R + W > N
+    counted, member   of types that merge by themselves: sim/merging.py
     epoch      no two documents for one epoch (T3); noted while the history runs
 
 Each check is a function from what was recorded to violations, and believes nothing but the history, the witness of
@@ -34,12 +31,11 @@ from dataclasses import dataclass
 from itertools import combinations
 from math import inf
 
-import msgspec
-
 from ringwise.core import record
 from ringwise.core.counters import is_session
 from ringwise.core.versions import Context
 from ringwise.sim.history import READS, History, Operation, Vector
+from ringwise.sim.merging import check_merging, is_merging
 from ringwise.sim.model import Issue, Key, Witness, show_dot
 
 N = 3
@@ -80,8 +76,7 @@ def check(history: History, witness: Witness, endings: list[Ending]) -> list[Vio
         violations += check_flushes(key, operations, flushes)
         violations += check_pipelines(key, operations, witness.key(key), history)
         violations += check_scans(key, operations, witness.key(key), history)
-        violations += check_counter(key, operations)
-        violations += check_set(key, operations)
+        violations += [Violation(name, key, what, at) for name, what, at in check_merging(operations, N)]
     return violations
 
 
@@ -150,7 +145,7 @@ def check_ending(
         yield from _twice(key, operation, issues)
     shown = sorted(set(reading.siblings))
     expected = sorted({issue.value for issue in versions.visible(covered) if not (issue.tombstone or issue.role)})
-    if shown != expected and not any(operation.kind in ("incr", "once", "add") for operation in operations):
+    if shown != expected and not is_merging(operations):
         yield Violation("siblings", key, f"shown {shown}, while the concurrent ones are {expected}", (reading.number,))
     for replica in sorted(held):
         siblings = record.decode(replica).siblings if replica else []
@@ -165,61 +160,6 @@ def check_ending(
         if surplus or missing:
             text = f"held but superseded: {[*map(show_dot, surplus)]}, concurrent but gone: {[*map(show_dot, missing)]}"
             yield Violation("siblings", key, text, (reading.number,))
-
-
-def check_counter(key: bytes, operations: list[Operation]) -> Iterator[Violation]:
-    """counted: every sum names the increments in it, since each added a bit of its own."""
-    added = [operation for operation in operations if operation.kind in ("incr", "once") and operation.amount]
-    if not added:
-        return
-    possible = 0
-    for operation in added:
-        if operation.outcome != "refused":
-            possible |= operation.amount
-    for reading in operations:
-        if reading.outcome != "ok" or reading.kind not in ("incr", "once", "count", "inspect"):
-            continue
-        shown = [*reading.siblings, *([reading.found] if reading.found is not None else [])]
-        total = int(shown[0]) if shown else 0
-        if total < 0 or total & ~possible or len(shown) > 1:
-            text = f"{reading}: shows {total:b}, while {possible:b} were added"
-            yield Violation("counted", key, text, (reading.number,))
-        for write in added:
-            before = write.before(reading) or write is reading
-            if before and reading.r + write.w > N and not total & write.amount:
-                yield Violation("counted", key, f"{reading} misses {write}", (write.number, reading.number))
-
-
-def check_set(key: bytes, operations: list[Operation]) -> Iterator[Violation]:
-    """member: each is added once, and removed by who has added it."""
-    added = {operation.value: operation for operation in operations if operation.kind == "add"}
-    removed: dict[bytes, list[Operation]] = {}
-    for operation in operations:
-        if operation.kind == "remove":
-            removed.setdefault(operation.value, []).append(operation)
-    if not added:
-        return
-    for reading in operations:
-        if reading.outcome != "ok" or reading.kind not in ("members", "inspect"):
-            continue
-        shown = reading.siblings
-        if reading.kind == "inspect":
-            shown = [member.encode() for member in msgspec.json.decode(shown[0])] if shown else []
-        for member in set(shown) - added.keys():
-            yield Violation("member", key, f"{reading} shows {member!r}, which nobody added", (reading.number,))
-        for member, write in added.items():
-            gone = removed.get(member, [])
-            there = member in shown
-            if there and write.outcome == "refused":
-                yield Violation(
-                    "member", key, f"{reading} shows what was refused: {write}", (write.number, reading.number)
-                )
-            if not there and not gone and write.before(reading) and reading.r + write.w > N:
-                yield Violation("member", key, f"{reading} misses {write}", (write.number, reading.number))
-            for removal in gone:
-                seen = write.w + removal.r > N and removal.w + reading.r > N
-                if there and seen and removal.before(reading):
-                    yield Violation("member", key, f"{reading} shows what {removal}", (removal.number, reading.number))
 
 
 def check_order(

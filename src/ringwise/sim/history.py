@@ -31,6 +31,8 @@ class Operation:
     # flush: FLUSHDB, no key; incr (INCRBY), once (RW.INCR), count (GET of a counter)
     # lease (SET … PX, on keys of their own)
     # add (SADD), remove (SREM), members (SMEMBERS); expire (EXPIRE, so far ahead that nothing comes of it)
+    # add (SADD), remove (SREM), members (SMEMBERS); hincr, hset, hdel, fields (HGETALL), zincr, zadd, zrem, scores (ZRANGE)
+    # expire (EXPIRE, so far ahead that nothing comes of it)
     kind: str
     key: bytes
     level: str

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import hiredis
 
 from ringwise.sim.history import History, Operation, Scan
+from ringwise.sim.merging import ADDITIONS, NUMBER, REMOVALS
 from ringwise.sim.scheduler import Scheduler
 
 PATIENCE_MS = 6_000.0
@@ -53,6 +54,8 @@ class Mix:
     counters: int = 0  # keys of their own
     sets: int = 0  # the same
     leases: int = 0  # the same
+    hashes: int = 0
+    sorted_sets: int = 0
     tag: bytes = b""  # before each key: a hashtag puts all of them into one slot
     operations: int = 1_000
     stampede: float = 0.25  # share of the volleys that start one
@@ -65,7 +68,7 @@ FLUSHES = Mix(
 )
 
 
-# Increments, sets, and expiries of values, among the rest.
+# Increments, sets, hashes, sorted sets, and expiries of values, among the rest.
 COUNTERS = Mix(
     kinds=(
         ("set", 20),
@@ -81,11 +84,22 @@ COUNTERS = Mix(
         ("add", 10),
         ("remove", 4),
         ("members", 6),
+        ("hincr", 6),
+        ("hset", 6),
+        ("hdel", 3),
+        ("fields", 4),
+        ("zincr", 6),
+        ("zadd", 6),
+        ("zrem", 3),
+        ("scores", 4),
     ),
     counters=6,
     sets=3,
+    hashes=2,
+    sorted_sets=2,
 )
 BITS = 62  # of a counter
+SCORE_BITS = 52  # of a score, which is a double
 
 
 # Many deletes and few keys, so that each is deleted, reaped and written again; and values that expire soon.
@@ -248,6 +262,10 @@ class Client:
             key = workload.any_set()
         if kind == "lease":
             key = rng.choice(workload.leases)
+        if kind in ("hincr", "hset", "hdel", "fields"):
+            key = workload.any_hash()
+        if kind in ("zincr", "zadd", "zrem", "scores"):
+            key = workload.any_sorted_set()
         if kind == "once" and LEVELS[level][0] + LEVELS[level][1] <= 3:
             level = "quorum"
         operation = self._begin(kind, key, level)
@@ -274,14 +292,14 @@ class Client:
         operation = Operation(number, self.number, self._node, kind, key, level, r, w, workload.scheduler.now_ms)
         if kind in ("set", "update", "put", "lease"):
             operation.value = b"%s.%d" % (key, number)
-        elif kind == "incr":
+        elif kind in ("incr", "hincr", "zincr"):
             operation.amount = workload.next_bit(key)
         elif kind == "once":
             self._number(operation)
-        elif kind == "add":
+        elif kind in ADDITIONS:
             operation.value = b"%s.%d" % (key, number)
             self._added.setdefault(key, []).append(operation)
-        elif kind == "remove":
+        elif kind in REMOVALS:
             mine = [each.value for each in self._added.get(key, []) if each.outcome == "ok"]
             operation.value = self._rng.choice(mine) if mine else b"nothing"
         operations.append(operation)
@@ -306,8 +324,12 @@ class Client:
         operation.outcome = "ok"
         if operation.kind in ("get", "count"):
             operation.found = reply
-        elif operation.kind == "incr":
-            operation.found = b"%d" % reply
+        elif operation.kind in ("incr", "hincr", "zincr"):
+            operation.found = b"%d" % int(reply)
+        elif operation.kind in ("fields", "scores"):
+            shown = _map(reply)
+            operation.found = shown.pop(NUMBER, None)
+            operation.siblings = sorted(shown)
         elif operation.kind == "once":
             operation.found = b"%d" % _map(reply)[b"value"]
         elif operation.kind == "members":
@@ -351,7 +373,9 @@ class Workload:
         self.counters = [mix.tag + b"n%d" % number for number in range(mix.counters)]
         self.sets = [mix.tag + b"s%d" % number for number in range(mix.sets)]
         self.leases = [mix.tag + b"l%d" % number for number in range(mix.leases)]
-        self._bits = dict.fromkeys(self.counters, 0)
+        self.hashes = [mix.tag + b"h%d" % number for number in range(mix.hashes)]
+        self.sorted_sets = [mix.tag + b"z%d" % number for number in range(mix.sorted_sets)]
+        self._bits = dict.fromkeys([*self.counters, *self.hashes, *self.sorted_sets], 0)
         self._keys = [mix.tag + b"k%d" % number for number in range(mix.keys)]
         self._until_ms = until_ms
         self._kinds = [kind for kind, _ in mix.kinds], [weight for _, weight in mix.kinds]
@@ -364,8 +388,8 @@ class Workload:
 
     @property
     def keys(self) -> list[bytes]:
-        """All of them, counters and sets too."""
-        return self._keys + self.counters + self.sets
+        """All of them, of whatever type."""
+        return self._keys + self.counters + self.sets + self.hashes + self.sorted_sets
 
     def start(self) -> None:
         for client in self.clients:
@@ -386,11 +410,17 @@ class Workload:
     def any_set(self) -> bytes:
         return self._rng.choice(self.sets)
 
-    def next_bit(self, counter: bytes) -> int:
-        """A power of two that nobody has added to this counter; 0 where there is none left."""
-        bit = self._bits[counter]
-        self._bits[counter] += 1
-        return 1 << bit if bit < BITS else 0
+    def any_hash(self) -> bytes:
+        return self._rng.choice(self.hashes)
+
+    def any_sorted_set(self) -> bytes:
+        return self._rng.choice(self.sorted_sets)
+
+    def next_bit(self, key: bytes) -> int:
+        """A power of two that nobody has added to the number under this key; 0 where there is none left."""
+        bit = self._bits[key]
+        self._bits[key] += 1
+        return 1 << bit if bit < (SCORE_BITS if key in self.sorted_sets else BITS) else 0
 
     def any_kind(self) -> str:
         return self._rng.choices(*self._kinds)[0]
@@ -427,6 +457,8 @@ def _words(operation: Operation, option: bytes) -> Iterator[bytes]:
             yield from (b"SREM", key, operation.value)
         case "members":
             yield from (b"SMEMBERS", key)
+        case "hincr" | "hset" | "hdel" | "fields" | "zincr" | "zadd" | "zrem" | "scores":
+            yield from _map_words(operation)
         case "once":
             yield from (b"RW.INCR", key, b"%d" % operation.amount)
             yield from (b"SESSION", b"c%d" % operation.client, b"SEQ", b"%d" % operation.sequence)
@@ -448,6 +480,29 @@ def _words(operation: Operation, option: bytes) -> Iterator[bytes]:
                 yield from (b"EX", FAR_S)
             elif option:
                 yield option
+
+
+def _map_words(operation: Operation) -> Iterator[bytes]:
+    """On a hash or a sorted set. Some fields and members come about by an increment."""
+    key, value, amount = operation.key, operation.value, b"%d" % operation.amount
+    by_increment = operation.number % 3 == 0
+    match operation.kind:
+        case "hincr":
+            yield from (b"HINCRBY", key, NUMBER, amount)
+        case "hset":
+            yield from (b"HINCRBY", key, value, b"1") if by_increment else (b"HSET", key, value, b"v")
+        case "hdel":
+            yield from (b"HDEL", key, value)
+        case "fields":
+            yield from (b"HGETALL", key)
+        case "zincr":
+            yield from (b"ZINCRBY", key, amount, NUMBER)
+        case "zadd":
+            yield from (b"ZINCRBY", key, b"1", value) if by_increment else (b"ZADD", key, b"1", value)
+        case "zrem":
+            yield from (b"ZREM", key, value)
+        case _:
+            yield from (b"ZRANGE", key, b"0", b"-1", b"WITHSCORES")
 
 
 def _command(*words: bytes) -> bytes:

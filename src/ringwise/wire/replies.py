@@ -7,6 +7,7 @@
 | `None`         | null `_`           | null bulk string `$-1`                    |
 | `bool`         | boolean            | integer 1 or 0                            |
 | `float`        | double             | bulk string                               |
+| `Double`       | double, as Redis writes scores | the same as a bulk string     |
 | `list`         | array              | the same                                  |
 | `dict`         | map                | flat array: key, value, key, value        |
 | `set`          | set, sorted        | array, sorted                             |
@@ -15,12 +16,14 @@
 | `Encoded`      | as it is           | as it is                                  |
 """
 
+from math import copysign, inf
 from typing import TypeAlias
 
 CRLF = b"\r\n"
 OK = b"+OK\r\n"
 NULL = {2: b"$-1\r\n", 3: b"_\r\n"}
 
+_WHOLE_BELOW = 2**52  # whole scores are written in full up to there
 _READY = 4096  # values up to this long find their header ready
 BULK_HEADERS = [b"$%d\r\n" % length for length in range(_READY)]
 
@@ -29,6 +32,39 @@ class Encoded(bytes):
     """Part of a reply that is encoded already, because it stands in it many times."""
 
     __slots__ = ()
+
+
+class Double(float):
+    """A score: the shortest text that reads as the same number, without a point where it is whole, as Redis 7.2 writes it."""
+
+    __slots__ = ()
+
+    @property
+    def text(self) -> bytes:
+        if self in (inf, -inf):
+            return b"inf" if self > 0 else b"-inf"
+        if self and self.is_integer() and abs(self) < _WHOLE_BELOW:
+            return b"%d" % int(self)
+        digits, _, power = repr(float(self)).removeprefix("-").partition("e")
+        sign = "-" if copysign(1, self) < 0 else ""
+        whole, _, rest = digits.partition(".")
+        shift = int(power or 0) - len(rest)
+        significant = (whole + rest).lstrip("0") or "0"
+        shift += len(significant) - len(significant.rstrip("0") or "0")
+        significant = significant.rstrip("0") or "0"
+        return (sign + _laid_out(significant, shift if significant != "0" else 0)).encode()
+
+
+def _laid_out(digits: str, shift: int) -> str:
+    """Digits times ten to the power `shift`: with an exponent only where many zeros would stand instead."""
+    power = shift + len(digits) - 1
+    if shift >= 0 and abs(power) < len(digits) + 7:
+        return digits + "0" * shift
+    if shift < 0 and (shift > -7 or abs(power) < 4):
+        point = len(digits) + shift
+        return f"{digits[:point]}.{digits[point:]}" if point > 0 else "0." + "0" * -point + digits
+    mantissa = digits[0] + ("." + digits[1:] if len(digits) > 1 else "")
+    return f"{mantissa}e{'-' if power < 0 else '+'}{abs(power)}"
 
 
 class Verbatim(str):
@@ -88,7 +124,7 @@ def _append(parts: list[bytes], value: Value, protocol: int) -> None:
     elif isinstance(value, int):
         parts.append(integer(value))
     elif isinstance(value, float):
-        text = repr(value).encode()
+        text = value.text if isinstance(value, Double) else repr(value).encode()
         parts.append(b",%b\r\n" % text if protocol == 3 else bulk(text))
     elif isinstance(value, dict):
         parts.append(b"%%%d\r\n" % len(value) if protocol == 3 else b"*%d\r\n" % (2 * len(value)))

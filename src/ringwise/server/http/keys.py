@@ -15,6 +15,7 @@ from ringwise.core.keys import position_of
 from ringwise.core.levels import Level
 from ringwise.core.record import Sibling
 from ringwise.core.ring import slot_of
+from ringwise.core.told import COLLECTION_TYPES
 from ringwise.core.topology import Topology
 from ringwise.core.versions import Write
 from ringwise.server.clock import clock_of
@@ -123,8 +124,14 @@ def seen_of(record: bytes, key: bytes, topology: Topology) -> dict[str, str]:
 
 def etag_of(found: list[Sibling]) -> str:
     """Weak, since JSON and raw answers share it, and since the time left to live is part of neither's version."""
-    names = ",".join(version_of(sibling) for sibling in found)
+    names = ",".join(_named(sibling) for sibling in found)
     return f'W/"{names if len(found) == 1 else xxh3_64_hexdigest(names.encode())}"'
+
+
+def _named(sibling: Sibling) -> str:
+    """A collection that loses a member keeps its newest version, so what is in it belongs to its name."""
+    name = version_of(sibling)
+    return f"{name}-{xxh3_64_hexdigest(sibling.value)}" if sibling.content_type in COLLECTION_TYPES else name
 
 
 def _raw(sibling: Sibling, request: Request, headers: dict[str, str], wall_ms: int, *, asked: bool) -> Answer:

@@ -1,0 +1,236 @@
+"""Changes to hashes and sorted sets (core/maps.py): each is made to all that is known, as every change (core/changes.py).
+
+A version for each field that is written, and one more, the mark, where what a cut was made from is covered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from math import inf, isnan
+
+import msgspec
+
+from ringwise.core import maps, sets, versions
+from ringwise.core import record as records
+from ringwise.core.changes import check_kind, covering, fits
+from ringwise.core.counters import EXPIRY, INTEGER_MAX, Number, add, number_of
+from ringwise.core.errors import FieldNotANumber, NotANumber, NumberOverflow, ScoreNotANumber
+from ringwise.core.maps import HASH, SORTED, Field, Fields, Kind, Payload, packed, score_bytes, score_from
+from ringwise.core.record import Sibling
+from ringwise.core.versions import DotSource, Write
+
+_FLOAT_MAX = Decimal("1e308")
+
+NX, XX, GT, LT = 1, 2, 4, 8  # conditions of ZADD
+Pairs = Sequence[tuple[bytes, float]]
+
+
+class SetFields(msgspec.Struct, frozen=True):
+    """HSET: an entry for each field; and what has gone, goes."""
+
+    pairs: tuple[tuple[bytes, bytes], ...]
+    bytes_max: int
+
+    def apply(self, dots: DotSource, held: bytes, stamp: int, wall_ms: int) -> bytes:
+        fields = _fields(HASH, held, wall_ms)
+        return _written(dots, held, fields, dict(self.pairs), stamp, self.bytes_max)
+
+
+class SetScores(msgspec.Struct, frozen=True):
+    """ZADD: as HSET, of those members that meet the conditions."""
+
+    pairs: tuple[tuple[bytes, float], ...]
+    conditions: int
+    bytes_max: int
+
+    def apply(self, dots: DotSource, held: bytes, stamp: int, wall_ms: int) -> bytes:
+        fields = _fields(SORTED, held, wall_ms)
+        there = {name: field.score for name in dict(self.pairs) if (field := fields.of(name)).there}
+        chosen = judged(there, self.pairs, self.conditions).chosen
+        if not chosen:
+            return held
+        payloads = {member: score_bytes(score) for member, score in chosen.items()}
+        return _written(dots, held, fields, payloads, stamp, self.bytes_max)
+
+
+class Judged(msgspec.Struct):
+    """What ZADD does: scores to write, and how many members are new, or have another score."""
+
+    chosen: dict[bytes, float]
+    added: int = 0
+    updated: int = 0
+
+
+def judged(there: Mapping[bytes, float], pairs: Pairs, conditions: int) -> Judged:
+    """One pair after another, each by what those before it left."""
+    outcome = Judged({})
+    for member, score in pairs:
+        old = outcome.chosen.get(member, there.get(member))
+        if not met(old, score, conditions):
+            continue
+        outcome.added += old is None
+        outcome.updated += old is not None and old != score
+        outcome.chosen[member] = score
+    return outcome
+
+
+def met(old: float | None, new: float, conditions: int) -> bool:
+    """NX: only what is not there; XX: only what is; GT and LT: of what is there, only what becomes greater, or less."""
+    if old is None:
+        return not conditions & XX
+    return not (conditions & NX or (conditions & GT and new <= old) or (conditions & LT and new >= old))
+
+
+def _fields(kind: Kind, held: bytes, wall_ms: int) -> Fields:
+    check_kind(held, kind.entry, wall_ms)
+    return Fields(kind, records.unpack(held).siblings, wall_ms)
+
+
+def _written(
+    dots: DotSource, held: bytes, fields: Fields, payloads: Mapping[bytes, Payload], stamp: int, bytes_max: int
+) -> bytes:
+    """An entry under each field, which covers what is known of it."""
+    kind = fields.kind
+    made, marks = fields.mark()
+    replaced = [*fields.dead, *marks]
+    for name, payload in payloads.items():
+        known = fields.of(name)
+        made.append((kind.entry, maps.entry_of(name, payload, known)))
+        replaced += known.known
+    return fits(dots.write_each(held, made, covering(replaced), stamp), bytes_max, kind.noun)
+
+
+class AddToField(msgspec.Struct, frozen=True):
+    """HINCRBY and HINCRBYFLOAT: this actor's contribution to the field, which replaces its last one."""
+
+    field: bytes
+    amount: Number
+    bytes_max: int
+
+    def apply(self, dots: DotSource, held: bytes, stamp: int, wall_ms: int) -> bytes:
+        fields = _fields(HASH, held, wall_ms)
+        known = fields.of(self.field)
+        self._check(known)
+
+        def more(amounts: list[bytes]) -> bytes:
+            total = self.amount
+            for each in amounts:
+                total = add(total, number_of(each))
+            return b"%d" % total if isinstance(total, int) else f"{total:f}".encode()
+
+        return _added(dots, held, fields, self.field, more, stamp, self.bytes_max)
+
+    def _check(self, known: Field) -> None:
+        """In which case nothing is to be written."""
+        real = isinstance(self.amount, Decimal)
+        try:
+            before = known.number
+        except NotANumber as error:
+            raise FieldNotANumber(real=real) from error
+        if not real and not isinstance(before, int):
+            raise FieldNotANumber(real=False)
+        after = add(before, self.amount)
+        if not real and not -INTEGER_MAX - 1 <= after <= INTEGER_MAX:
+            raise NumberOverflow(real=False)
+        if real and abs(Decimal(after)) > _FLOAT_MAX:
+            raise NumberOverflow(real=True)
+
+
+class AddToScore(msgspec.Struct, frozen=True):
+    """ZINCRBY and ZADD INCR: this actor's contribution to the score, where the sum meets the conditions."""
+
+    member: bytes
+    amount: float
+    conditions: int
+    bytes_max: int
+
+    def apply(self, dots: DotSource, held: bytes, stamp: int, wall_ms: int) -> bytes:
+        fields = _fields(SORTED, held, wall_ms)
+        known = fields.of(self.member)
+        if increased(known.score if known.there else None, self.amount, self.conditions) is None:
+            return held
+
+        def more(amounts: list[bytes]) -> bytes:
+            return score_bytes(maps.total_of([self.amount, *map(score_from, amounts)]))
+
+        return _added(dots, held, fields, self.member, more, stamp, self.bytes_max)
+
+
+def increased(old: float | None, amount: float, conditions: int) -> float | None:
+    """The score afterwards, None where the conditions are not met; raises ScoreNotANumber."""
+    if not met(old, inf if conditions & GT else -inf, conditions & (NX | XX)):
+        return None
+    new = amount if old is None else old + amount
+    if isnan(new):
+        raise ScoreNotANumber
+    return new if met(old, new, conditions) else None
+
+
+def _added(
+    dots: DotSource,
+    held: bytes,
+    fields: Fields,
+    name: bytes,
+    more: Callable[[list[bytes]], bytes],
+    stamp: int,
+    bytes_max: int,
+) -> bytes:
+    """This actor's contribution; `more` gives its amount from those that it replaces."""
+    known, kind = fields.of(name), fields.kind
+    own = known.of_actor(dots.last_actor(held))
+    made, marks = fields.mark()
+    made.append((kind.count, packed(name, known.tag + more([amount for _, amount in own]))))
+    replaced = [*fields.dead, *marks, *(each for each, _ in own)]
+    return fits(dots.write_each(held, made, covering(replaced), stamp), bytes_max, kind.noun)
+
+
+class RemoveFields(msgspec.Struct, frozen=True):
+    """HDEL and ZREM: all that is known of these fields; and what has to be left so that no total comes back."""
+
+    entry: str  # of the kind
+    names: tuple[bytes, ...]
+
+    def apply(self, dots: DotSource, held: bytes, stamp: int, wall_ms: int) -> bytes:
+        kind = maps.KINDS[self.entry]
+        fields = _fields(kind, held, wall_ms)
+        removed = {name: field for name in self.names if (field := fields.of(name)).there}
+        if not removed:
+            return held
+        replaced = [each for field in removed.values() for each in field.known]
+        if len(removed) == len(fields.names()):  # what comes under this key later begins without an expiry
+            replaced += fields.registers
+        made = [(kind.gone, packed(name)) for name, field in removed.items() if field.was_added_to]
+        if not made:  # the greatest stamp must not fall
+            made, marks = fields.mark(always=True)
+            replaced += marks
+        return dots.write_each(held, made, covering(replaced), stamp)
+
+
+class StoreAll(msgspec.Struct, frozen=True):
+    """A whole collection in the place of all that is known, or nothing: ZRANGESTORE and its kin, COPY.
+
+    What is covered must not be added to what is stored, so a mark with the greatest stamp of it is the cut.
+    """
+
+    entry: str  # of the kind: of a map, or of a set
+    items: tuple[tuple[bytes, Payload], ...]  # of a set the payloads are empty
+    expiry_ms: int  # absolute; 0: never
+    bytes_max: int
+
+    def apply(self, dots: DotSource, held: bytes, stamp: int, wall_ms: int) -> bytes:
+        if not self.items:
+            return dots.write(held, Write(b"", tombstone=True), stamp) if versions.live(held, wall_ms) else held
+        made = [(sets.MARK, maps.cut_value(versions.max_stamp(held)))] if held else []
+        kind = maps.KINDS.get(self.entry)
+        for name, payload in dict(self.items).items():
+            made.append((self.entry, name if kind is None else maps.entry_of(name, payload)))
+        record = dots.write_each(held, made, versions.context_of(held), stamp)
+        if self.expiry_ms:
+            record = dots.write(record, _register(self.expiry_ms), stamp)
+        return fits(record, self.bytes_max, "set" if kind is None else kind.noun)
+
+
+def _register(expiry_ms: int) -> Write:
+    nothing: list[Sibling] = []
+    return Write(b"", content_type=EXPIRY, expiry_ms=expiry_ms, context=covering(nothing))

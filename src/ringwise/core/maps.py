@@ -1,0 +1,347 @@
+"""Hashes and sorted sets that merge themselves (V9): under each field a register, and what was added to it.
+
+    entry          HSET, ZADD: covers what was seen of its field; of two at once the newest is shown
+    contribution   HINCRBY, ZINCRBY: all that one actor has added to one base; it replaces only that actor's last one
+    gone           left where a field is removed that was ever added to
+
+    HSET f 5   HINCRBY f 1 at A   HINCRBY f 1 at B, at the same time
+    f = 5      f = 5, A: +1       f = 5, A: +1, B: +1            shown: 7
+
+A sorted set is the same with a score under each member. Like a counter (core/counters.py), a contribution names what it was
+added to: the dot of the entry; or, where the field has none, the *cut*, a stamp below which nothing counts any more: of the
+newest plain value or tombstone under the key, of an expiry that has passed, of what a removal of the field left behind. So an
+increment that a removal had not seen does not bring back the total from before it: it counts as before it.
+
+A removal covers what it has seen of its fields, and an entry that it has not seen survives it. It leaves nothing of a plain
+field; but where a contribution was ever seen, which an entry that covers one remembers (*was added to*), it leaves a `gone`,
+whose stamp is a cut. That stays until the key is deleted or stored whole, since nobody knows who has yet to hear of it. What
+the cut of a key was made from may be covered: a mark (core/sets.py) then remembers it.
+
+Expiry is as with sets: a passed register hides what was written before that moment; the next write covers what is hidden.
+Merging is that of dotted version vectors (V1), whatever the roles of versions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from math import fsum, inf
+from struct import Struct
+from typing import TypeAlias
+
+import msgspec
+
+from ringwise.core.counters import (
+    EXPIRY,
+    INTEGER_MAX,
+    Number,
+    add,
+    age,
+    is_value,
+    number_of,
+    passed,
+    register_of,
+    text_of,
+)
+from ringwise.core.record import Sibling, entries
+from ringwise.core.sets import MARK, MEMBER, cut_of_mark, hidden_up_to
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """A type, and the content types of its versions."""
+
+    name: str  # as TYPE says it
+    entry: str
+    count: str
+    gone: str
+    noun: str  # for messages
+
+
+HASH = Kind("hash", "\0h", "\0hc", "\0hg", "hash")
+SORTED = Kind("zset", "\0z", "\0zc", "\0zg", "sorted set")
+KINDS = {kind.entry: kind for kind in (HASH, SORTED)}
+# By the content type of a collection: of what its record consists, where there is nothing of another type.
+ROLES = {kind.entry: frozenset([kind.entry, kind.count, kind.gone, MARK, EXPIRY]) for kind in (HASH, SORTED)}
+ROLES[MEMBER] = frozenset([MEMBER, MARK, EXPIRY])
+
+_LENGTH_BYTES = 4
+_CUT_BYTES = 8
+_ADDED_TO, _PLAIN = b"\1", b"\0"
+_double = Struct(">d")
+
+Payload: TypeAlias = bytes  # of a hash: the value; of a sorted set: the score, as eight bytes
+
+
+def packed(field: bytes, rest: bytes = b"") -> bytes:
+    return len(field).to_bytes(_LENGTH_BYTES, "big") + field + rest
+
+
+def parted(value: bytes) -> tuple[bytes, bytes]:
+    """The field, and what stands behind it."""
+    end = _LENGTH_BYTES + int.from_bytes(value[:_LENGTH_BYTES], "big")
+    return value[_LENGTH_BYTES:end], value[end:]
+
+
+def entry_of(field: bytes, payload: Payload, known: Field | None = None) -> bytes:
+    """The value of a new entry; `known`: what it is to cover."""
+    return packed(field, (_ADDED_TO if known is not None and known.was_added_to else _PLAIN) + payload)
+
+
+def score_bytes(score: float) -> bytes:
+    return _double.pack(score)
+
+
+def score_from(payload: Payload) -> float:
+    found: float = _double.unpack(payload)[0]
+    return found
+
+
+class Field:
+    """What is known of one field, or of one member of a sorted set. `cut`: that of the key."""
+
+    __slots__ = ("added", "base", "counted", "entries", "gone", "tag")
+
+    def __init__(self, kind: Kind, known: Sequence[Sibling], cut: int) -> None:
+        self.entries: list[tuple[Sibling, bytes]] = []  # each with what stands behind the field
+        self.added: list[tuple[Sibling, bytes]] = []
+        self.gone: list[Sibling] = []
+        for each in known:
+            rest = parted(each.value)[1]
+            if each.content_type == kind.entry:
+                self.entries.append((each, rest))
+            elif each.content_type == kind.count:
+                self.added.append((each, rest))
+            else:
+                self.gone.append(each)
+        self.base = max(self.entries, key=lambda each: age(each[0]), default=None)
+        if self.base is not None:
+            newest = self.base[0]
+            self.tag = b"\1" + entries.pack(newest.actor, newest.counter)
+        else:
+            cuts = [cut, *(each.stamp for each in self.gone)]
+            cuts += [_cut_of(rest) for _, rest in self.added if rest[:1] == b"\0"]
+            self.tag = b"\0" + max(cuts).to_bytes(_CUT_BYTES, "big")
+        size = len(self.tag)
+        self.counted = [(each, rest[size:]) for each, rest in self.added if rest.startswith(self.tag)]
+
+    def of_actor(self, actor: bytes) -> list[tuple[Sibling, bytes]]:
+        """What one actor has added, of that which counts."""
+        return [(each, amount) for each, amount in self.counted if each.actor == actor]
+
+    @property
+    def there(self) -> bool:
+        return self.base is not None or bool(self.counted)
+
+    @property
+    def was_added_to(self) -> bool:
+        """Whether a contribution may be about that a removal has to keep down."""
+        return bool(self.added or self.gone) or any(rest[:1] == _ADDED_TO for _, rest in self.entries)
+
+    @property
+    def known(self) -> list[Sibling]:
+        """All its versions."""
+        return [*(each for each, _ in self.entries), *(each for each, _ in self.added), *self.gone]
+
+    @property
+    def shown(self) -> list[Sibling]:
+        """The versions that make up what is shown."""
+        base = [self.base[0]] if self.base is not None else []
+        return [*base, *(each for each, _ in self.counted)]
+
+    @property
+    def payload(self) -> Payload:
+        return self.base[1][1:] if self.base is not None else b""
+
+    @property
+    def number(self) -> Number:
+        """Of a hash: the value and all that was added; raises NotANumber."""
+        total: Number = number_of(self.payload) if self.base is not None else 0
+        for _, amount in self.counted:
+            total = add(total, number_of(amount))
+        if self.counted and not isinstance(total, int) and abs(total) <= INTEGER_MAX and total == int(total):
+            return int(total)  # as it is shown
+        return total
+
+    @property
+    def value(self) -> bytes:
+        return text_of(self.number) if self.counted else self.payload
+
+    @property
+    def score(self) -> float:
+        return total_of([score_from(each) for each in self._scores()])
+
+    def _scores(self) -> list[Payload]:
+        return [*([self.payload] if self.base is not None else []), *(amount for _, amount in self.counted)]
+
+
+def total_of(scores: Sequence[float]) -> float:
+    """The sum, exact before it is rounded once, so that the order does not matter. Infinities that cancel come to 0, as in
+    the sums of Redis."""
+    if len(scores) == 1:
+        return scores[0]
+    endless = {score for score in scores if score in (inf, -inf)}
+    if endless:
+        return endless.pop() if len(endless) == 1 else 0.0
+    try:
+        return fsum(scores)
+    except OverflowError:  # on the way, or of the sum
+        exact = sum(map(Fraction, scores))
+        try:
+            return float(exact)
+        except OverflowError:
+            return inf if exact > 0 else -inf
+
+
+class Fields:
+    """A hash or a sorted set, as the siblings of a key come to at a time.
+
+    Most fields have one version, an entry, and a collection has many fields: such a one is looked at without more ado.
+    """
+
+    __slots__ = ("_marks", "cut", "dead", "found", "kind", "registers")
+
+    def __init__(self, kind: Kind, siblings: Sequence[Sibling], wall_ms: int) -> None:
+        self.kind = kind
+        self.registers: list[Sibling] = []
+        self._marks: list[Sibling] = []
+        self.dead: list[Sibling] = []  # what nobody sees any more beside it, and nobody will
+        self.found: dict[bytes, list[Sibling]] = {}  # by field: what is known of it
+        hidden = hidden_up_to(siblings, wall_ms)
+        others = self._sort_in(siblings, hidden)
+        plain = [each.stamp for each in others if is_value(each)]
+        self.cut = max([hidden, *plain, *map(cut_of_mark, self._marks)])
+        self.dead += others
+        self._drop_below_the_cut()
+        gone = [each for each in self.registers if passed(each.expiry_ms, wall_ms)]
+        self.dead += gone if self.is_there() else self.registers
+
+    def _sort_in(self, siblings: Sequence[Sibling], hidden: int) -> list[Sibling]:
+        """Returns what is of another kind."""
+        kind, found, others = self.kind, self.found, []
+        for each in siblings:
+            role = each.content_type
+            if role == kind.entry or role == kind.count or role == kind.gone:
+                value = each.value
+                if each.stamp < hidden and (role != kind.count or parted(value)[1][:1] == b"\1"):
+                    self.dead.append(each)  # it has expired
+                    continue
+                name = value[_LENGTH_BYTES : _LENGTH_BYTES + int.from_bytes(value[:_LENGTH_BYTES], "big")]
+                known = found.get(name)
+                if known is None:
+                    found[name] = [each]
+                else:
+                    known.append(each)
+            elif role == MARK:
+                self._marks.append(each)
+            elif role == EXPIRY:
+                self.registers.append(each)
+            else:
+                others.append(each)
+        return others
+
+    def _drop_below_the_cut(self) -> None:
+        """Contributions to nothing from before the cut count no more."""
+        kind, cut = self.kind, self.cut
+        for name, known in list(self.found.items()) if cut else ():
+            void = [each for each in known if each.content_type == kind.count and _is_below(each, cut)]
+            if void:
+                self.dead += void
+                left = [each for each in known if each not in void]
+                if left:
+                    self.found[name] = left
+                else:
+                    del self.found[name]
+
+    def of(self, name: bytes) -> Field:
+        return Field(self.kind, self.found.get(name, ()), self.cut)
+
+    def _is_simple(self, known: list[Sibling]) -> bool:
+        return len(known) == 1 and known[0].content_type == self.kind.entry
+
+    def is_there(self) -> bool:
+        """Whether it has any field."""
+        return any(self._is_simple(known) or self.of(name).there for name, known in self.found.items())
+
+    def names(self) -> set[bytes]:
+        return {name for name, known in self.found.items() if self._is_simple(known) or self.of(name).there}
+
+    def values(self) -> dict[bytes, bytes]:
+        """Of a hash: what is under each field."""
+        found: dict[bytes, bytes] = {}
+        for name, known in self.found.items():
+            if self._is_simple(known):
+                found[name] = known[0].value[_LENGTH_BYTES + len(name) + 1 :]
+            elif (field := self.of(name)).there:
+                found[name] = field.value
+        return found
+
+    def scores(self) -> dict[bytes, float]:
+        """Of a sorted set: the score of each member."""
+        found: dict[bytes, float] = {}
+        for name, known in self.found.items():
+            if self._is_simple(known):
+                found[name] = _double.unpack_from(known[0].value, _LENGTH_BYTES + len(name) + 1)[0]
+            elif (field := self.of(name)).there:
+                found[name] = field.score
+        return found
+
+    def newest(self) -> Sibling | None:
+        """Of the versions that make up what is shown."""
+        shown: list[Sibling] = []
+        for name, known in self.found.items():
+            shown += known if self._is_simple(known) else self.of(name).shown
+        last = max((each.stamp for each in shown), default=0)
+        return max((each for each in shown if each.stamp == last), key=age, default=None)
+
+    def mark(self, *, always: bool = False) -> tuple[list[tuple[str, bytes]], list[Sibling]]:
+        """A version that remembers the cut, where none does, and the marks that it replaces."""
+        if not always and (not self.cut or any(cut_of_mark(each) == self.cut for each in self._marks)):
+            return [], []
+        return [(MARK, cut_value(self.cut))], self._marks
+
+
+def cut_value(cut: int) -> bytes:
+    """What a mark remembers."""
+    return cut.to_bytes(_CUT_BYTES, "big") if cut else b""
+
+
+def _is_below(contribution: Sibling, cut: int) -> bool:
+    rest = parted(contribution.value)[1]
+    return rest[:1] == b"\0" and _cut_of(rest) < cut
+
+
+def _cut_of(rest: bytes) -> int:
+    return int.from_bytes(rest[1 : 1 + _CUT_BYTES], "big")
+
+
+def told_of(kind: Kind, sibling: Sibling) -> bytes:
+    """A version for people: the field, and what stands under it or was added."""
+    name, rest = parted(sibling.value)
+    if sibling.content_type == kind.gone:
+        return name
+    is_entry = sibling.content_type == kind.entry
+    begin = 1 if is_entry else 1 + (_CUT_BYTES if rest[:1] == b"\0" else entries.size)
+    amount = b"%a" % score_from(rest[begin:]) if kind is SORTED else rest[begin:]
+    return b"%b%b%b" % (name, b" = " if is_entry else b": ", amount)
+
+
+def values_of(siblings: Sequence[Sibling], wall_ms: int) -> dict[bytes, bytes]:
+    """A hash: what is under each field."""
+    return Fields(HASH, siblings, wall_ms).values()
+
+
+def scores_of(siblings: Sequence[Sibling], wall_ms: int) -> dict[bytes, float]:
+    """A sorted set: the score of each member."""
+    return Fields(SORTED, siblings, wall_ms).scores()
+
+
+def as_version(kind: Kind, siblings: Sequence[Sibling], wall_ms: int) -> Sibling | None:
+    """It as one version, without its fields; None where it has none."""
+    if not any(each.content_type in (kind.entry, kind.count) for each in siblings):
+        return None
+    newest = Fields(kind, siblings, wall_ms).newest()
+    if newest is None:
+        return None
+    register = register_of(siblings)
+    expiry_ms = register.expiry_ms if register is not None and not passed(register.expiry_ms, wall_ms) else 0
+    return Sibling(newest.actor, newest.counter, newest.stamp, expiry_ms, 0, kind.entry, False, b"")
