@@ -42,7 +42,6 @@ PLACES = [
 FAR = b"99999999999"  # no test lives to see it, in seconds or milliseconds
 
 ON_PURPOSE = {
-    b"ERR DB index is out of range": b"ERR SELECT is not allowed in cluster mode: there is one database, number 0",
     b"ERR AUTH <password> called without any password configured for the default user. "
     b"Are you sure your configuration is correct?": b"ERR AUTH was sent, but this node has no users: connect without a password",
 }
@@ -64,7 +63,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         "--save",
         "",
         "--databases",
-        "1",
+        "16",
         "--dir",
         str(folder),
     ]

@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from ringwise.core import flush as flush_module
 from ringwise.core import hashing, keys, sets, versions
 from ringwise.core.changes import Increment, RemoveMembers
 from ringwise.core.exchange import Exchange
@@ -29,8 +28,9 @@ from ringwise.core.put import PutPath
 from ringwise.core.replica import Replica
 from ringwise.core.ring import slot_of
 from ringwise.core.scan import END, ScanPath
+from ringwise.core.space import Space
 from ringwise.core.standins import StandIns
-from ringwise.core.topology import Document, Topology, flush
+from ringwise.core.topology import Document, Topology
 from ringwise.core.update import OPERATIONS
 from ringwise.core.versions import DotSource, Write
 from ringwise.core.writegroup import WriteGroup
@@ -254,13 +254,21 @@ def cursor_one_too_far(patch: Patch) -> None:
     """The next page begins behind its first key."""
     scan = ScanPath.scan
 
-    def beyond(self: ScanPath, cursor: int, count: int, level: Level, done: Any, first_only: bool = False) -> None:
+    def beyond(
+        self: ScanPath,
+        cursor: int,
+        count: int,
+        level: Level,
+        done: Any,
+        first_only: bool = False,
+        space: Space | None = None,
+    ) -> None:
         at = self._next_name(cursor) if cursor else 0  # type: ignore[attr-defined]
-        scan(self, at, count, level, done, first_only)
+        scan(self, at, count, level, done, first_only, space)
 
     def next_name(self: ScanPath, cursor: int) -> int:
         found: list[int] = []
-        self._store.names(self.bucket.prefix, cursor, END, 1, lambda _, upto: found.append(upto))
+        self._store.names(self._spaces.home.prefix, cursor, END, 1, lambda _, upto: found.append(upto))
         return found[0] if found and found[0] < END else cursor
 
     patch.setattr(ScanPath, "_next_name", next_name, raising=False)
@@ -493,13 +501,13 @@ def answered_before_a_majority_holds_the_epoch(patch: Patch) -> None:
 
 
 def old_incarnation_accepted(patch: Patch) -> None:
-    """T5: a new incarnation changes no slot, and owners take frames of the one before it."""
+    """T5: owners take frames of an incarnation that is void."""
 
-    def change(document: Document, number: int) -> Document:
-        return msgspec.structs.replace(flush(document, number), table=document.table)
+    class Everything:
+        def __contains__(self, prefix: bytes) -> bool:
+            return True
 
-    patch.setattr(flush_module, "flush", change)
-    patch.setattr(Replica, "bucket", property(lambda _: b"", lambda *_: None), raising=False)
+    patch.setattr(Replica, "_live", property(lambda _: Everything(), lambda *_: None), raising=False)
 
 
 def void_rows_merged(patch: Patch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 from ringwise import __version__
+from ringwise.core.topology import NUMBERED
 from ringwise.core.versions import alarms
 from ringwise.server.arguments import SYNTAX, integer_of
 from ringwise.server.call import Call, CommandError, shown
@@ -205,7 +206,7 @@ def _settings(call: Call) -> dict[str, str]:
         "appendfsync": APPENDFSYNC[call.session.clients.sync],
         "maxmemory": "0",
         "maxmemory-policy": "noeviction",
-        "databases": "1",
+        "databases": str(NUMBERED),
         "timeout": "0",
         "tcp-keepalive": "300",
         "maxclients": "10000",

@@ -8,7 +8,9 @@ comes close to one LRU over all.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
+
+from ringwise.core.keys import BUCKET_BYTES
 
 SHARDS = 256
 ENTRY_BYTES = 260  # what CPython spends on an entry: two objects' headers, the dictionary's cell and the list's node
@@ -49,10 +51,10 @@ class RecordCache:
             if self.bytes > self._bytes_max:
                 self._evict(shard)
 
-    def drop(self, low: bytes, high: bytes) -> Iterator[None]:
-        """Remove the entries with low <= row key < high, a shard at a time; nobody is told."""
+    def drop(self, kept: Container[bytes]) -> Iterator[None]:
+        """Remove the entries of incarnations that are not kept, a shard at a time; nobody is told."""
         for shard in self._shards:
-            for rkey in [rkey for rkey in shard if low <= rkey < high]:
+            for rkey in [rkey for rkey in shard if rkey[:BUCKET_BYTES] not in kept]:
                 self.bytes -= len(rkey) + len(shard.pop(rkey)) + ENTRY_BYTES
             yield
 

@@ -1,18 +1,20 @@
-"""Purges: what a flush of the database left behind is removed from memory and from the engine (T5, S5).
+"""Purges: what flushed and dropped buckets left behind is removed from memory and from the engine (T5, S5).
 
     MEMORY   slot by slot out of the memtable, shard by shard out of the cache      on the loop, a run at a time
     ENGINE   so many slots at a time, as ranges                                     in the worker, one job for each slice
     SPACE    the engine rewrites what holds removed rows                            in the worker, at its own bounded rate
 
-Rows of a dead incarnation are in another key range than those in force: nobody looks for them, so a purge may take its time, and
-needs no log record. A crash loses what was removed and not yet written; the next start purges again, from the topology document.
+Whatever is of no incarnation in force goes. It is in other key ranges than what is: nobody looks for it, so a purge may take its
+time, and needs no log record. A crash loses what was removed and not yet written; the next start purges again, from the topology
+document.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 
+from ringwise.core.keys import BUCKET_BYTES
 from ringwise.core.ring import SLOTS
 from ringwise.storage.cache import RecordCache
 from ringwise.storage.engine import Engine, Worker
@@ -24,8 +26,24 @@ SLOTS_OF_A_JOB = 128  # a job takes the worker a few milliseconds, and there is 
 Tables = list[dict[bytes, bytes]]
 
 
+def gaps(kept: Collection[bytes]) -> list[tuple[bytes, bytes]]:
+    """The ranges (low <= prefix < high) between the incarnations that are kept, up to the greatest of them."""
+    found: list[tuple[bytes, bytes]] = []
+    low = bytes(BUCKET_BYTES)
+    for prefix in sorted(kept):
+        if low < prefix:
+            found.append((low, prefix))
+        low = after(prefix)
+    return found
+
+
+def after(prefix: bytes) -> bytes:
+    """The incarnation behind another."""
+    return (int.from_bytes(prefix, "big") + 1).to_bytes(BUCKET_BYTES, "big")
+
+
 class Purge:
-    """The removal of all rows with low <= row key < live; `purged` is told when memory is done."""
+    """The removal of all rows but those of the incarnations that are kept; `purged` is told when memory is done."""
 
     def __init__(
         self,
@@ -33,13 +51,12 @@ class Purge:
         cache: RecordCache,
         engine: Engine,
         worker: Worker,
-        low: bytes,
-        live: bytes,
+        kept: Collection[bytes],
         purged: Callable[[], None],
         failed: Callable[[BaseException], None],
     ) -> None:
-        self.low = low
-        self.live = live
+        self._kept = kept
+        self._void = gaps(kept)
         self.ended = False
         self._tables = tables
         self._cache = cache
@@ -73,7 +90,7 @@ class Purge:
         if self._slot < SLOTS:
             first, self._slot = self._slot, self._slot + SLOTS_OF_A_JOB
             self._working = True
-            self._worker.submit(partial(self._engine.drop, self.low, self.live, first, self._slot), self._dropped)
+            self._worker.submit(partial(self._engine.drop, self._void, first, self._slot), self._dropped)
         elif self._found:
             self._found = 0
             self._working = True
@@ -98,18 +115,18 @@ class Purge:
         self._failed(error)
 
     def _memory(self) -> Iterator[None]:
-        tables, low, live = self._tables(), self.low, self.live
+        tables, kept = self._tables(), self._kept
         for slot, table in enumerate(tables):
             if table:
                 rkeys = list(table)
                 for at in range(0, len(rkeys), RUN_ROWS):
                     for rkey in rkeys[at : at + RUN_ROWS]:
-                        if low <= rkey < live:
+                        if rkey[:BUCKET_BYTES] not in kept:
                             del table[rkey]
                     yield
                 if not table:
                     tables[slot] = {}  # a dictionary keeps the size that it once had
             elif not slot % SLOTS_AT_ONCE:
                 yield
-        for _ in self._cache.drop(low, live):
+        for _ in self._cache.drop(kept):
             yield

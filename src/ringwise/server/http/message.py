@@ -89,6 +89,7 @@ _BY_CODE = {
     "CLOCKSKEW": (503, "clock_skew", RETRY_RESTART_S),
     "TOOLATE": (503, "too_late", RETRY_SOON_S),
     "BADCONTEXT": (409, "bad_context", 0),
+    "NOBUCKET": (404, "no_such_bucket", 0),
     "DAMAGED": (500, "damaged_record", 0),
 }
 _BY_KIND: list[tuple[type[Failure], int, str]] = [
