@@ -11,7 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from ringwise.core import flush as flush_module
 from ringwise.core import hashing, keys, sets, versions
+from ringwise.core.buckets import flush_all
 from ringwise.core.changes import Increment, RemoveMembers
 from ringwise.core.exchange import Exchange
 from ringwise.core.filling import Filling
@@ -40,7 +42,9 @@ from ringwise.sim.workload import COUNTERS, FLUSHES, Mix
 from ringwise.storage import walk
 from ringwise.storage.commitlog import CommitLog
 from ringwise.storage.identity import Identity
+from ringwise.storage.purge import Purge
 from ringwise.storage.store import Store
+from ringwise.storage.trees import Trees
 
 Patch = pytest.MonkeyPatch
 
@@ -515,6 +519,32 @@ def void_rows_merged(patch: Patch) -> None:
     patch.setattr(Node, "_follow", lambda _: None)
 
 
+def flush_of_one_bucket_voids_another(patch: Patch) -> None:
+    """T5: whoever flushes a bucket takes all of them along."""
+    patch.setattr(flush_module, "flush", lambda document, _number: flush_all(document))
+
+
+def purge_of_one_bucket_takes_another(patch: Patch) -> None:
+    """What is removed is not looked at closely: rows of the default bucket go with those of the one that was flushed."""
+    begin: Any = Purge.__init__
+
+    def beyond(self: Purge, *arguments: Any) -> None:
+        *before, kept, purged, failed = arguments
+        begin(self, *before, [prefix for prefix in kept if prefix[:2] != bytes(2)], purged, failed)
+
+    patch.setattr(Purge, "__init__", beyond)
+
+
+def terms_of_a_flushed_bucket_stay_in_the_trees(patch: Patch) -> None:
+    """R5: where several buckets are in use, the trees are not made anew."""
+
+    def follow(self: Trees, live: frozenset[bytes], _fresh: object) -> None:
+        self._live = live
+        self._followed += 1
+
+    patch.setattr(Trees, "follow", follow)
+
+
 # A lost member's place.
 
 
@@ -575,6 +605,9 @@ FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
     ),
     (old_incarnation_accepted, FLUSHED, {"flushed", "lost", "stale"}, 8),
     (void_rows_merged, FLUSHED, {"flushed"}, 4),
+    (flush_of_one_bucket_voids_another, FLUSHED, {"lost", "stale"}, 4),
+    (purge_of_one_bucket_takes_another, FLUSHED, {"lost", "stale"}, 4),
+    (terms_of_a_flushed_bucket_stay_in_the_trees, replace(FLUSHED, repairs=True), {"tree"}, 4),
     (hint_forgotten_on_handover, LOST_HANDOVERS, {"handed"}, 4),
     (silence_leaves_no_hint, HINTS, {"handed"}, 8),
     (stand_in_counted_at_strong, STAND_INS, {"backwards", "stale"}, 16),

@@ -38,7 +38,7 @@ ANSWER_BYTES_MAX = 8 * 1024 * 1024
 async def batch_get(ask: Ask, request: Request) -> Answer:
     check_parameters(request)
     config = ask.node.config
-    level = level_of(request, config)
+    level = level_of(request, config, ask.node.space.level)
     named = get_batch(request.body)
     _check_count(len(named), "keys")
     keys = [_key_of(each, config) for each in named]
@@ -77,7 +77,7 @@ def _found(record: bytes, key: bytes, topology: Topology, wall_ms: int) -> dict[
 async def batch_put(ask: Ask, request: Request) -> Answer:
     """An item that cannot be read refuses the whole batch, before anything is written."""
     check_parameters(request)
-    level = level_of(request, ask.node.config)
+    level = level_of(request, ask.node.config, ask.node.space.level)
     items = put_batch(request.body)
     _check_count(len(items), "items")
     writes = [_write(ask, index, item) for index, item in enumerate(items)]

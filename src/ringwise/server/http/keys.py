@@ -55,7 +55,7 @@ CURSOR_MAX = 2**63 - 1
 async def put(ask: Ask, request: Request) -> Answer:
     check_parameters(request, "raw", "ttl", "flags")
     config = ask.node.config
-    key, level = key_of(request.key, config), level_of(request, config)
+    key, level = key_of(request.key, config), level_of(request, config, ask.node.space.level)
     refuse_conditions(request)
     write = write_of(request, key, config, ask.node.now.wall_ms)
     record = await ask.write(key, write, level)
@@ -87,7 +87,11 @@ def _same(sibling: Sibling, write: Write) -> bool:
 async def get(ask: Ask, request: Request) -> Answer:
     check_parameters(request, "raw")
     config = ask.node.config
-    key, level, raw = key_of(request.key, config), level_of(request, config), flag_of(request, "raw")
+    key, level, raw = (
+        key_of(request.key, config),
+        level_of(request, config, ask.node.space.level),
+        flag_of(request, "raw"),
+    )
     record = await ask.get(key, level)
     wall_ms = ask.node.now.wall_ms
     found = versions.siblings(record, wall_ms)
@@ -148,7 +152,7 @@ async def delete(ask: Ask, request: Request) -> Answer:
     """As RW.DEL: without a context, what a read at this level shows is what is deleted."""
     check_parameters(request)
     config = ask.node.config
-    key, level = key_of(request.key, config), level_of(request, config)
+    key, level = key_of(request.key, config), level_of(request, config, ask.node.space.level)
     refuse_conditions(request)
     context = context_of(context_header(request), key)
     if context is None:
@@ -163,7 +167,7 @@ async def delete(ask: Ask, request: Request) -> Answer:
 async def listing(ask: Ask, request: Request) -> Answer:
     """Keys in the order of the cursor, which is a position in the key space and holds no state on any node."""
     check_parameters(request, "prefix", "cursor", "limit")
-    level = level_of(request, ask.node.config)
+    level = level_of(request, ask.node.config, ask.node.space.level)
     cursor = natural_of(text_of(request, "cursor", "0"), "cursor", CURSOR_MAX)
     limit = natural_of(text_of(request, "limit", str(LIST_LIMIT)), "limit", LIST_LIMIT_MAX, 1)
     prefix = request.query.get("prefix", b"")

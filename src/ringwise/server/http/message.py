@@ -41,6 +41,7 @@ class Request:
     query: dict[str, bytes]  # decoded
     headers: Mapping[str, str]
     key: str = ""  # as sent, of the paths that name one
+    bucket: str = ""  # of the paths that name one
     body: bytes = b""
 
     def header(self, name: str) -> str:
