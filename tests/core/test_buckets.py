@@ -7,7 +7,7 @@ import pytest
 from tests.core.cluster import Cluster, Heard
 from tests.core.test_node import error, value
 
-from ringwise.core import buckets, topology
+from ringwise.core import buckets, topology, versions
 from ringwise.core.agreement import Learn
 from ringwise.core.buckets import Settings
 from ringwise.core.errors import Failure, Flushed, NoSuchBucket, UnknownOutcome
@@ -351,3 +351,92 @@ def test_level_names_are_told_apart() -> None:
     assert levels["all", "one"].repair and levels["all", "one"].r == ALL
     assert levels["one", "one"] == ONE
     assert BucketRules().r == ""
+
+
+def test_where_the_last_write_wins_a_context_covers_what_it_has_not_seen() -> None:
+    cluster, heard = Cluster(), Heard()
+    create(cluster, "last", Settings(policy="lww"))
+    node = cluster.nodes[0]
+    at = view(node, "last")
+    put(cluster, at, b"k", b"one")
+    record = cluster.stores[0].records[at.space.row_key(b"k")]
+    seen = versions.context_of(record)
+    put(cluster, at, b"k", b"two")
+    at.write(b"k", Write(value=b"three", context=seen), QUORUM, heard, 0)
+    node.write(b"k", Write(value=b"a", context=seen), QUORUM, heard, 1)
+    node.write(b"k", Write(value=b"b", context=seen), QUORUM, heard, 2)
+    cluster.run()
+    left = [sibling.value for sibling in decode(cluster.stores[1].records[at.space.row_key(b"k")]).siblings]
+    assert left == [b"three"]
+    record = cluster.stores[1].records[node.space.row_key(b"k")]
+    assert len(decode(record).siblings) == 2, "elsewhere they are siblings"
+    assert [sibling.value for sibling in node.space.shown(record, node.wall_ms)] == [b"b", b"a"]
+    assert [sibling.value for sibling in at.space.shown(record, node.wall_ms)] == [b"b"]
+
+
+def test_where_the_last_write_wins_a_deletion_hides_what_is_older() -> None:
+    cluster = Cluster()
+    create(cluster, "last", Settings(policy="lww"))
+    first, second = view(cluster.nodes[0], "last"), view(cluster.nodes[1], "last")
+    cluster.cut(cluster.nodes[0], cluster.nodes[1])
+    cluster.cut(cluster.nodes[0], cluster.nodes[2])
+    heard = Heard()
+    first.put(b"k", b"older", ONE, heard, 0)
+    cluster.run()
+    cluster.wall_ms += 1000
+    for node in cluster.nodes:
+        node.begin(cluster.wall_ms, cluster.now_ms)
+    second.write(b"k", Write(value=b"", tombstone=True), ONE, heard, 1)
+    cluster.run()
+    rkey = first.space.row_key(b"k")
+    merged = versions.merge(cluster.stores[0].records[rkey], cluster.stores[1].records[rkey])
+    assert len(decode(merged).siblings) == 2
+    assert first.space.shown(merged, cluster.wall_ms) == []
+    assert len(versions.siblings(merged, cluster.wall_ms)) == 1
+
+
+def ttl_ms(cluster: Cluster, at: View, key: bytes) -> int:
+    """What is left to a key, 0: for ever."""
+    heard = Heard()
+    at.get(key, STRONG, heard, 0)
+    cluster.run()
+    _, found = heard.outcomes[0]
+    assert isinstance(found, bytes)
+    shown = versions.live(found, cluster.wall_ms)
+    assert shown is not None
+    return shown.expiry_ms - cluster.wall_ms if shown.expiry_ms else 0
+
+
+@pytest.mark.parametrize("count", [3, 5])
+@pytest.mark.parametrize(
+    ("operation", "arguments"),
+    [
+        ("append", (b"x", 100)),
+        ("increment", (b"1", 0)),
+        ("set_add", (1000, b"member")),
+        ("set", (b"v", 0, 0, 1)),
+        ("set", (b"v", 0, 1, 0)),
+        ("set_store", (1000, b"member")),
+    ],
+)
+def test_what_an_update_brings_about_lives_as_long(
+    operation: str, arguments: tuple[bytes | int, ...], count: int
+) -> None:
+    cluster = Cluster(count)
+    create(cluster, "short", Settings(ttl_s=10))
+    at = view(cluster.nodes[-1], "short")
+    heard = Heard()
+    at.update(b"k", operation, arguments, QUORUM, heard, 0)
+    cluster.run()
+    assert heard.outcomes[0][0] == "updated"
+    assert ttl_ms(cluster, at, b"k") == 10_000
+    at.update(b"k", "expire", (0, 0), QUORUM, heard, 1)  # PERSIST
+    cluster.run()
+    assert ttl_ms(cluster, at, b"k") == 0
+    at.update(b"k", operation, arguments, QUORUM, heard, 2)
+    cluster.run()
+    replaces = operation == "set" and not arguments[2]
+    assert heard.outcomes[2][0] == "updated"
+    assert ttl_ms(cluster, at, b"k") == (10_000 if replaces else 0), (
+        "it keeps what it was given, unless it is a new value"
+    )

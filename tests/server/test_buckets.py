@@ -149,3 +149,16 @@ def test_wait_after_another_bucket_was_selected_says_what_replies_said(client: C
     client("SELECT 5")
     client("SET l v")
     assert client("WAIT 2 0") == 1, "W - 1: the write to bucket 0 is not read again"
+
+
+def test_where_the_last_write_wins_nobody_is_shown_siblings(client: Client) -> None:
+    client("SELECT 2")
+    nothing = client("RW.GET k")[b"context"]
+    for value in ("a", "b"):
+        client("RW.PUT", "k", value, "CONTEXT", nothing)
+    shown = client("RW.GET k")
+    assert [each[b"value"] for each in shown[b"siblings"]] == [b"b", b"a"]
+    client("RW.BUCKET SET 2 POLICY lww")
+    assert [each[b"value"] for each in client("RW.GET k")[b"siblings"]] == [b"b"]
+    assert client("RW.PUT", "k", "c", "CONTEXT", shown[b"context"])[b"siblings"] == 1
+    assert client("GET k") == b"c"

@@ -16,8 +16,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
+from msgspec import structs
+
 from ringwise.core import messages, versions
-from ringwise.core.changes import Change
+from ringwise.core.changes import Change, ForAWhile
 from ringwise.core.clock import Clock
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
@@ -241,6 +243,8 @@ class PutPath:
         except Failure as error:
             sink.failed(index, error)
             return
+        if write.context is not None and space.last_wins:  # V6: it replaces what its writer has not seen, too
+            write = structs.replace(write, context=versions.joined(write.context, held))
         covered = max(versions.max_stamp(held), write.context.stamp if write.context is not None else 0)
         if exact and (stamp <= covered or not group.owned):
             detail = "another write of the key came at the same time, or since"
@@ -277,6 +281,8 @@ class PutPath:
             clock.observe(versions.max_stamp(known), self._now.wall_ms)
             clock.last = stamp = clock.last + 1
             record = change.apply(self._dots, known, stamp, self._now.wall_ms)
+            if isinstance(change, ForAWhile):  # two versions, the second one above the first
+                clock.last = stamp + 1
         except Failure as error:
             sink.failed(index, error)
             return

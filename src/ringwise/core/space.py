@@ -15,10 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from ringwise.core import buckets
+from ringwise.core import buckets, versions
 from ringwise.core.errors import NoSuchBucket
 from ringwise.core.keys import BUCKET_BYTES, BUCKET_NUMBER_BYTES, Bucket
 from ringwise.core.levels import Level
+from ringwise.core.record import Sibling
 from ringwise.core.topology import NUMBERED, BucketRules, Document, Topology
 
 CODE_SHIFT = 48  # above the number of a set of owners and a level's code, by which the paths group operations
@@ -58,6 +59,14 @@ class Space:
     @property
     def label(self) -> str:
         return buckets.label_of(self.rules)
+
+    def shown(self, record: bytes, wall_ms: int) -> list[Sibling]:
+        """What `RW.GET` shows of a record: all siblings, or where the last write wins, the newest version only."""
+        return (versions.latest if self.last_wins else versions.siblings)(record, wall_ms)
+
+    @property
+    def last_wins(self) -> bool:
+        return self.rules.policy == buckets.LWW
 
     def check(self) -> None:
         """Raises NoSuchBucket where it was dropped."""

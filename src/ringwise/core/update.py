@@ -18,7 +18,7 @@ from typing import TypeAlias
 from msgspec import structs
 
 from ringwise.core import versions
-from ringwise.core.changes import AddMembers, Change, Expire, Increment, Once, RemoveMembers, StoreMembers
+from ringwise.core.changes import AddMembers, Change, Expire, ForAWhile, Increment, Once, RemoveMembers, StoreMembers
 from ringwise.core.counters import decimal_of, passed, session_actor
 from ringwise.core.errors import Failure, ValueTooLong, WrongType
 from ringwise.core.get import GetPath
@@ -261,6 +261,8 @@ class _Running(_Phases):
         except Failure as refusal:
             self.failed(0, refusal)
             return
+        if write is not None and self._space.rules.ttl_s:
+            write = self._for_a_while(before, write)
         if write is None:
             self.stored(0, before)
         elif isinstance(write, Write):
@@ -268,6 +270,17 @@ class _Running(_Phases):
             put.write(self._key, write, self._level, self, 0, self._space)
         else:
             put.change(self._key, before, write, self._level, self, 0, self._space)
+
+    def _for_a_while(self, before: bytes, write: Write | Change) -> Write | Change:
+        """The bucket's time to live, of what says none: of what was not there, and of what a SET replaces."""
+        wall_ms = self._path.now.wall_ms
+        replaces = self._operation is set_ and not self._arguments[2]
+        if not replaces and versions.live(before, wall_ms) is not None:
+            return write  # it keeps the expiry that it has, or has been rid of
+        expiry_ms = wall_ms + 1000 * self._space.rules.ttl_s
+        if not isinstance(write, Write):
+            return ForAWhile(write, expiry_ms)
+        return write if write.tombstone or write.expiry_ms else structs.replace(write, expiry_ms=expiry_ms)
 
 
 class _Again(_Phases):

@@ -59,13 +59,13 @@ async def put(ask: Ask, request: Request) -> Answer:
     refuse_conditions(request)
     write = write_of(request, key, config, ask.node.now.wall_ms)
     record = await ask.write(key, write, level)
-    left = put_result(record, key, write, ask.node.now.wall_ms)
+    left = put_result(ask, record, key, write)
     return json_answer(left, headers={"ETag": f'W/"{left["version"]}"'})
 
 
-def put_result(record: bytes, key: bytes, write: Write, wall_ms: int) -> dict[str, Any]:
+def put_result(ask: Ask, record: bytes, key: bytes, write: Write) -> dict[str, Any]:
     """What a write left. A context is given only where there are no siblings: it would cover versions the client has not seen."""
-    found = versions.siblings(record, wall_ms)
+    found = ask.node.space.shown(record, ask.node.now.wall_ms)
     own = next((each for each in found if _same(each, write)), versions.newest(record))
     assert own is not None, "a write leaves a version"
     return {
@@ -94,7 +94,7 @@ async def get(ask: Ask, request: Request) -> Answer:
     )
     record = await ask.get(key, level)
     wall_ms = ask.node.now.wall_ms
-    found = versions.siblings(record, wall_ms)
+    found = ask.node.space.shown(record, wall_ms)
     if not found:
         raise not_found()
     seen = seen_of(record, key, ask.node.topology)
@@ -157,7 +157,7 @@ async def delete(ask: Ask, request: Request) -> Answer:
     context = context_of(context_header(request), key)
     if context is None:
         record = await ask.get(key, level)
-        if not versions.siblings(record, ask.node.now.wall_ms):
+        if not ask.node.space.shown(record, ask.node.now.wall_ms):
             return Answer(204)
         context = versions.context_of(record)
     await ask.write(key, Write(value=b"", tombstone=True, context=context), level)
@@ -184,7 +184,7 @@ async def _keys(ask: Ask, cursor: int, limit: int, prefix: bytes, level: Level) 
         page = await ask.scan(cursor, max(count, SCAN_COUNT) if prefix else count, level)
         wall_ms = ask.node.now.wall_ms
         for key, record in page.found:
-            found = versions.siblings(record, wall_ms)
+            found = ask.node.space.shown(record, wall_ms)
             if not (found and key.startswith(prefix)):
                 continue
             position = position_of(slot_of(key), key)
