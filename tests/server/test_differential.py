@@ -143,7 +143,7 @@ def random_command(rng: random.Random) -> list[bytes]:
         [
             [b"PING"], [b"PING", value], [b"PING", value, value], [b"ECHO", value], [b"ECHO"], [b"GET"], [b"SET", key],
             [b"MSET", key], [b"MSET", key, value, key], [b"nonsense", b"a", b"x" * rng.randrange(300), b"b"],
-            [b"NO\r\nPE"], [b"SELECT", number[:1]],
+            [b"NO\r\nPE"], [b"SELECT", number[:1].replace(b"x", b"0x")],
             [b"SELECT", b"0"], [b"DEL"], [b"EXISTS"], [b"MGET"], [b"CLIENT"], [b"CLIENT", b"GETNAME"],
             [b"CLIENT", b"GETNAME", key],
             [b"CLIENT", b"SETNAME", b"name"], [b"CLIENT", b"SETNAME", rng.choice(VALUES[:5])],
