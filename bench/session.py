@@ -46,6 +46,7 @@ class IdleNode:
         self.stand_ins: Any = None
         self.liveness: Any = None
         self.filling: Any = None
+        self.merging: Any = None
         self.space = Space(BucketRules())
         self._record = DotSource(self.id, b"0000").put(b"", b"x" * 100, 1 << 16)
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import urllib.request
+from pathlib import Path
 
 import pytest
 import redis
@@ -13,6 +14,15 @@ import redis
 from ringwise.client import Client
 
 from .conftest import Cluster, until
+
+MERGES = """
+def union(values):
+    return b",".join(sorted({part for value in values for part in value.split(b",")}))
+
+def loops(values):
+    while True:
+        pass
+"""
 
 
 def test_every_way_into_a_bucket(shared: Cluster) -> None:
@@ -78,3 +88,39 @@ def test_a_node_that_was_killed_before_the_flush_of_one_bucket_keeps_the_other(c
         assert home.mget(keys) == ["0"] * len(keys)
         with pytest.raises(redis.ResponseError, match="out of range"):
             home.execute_command("SELECT", "16")
+
+
+def test_merge_functions_of_an_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "some_merges.py").write_text(MERGES)
+    info = tmp_path / "some_merges-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: some-merges\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[ringwise.merge]\nunion = some_merges:union\nloops = some_merges:loops\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    directory = tmp_path / "cluster"
+    directory.mkdir()
+    cluster = Cluster(directory)
+    try:
+        cluster.start()
+        with Client(f"127.0.0.1:{cluster.port}") as home:
+            for policy, shown in (("union", b"a,b,c"), ("loops", b"b,c")):
+                cluster.command("bucket", "create", policy, "--policy", f"merge:{policy}", "--port", str(cluster.port))
+                with home.bucket(policy) as kv:
+                    nothing = kv.put("other", "x").context
+                    first = kv.delete("k").context
+                    assert nothing is not None and first is not None
+                    kv.put("k", "a,b", context=first)
+                    kv.put("k", "b,c", context=first)
+                    reply = kv.get("k")
+                    assert reply is not None and reply.value == shown
+                    assert reply.conflict == (policy == "loops"), "what fails keeps the siblings"
+        with cluster.client(1) as client:
+            told = client.info("ringwise")
+            assert (told["merges"], told["merges_failed"]) == (1, 1)
+            assert "took longer than 50 ms to merge" in str(told["merge_last_failure"])
+        refused = cluster.command(
+            "bucket", "create", "a", "--policy", "merge:none", "--port", str(cluster.port), code=1
+        )
+        assert "this node has no merge function none" in refused and "there are: loops, union" in refused
+    finally:
+        cluster.abandon()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -71,6 +71,12 @@ class NoFilling:
     waits_for: list[NodeId] = []  # noqa: RUF012
 
 
+class NoMerging:
+    names: Sequence[str] = ("longest",)
+    merged = failed = 0
+    failure = ""
+
+
 class NoStandIns:
     writes = reads = 0
 
@@ -111,6 +117,7 @@ class FakeNode:
         self.rng = random.Random(me)
         self.dirty: list[Session] = []
         self.records: dict[bytes, bytes] = {}
+        self.merging = NoMerging()
         self.space = Space(BucketRules())
         self.buckets: dict[str, FakeNode] = {"0": self}  # that were selected
         self.hints = NoHints()

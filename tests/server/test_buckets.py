@@ -162,3 +162,23 @@ def test_where_the_last_write_wins_nobody_is_shown_siblings(client: Client) -> N
     assert [each[b"value"] for each in client("RW.GET k")[b"siblings"]] == [b"b"]
     assert client("RW.PUT", "k", "c", "CONTEXT", shown[b"context"])[b"siblings"] == 1
     assert client("GET k") == b"c"
+
+
+def test_a_merge_function_that_is_not_there_is_refused_with_the_reason(client: Client) -> None:
+    answer = client("RW.BUCKET CREATE carts POLICY merge:union")
+    assert answer.startswith("ERR this node has no merge function union: install a package with an entry point")
+    assert answer.endswith("there are: longest")
+    assert client("RW.BUCKET CREATE carts POLICY merge:longest")[b"policy"] == b"merge:longest"
+
+
+def test_siblings_that_a_function_should_have_merged_say_why_they_stand(client: Client) -> None:
+    client("RW.BUCKET CREATE carts POLICY merge:longest")
+    client("SELECT carts")
+    nothing = client("RW.GET k")[b"context"]
+    for value in ("a", "b"):
+        client("RW.PUT", "k", value, "CONTEXT", nothing)
+    client.connection.session.node.space.merge_failure = "it raised KeyError"
+    shown = client("RW.GET k")
+    assert len(shown[b"siblings"]) == 2 and shown[b"merge"] == b"failed: it raised KeyError"
+    client("SET k one")
+    assert b"merge" not in client("RW.GET k")

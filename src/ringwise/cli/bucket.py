@@ -29,7 +29,7 @@ def _rules(command: F) -> F:
         click.option(
             "--ttl", type=click.IntRange(min=0), metavar="SECONDS", help="Of writes that say none; 0: for ever."
         ),
-        click.option("--policy", help="What a read shows of concurrent writes: siblings, or lww, the newest."),
+        click.option("--policy", help="What a read shows of concurrent writes: siblings; lww, the newest; merge:NAME."),
         click.option("--w", help="Of who says none: one, quorum, all, strong, a number of owners, or default."),
         click.option("--r", help="The same for reads."),
         click.option("--n", type=click.IntRange(min=1), help="Copies; as the cluster has them."),

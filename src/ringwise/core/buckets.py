@@ -23,11 +23,13 @@ from ringwise.core.topology import NUMBERED, BucketRules, ChangeRefused, Documen
 SIBLINGS = "siblings"
 LWW = "lww"
 POLICIES = (SIBLINGS, LWW)
+MERGE = "merge:"  # and the name of a function (core/merging.py)
 ENGINES = ("lsm",)
 NAMED_MAX = 1000  # each costs a node some kilobytes, and every listing of a slot looks past it
 NUMBER_LAST = 0xFFFE  # the field has two bytes, and the last number is that of the hints
 TTL_S_MAX = 10 * 365 * 86_400  # ten years: a longer one is a mistake in the unit
 
+_MERGED = re.compile(MERGE + r"[A-Za-z0-9_.-]{1,64}")
 _NAME = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 
 
@@ -133,8 +135,8 @@ def _with(document: Document, rules: BucketRules, settings: Settings) -> BucketR
         Level.of(changed.r.encode() or b"quorum", changed.w.encode() or b"quorum").check(n)
     except Failure as error:
         raise ChangeRefused(f"R and W are one, quorum, all, strong, or a number up to N: {error}") from error
-    if policy not in POLICIES:
-        raise ChangeRefused(f"there is no policy {policy!r}; there are {', '.join(POLICIES)}")
+    if policy not in POLICIES and not _MERGED.fullmatch(policy):
+        raise ChangeRefused(f"there is no policy {policy!r}; there are {', '.join(POLICIES)}, {MERGE}NAME")
     if engine not in ENGINES:
         raise ChangeRefused(f"there is no engine {engine!r}; there is {', '.join(ENGINES)}")
     if not 0 <= changed.ttl_s <= TTL_S_MAX:

@@ -38,6 +38,7 @@ from ringwise.core.gossip.presets import PRESETS
 from ringwise.core.hints import Handover, HintPath
 from ringwise.core.levels import Level
 from ringwise.core.liveness import Liveness
+from ringwise.core.merging import Merging
 from ringwise.core.messages import ForwardedUpdate, Found, Hello, Message, NodeId, Written, encode
 from ringwise.core.now import Now
 from ringwise.core.peers import Link, Peers, Request
@@ -145,7 +146,7 @@ class Node:
             spaces,
             config,
             now,
-            lambda *read: self.get(*read),  # as it then is
+            lambda *read: self.get_in(*read),  # as it then is
         )
         self._bucket_changes = BucketChanges(self.peers, topology, agreed, now)
         self._flushes = Flushes(self.peers, topology, agreed, config, now)
@@ -177,8 +178,11 @@ class Node:
 
         self.put_in = self._put.put
         self.write_in = self._put.write
-        self.put: Callable[[bytes, bytes, Level, Sink, int], None] = self._put.put
-        self.get = self._get.get if topology.formed else self._get_in_order
+        self.get_in = self._get.get if topology.formed else self._get_in_order
+        self.merging = Merging(lambda *read: self.get_in(*read), self._put.write, config, now)
+        self.put: Callable[[bytes, bytes, Level, Sink, int], None]
+        self.get: Callable[[bytes, Level, Sink, int], None]
+        self._serve_home()
         self.scan = self._scan.scan
         self.flush = self._flushes.flush
         self.flush_all = self._flushes.flush_all
@@ -239,7 +243,7 @@ class Node:
     def _get_in_order(self, key: bytes, level: Level, sink: Sink, index: int, space: Space | None = None) -> None:
         """B1 while the table is not formed: a read stays behind the writes that wait for that."""
         if self._unformed:
-            self._await_formed(lambda: self.get(key, level, sink, index, space), sink, index)
+            self._await_formed(lambda: self.get_in(key, level, sink, index, space), sink, index)
         else:
             self._get.get(key, level, sink, index, space)
 
@@ -523,12 +527,19 @@ class Node:
             self._put.move()
             self._get.follow(None)
         self._scan.follow()
-        self.put = self.view(self.space).put if self.space.rules.ttl_s else self._put.put
+        self._serve_home()
+
+    def _serve_home(self) -> None:
+        """The default bucket's own operations: nothing in between where its rules ask for nothing."""
+        home = self.space
+        self.put = self.view(home).put if home.rules.ttl_s else self._put.put
+        self.get = self.view(home).get if home.merge else self.get_in
 
     def _go_on_if_formed(self) -> None:
         """Lets go what waits, in order, before anything newer can overtake it."""
         if self.topology.formed:
-            self.get = self._get.get
+            self.get_in = self._get.get
+            self._serve_home()
             waiting, self._unformed = self._unformed, []
             for again, _, _ in waiting:
                 again()

@@ -28,7 +28,7 @@ CODE_SHIFT = 48  # above the number of a set of owners and a level's code, by wh
 class Space:
     """One bucket."""
 
-    __slots__ = ("code", "gone", "level", "number", "prefix", "row_key", "rules", "watchers")
+    __slots__ = ("code", "gone", "level", "merge", "merge_failure", "number", "prefix", "row_key", "rules", "watchers")
 
     def __init__(self, rules: BucketRules) -> None:
         self.number = rules.number
@@ -38,6 +38,8 @@ class Space:
             set()
         )  # told when its level is another: connections that have selected it
         self.level: Level | None = None  # of operations that name none; None: the node's default
+        self.merge_failure = ""  # why siblings stand though there is a function; the last time
+        self.merge: str  # the name of its merge function, "": none
         self.rules: BucketRules
         self.prefix: bytes  # of its rows
         self.row_key: Callable[[bytes], bytes]
@@ -47,6 +49,7 @@ class Space:
         """These are its rules and its incarnation now."""
         bucket = Bucket(rules.number, rules.incarnation)
         self.rules = rules
+        self.merge = rules.policy.removeprefix(buckets.MERGE) if rules.policy.startswith(buckets.MERGE) else ""
         self.prefix = bucket.prefix
         self.row_key = bucket.row_key
         named = rules.r or rules.w

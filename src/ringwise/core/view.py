@@ -1,8 +1,8 @@
 """A node as those see it who have selected a bucket: the same operations, on its keys.
 
 A session, or an HTTP request, holds a view in place of the node and does not know of buckets otherwise. What a bucket's rules
-say about clients' writes is done here, at the node that takes them, so that owners coordinate one kind of write only: a write
-that names no time to live gets the bucket's.
+say about clients' reads and writes is done here, at the node that takes them, so that owners coordinate one kind of each only: a
+write that names no time to live gets the bucket's, and a read that finds siblings merges them where the bucket has a function.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ class View:
             self._node.put_in(key, value, level, sink, index, self.space)
 
     def get(self, key: bytes, level: Level, sink: Sink, index: int) -> None:
-        self._node.get(key, level, sink, index, self.space)
+        if self.space.merge:
+            self._node.merging.get(key, level, sink, index, self.space)
+        else:
+            self._node.get_in(key, level, sink, index, self.space)
 
     def write(self, key: bytes, write: Write, level: Level, sink: Sink, index: int) -> None:
         """A put with context, content type, flags or expiry."""

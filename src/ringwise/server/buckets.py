@@ -48,9 +48,11 @@ def rw_bucket(call: Call) -> None:
             call.answer(described(_named(document, name)))
         case b"CREATE", [name, *options]:
             label, settings = shown(name), _settings(options)
+            _check_function(call, settings)
             _change(call, lambda before: buckets.create(before, label, settings), label)
         case b"SET", [name, *options] if options:
             label, settings = shown(name), _settings(options)
+            _check_function(call, settings)
             _change(call, lambda before: buckets.change(before, label, settings), label)
         case b"DROP", [name]:
             label = shown(name)
@@ -83,6 +85,18 @@ def _settings(options: list[bytes]) -> Settings:
             case _:
                 raise CommandError(SYNTAX)
     return Settings(**wanted)  # type: ignore[arg-type]
+
+
+def _check_function(call: Call, settings: Settings) -> None:
+    """Other nodes may lack it, too, and then keep siblings; but this one can tell at once."""
+    policy, names = settings.policy or "", call.node.merging.names
+    name = policy.removeprefix(buckets.MERGE)
+    if name != policy and name not in names:
+        there = ", ".join(names) if names else "none"
+        raise CommandError(
+            f"ERR this node has no merge function {name}: install a package with an entry point of that name in group "
+            f"ringwise.merge on every node, and restart them; there are: {there}"
+        )
 
 
 def _change(call: Call, change: Change, label: str | None) -> None:

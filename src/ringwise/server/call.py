@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ringwise.core.agreement import Change
@@ -66,6 +66,15 @@ class StandIns(Protocol):
     reads: int
 
 
+class Merging(Protocol):
+    """Merge functions (core/merging.py)."""
+
+    names: Sequence[str]
+    merged: int
+    failed: int
+    failure: str
+
+
 class Liveness(Protocol):
     """What gossip says (core/liveness.py)."""
 
@@ -112,6 +121,8 @@ class Node(Protocol):
     def liveness(self) -> Liveness: ...
     @property
     def filling(self) -> Filling: ...
+    @property
+    def merging(self) -> Merging: ...
 
     def put(self, key: bytes, value: bytes, level: Level, sink: Sink, index: int) -> None: ...
     def get(self, key: bytes, level: Level, sink: Sink, index: int) -> None: ...

@@ -285,6 +285,9 @@ def _sections(call: Call) -> dict[str, dict[str, object]]:
             "stand_in_writes": node.stand_ins.writes,
             "stand_in_reads": node.stand_ins.reads,
             **{f"hints_for_{member.hex()}": count for member, count in node.hints.waiting_for().items()},
+            "merges": node.merging.merged,
+            "merges_failed": node.merging.failed,
+            "merge_last_failure": shown(node.merging.failure.encode()),
             "under_replicated_slots": under_replicated(node),
             "lost_members": ",".join(name_of(topology, each) for each in topology.document.lost)
             if topology.document

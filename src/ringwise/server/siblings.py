@@ -38,8 +38,15 @@ def _shown(gather: Gather) -> None:
             "context": context.token(call.arguments[1]),
             "clock": clock_of(call.node.topology, context),
             **_told(gather),
+            **_unmerged(call, len(found)),
         }
     )
+
+
+def _unmerged(call: Call, count: int) -> dict[bytes | str, Value]:
+    """Why siblings are shown where a function should have merged them."""
+    space = call.node.space
+    return {"merge": f"failed: {space.merge_failure}"} if count > 1 and space.merge else {}
 
 
 def _told(gather: Gather) -> dict[bytes | str, Value]:
