@@ -110,7 +110,7 @@ class DictStore:
 
         return self.names(b"", start, end, limit, named)
 
-    def follow(self, live: Collection[bytes], fresh: Collection[bytes], void: bool) -> None:
+    def follow(self, live: Collection[bytes], fresh: Collection[bytes], void: Sequence[tuple[bytes, bytes]]) -> None:
         gone, self.live = self.live.difference(live), frozenset(live)
         for rkey, record in self.records.items():
             if rkey[:BUCKET_BYTES] in gone:

@@ -11,7 +11,7 @@ from ringwise.core import buckets, topology, versions
 from ringwise.core.agreement import Learn
 from ringwise.core.buckets import Settings
 from ringwise.core.errors import Failure, Flushed, NoSuchBucket, UnknownOutcome
-from ringwise.core.keys import key_of
+from ringwise.core.keys import Bucket, key_of
 from ringwise.core.levels import ALL, LEVELS, ONE, QUORUM, STRONG, Level
 from ringwise.core.node import Node
 from ringwise.core.record import decode
@@ -440,3 +440,22 @@ def test_what_an_update_brings_about_lives_as_long(
     assert ttl_ms(cluster, at, b"k") == (10_000 if replaces else 0), (
         "it keeps what it was given, unless it is a new value"
     )
+
+
+def test_what_is_void_is_never_where_something_may_come() -> None:
+    cluster = Cluster(1)
+    node = cluster.nodes[0]
+    assert node.spaces.void() == []
+    for name in ("a", "b", "c"):
+        create(cluster, name)
+    assert node.spaces.void() == [], "nothing was ever flushed or dropped"
+    flush(cluster, view(node, "3"))
+    assert isinstance(changed(cluster, lambda before: buckets.drop(before, "b")), Document)
+    assert isinstance(changed(cluster, lambda before: buckets.drop(before, "c")), Document)
+    flushed = Bucket(3, 0).prefix, Bucket(3, 2).prefix
+    dropped = Bucket(17, 0).prefix, Bucket(19, 0).prefix
+    assert node.spaces.void() == [flushed, dropped]
+    for low, high in node.spaces.void():
+        assert not any(low <= prefix < high for prefix in node.spaces.live)
+    create(cluster, "d")
+    assert view(node, "d").space.prefix >= dropped[1]

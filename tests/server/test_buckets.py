@@ -182,3 +182,12 @@ def test_siblings_that_a_function_should_have_merged_say_why_they_stand(client: 
     assert len(shown[b"siblings"]) == 2 and shown[b"merge"] == b"failed: it raised KeyError"
     client("SET k one")
     assert b"merge" not in client("RW.GET k")
+
+
+def test_select_in_a_batch_holds_from_there_on(client: Client) -> None:
+    for line in ("MULTI", "SET k zero", "SELECT 6", "SET k six", "GET k"):
+        client(line)
+    assert client("EXEC") == [b"OK", b"OK", b"OK", b"six"]
+    assert client("GET k") == b"six"
+    client("RESET")
+    assert client("GET k") == b"zero"

@@ -529,8 +529,8 @@ def purge_of_one_bucket_takes_another(patch: Patch) -> None:
     begin: Any = Purge.__init__
 
     def beyond(self: Purge, *arguments: Any) -> None:
-        *before, kept, purged, failed = arguments
-        begin(self, *before, [prefix for prefix in kept if prefix[:2] != bytes(2)], purged, failed)
+        *before, void, purged, failed = arguments
+        begin(self, *before, [(bytes(6), b"\0\1" + bytes(4)), *void[void[0][0] == bytes(6) :]], purged, failed)
 
     patch.setattr(Purge, "__init__", beyond)
 

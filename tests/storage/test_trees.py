@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -30,6 +32,7 @@ class Machine:
         self.config = config
         self.time_ms = 0.0
         self.buckets = {0: BUCKET, 1: Bucket(1, 1), 20: Bucket(20, 1)}
+        self.next_number = 21
         self.stamp = 0
         self.open()
 
@@ -37,7 +40,19 @@ class Machine:
         self.worker = Steps()
         self.engine = ModelEngine(self.medium)
         self.store = Store(self.disk, self.engine, self.worker, self.config, self.clock_ms)
-        self.store.follow(self.live, [], void=any(bucket.incarnation > 1 for bucket in self.buckets.values()))
+        self.store.follow(self.live, [], self.void)
+
+    @property
+    def void(self) -> list[tuple[bytes, bytes]]:
+        """Of numbers below the next one: earlier incarnations, and those that were dropped."""
+        found = []
+        for number in (0, 1, *range(20, self.next_number)):
+            bucket = self.buckets.get(number)
+            if bucket is None:
+                found.append((Bucket(number, 0).prefix, Bucket(number + 1, 0).prefix))
+            elif bucket.incarnation > 1:
+                found.append((Bucket(number, 0).prefix, bucket.prefix))
+        return found
 
     @property
     def bucket(self) -> Bucket:
@@ -51,7 +66,7 @@ class Machine:
         """New incarnations of these buckets."""
         for number in numbers:
             self.buckets[number] = Bucket(number, self.buckets[number].incarnation + 1)
-        self.store.follow(self.live, [self.buckets[number].prefix for number in numbers], void=True)
+        self.store.follow(self.live, [self.buckets[number].prefix for number in numbers], self.void)
 
     def clock_ms(self) -> float:
         self.time_ms += 0.01
@@ -64,7 +79,13 @@ class Machine:
         slot, rkey = self.row(key, number)
         held = self.store.find(slot, rkey)
         if held is None:
-            self.store.load(slot, rkey, lambda: self.write(key, framed, number))
+            bucket = self.buckets[number]
+
+            def again() -> None:
+                if self.buckets.get(number) == bucket:
+                    self.write(key, framed, number)
+
+            self.store.load(slot, rkey, again)
             self.store.turn()
             return
         assert held == self.known(rkey), "what is said to be absent is absent"
@@ -169,14 +190,27 @@ class Histories(RuleBasedStateMachine):
     def flush_buckets(self, numbers: tuple[int, ...]) -> None:
         self.machine.flush(*numbers)
 
-    @rule(number=st.integers(21, 24))
-    def bucket_comes_or_goes(self, number: int) -> None:
-        """An unused number, created or dropped."""
+    @rule()
+    def bucket_is_created(self) -> None:
+        """Under a number that no bucket ever had."""
         machine = self.machine
-        fresh = [] if machine.buckets.pop(number, None) else [Bucket(number, 1).prefix]
-        if fresh:
-            machine.buckets[number] = Bucket(number, 1)
-        machine.store.follow(machine.live, fresh, void=not fresh)
+        bucket = machine.buckets[machine.next_number] = Bucket(machine.next_number, 1)
+        machine.next_number += 1
+        machine.store.follow(machine.live, [bucket.prefix], [])
+
+    @rule(which=st.integers(0, 99))
+    def bucket_is_dropped(self, which: int) -> None:
+        machine = self.machine
+        created = [number for number in machine.buckets if number > 20]
+        if created:
+            del machine.buckets[created[which % len(created)]]
+            machine.store.follow(machine.live, [], machine.void)
+
+    @rule(keys=st.lists(st.sampled_from(KEYS), min_size=1, max_size=10), which=st.integers(0, 99))
+    def write_to_the_created(self, keys: Sequence[bytes], which: int) -> None:
+        created = [number for number in self.machine.buckets if number > 20]
+        for key in keys if created else []:
+            self.machine.write(key, number=created[which % len(created)])
 
     @rule()
     def settle(self) -> None:

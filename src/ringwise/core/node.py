@@ -114,7 +114,7 @@ class Node:
         self.spaces = spaces = Spaces(topology)
         self.space = spaces.home  # of whoever selects no other
         self._views: dict[int, View] = {}
-        store.follow(frozenset(spaces.live), frozenset(), void=spaces.void)
+        store.follow(frozenset(spaces.live), frozenset(), spaces.void())
         self.peers = Peers(self.id)
         chance = random.Random(rng.getrandbits(32))  # of its own: how often a member is pinged changes nothing else
         preset = PRESETS[config.membership]
@@ -517,7 +517,7 @@ class Node:
         gone, fresh = spaces.follow()
         if gone or fresh:
             self._views = {number: view for number, view in self._views.items() if not view.space.gone}
-            self.store.follow(frozenset(spaces.live), fresh, void=bool(gone))
+            self.store.follow(frozenset(spaces.live), fresh, spaces.void() if gone else [])
         if gone:
             self._put.follow(gone)
             self.hints.follow(gone)

@@ -109,13 +109,23 @@ class Spaces:
         self.voided += bool(gone)
         return gone, fresh
 
-    @property
-    def void(self) -> bool:
-        """Whether there may be rows that are void: some bucket was flushed or dropped, ever."""
-        flushed = any(space.rules.incarnation > 1 for space in self._spaces.values())
+    def void(self) -> list[tuple[bytes, bytes]]:
+        """Where rows may be that are void: ranges (low <= prefix < high), in ascending order.
+
+        Those of earlier incarnations, and of numbers that were dropped. Whatever may come yet, a greater incarnation or number,
+        is in none of them: to remove what lies there takes a while.
+        """
         document: Document | None = self._topology.document
-        created = document.named if document is not None else 0
-        return flushed or created > sum(bool(space.rules.name) for space in self._spaces.values())
+        found: list[tuple[bytes, bytes]] = []
+        behind = 0
+        for number in [*sorted(self._spaces), NUMBERED + (document.named if document is not None else 0)]:
+            if behind < number:
+                found.append((Bucket(behind, 0).prefix, Bucket(number, 0).prefix))
+            space = self._spaces.get(number)
+            if space is not None and space.rules.incarnation > 1:
+                found.append((Bucket(number, 0).prefix, space.prefix))
+            behind = number + 1
+        return found
 
     def get(self, number: int) -> Space | None:
         return self._spaces.get(number)

@@ -92,9 +92,10 @@ class Store(Protocol):
         are set from the data."""
         ...
 
-    def follow(self, live: Collection[bytes], fresh: Collection[bytes], void: bool) -> None:
+    def follow(self, live: Collection[bytes], fresh: Collection[bytes], void: Sequence[tuple[bytes, bytes]]) -> None:
         """From now on only rows of these incarnations of buckets (six bytes each) count, and hints. `fresh`: those that have just
-        begun, so that nothing of them is held yet. `void`: there may be rows of others, which are removed in the background.
+        begun, so that nothing of them is held yet. `void`: ranges of others (low <= prefix < high, ascending) of which there may
+        be rows, which are removed in the background.
         """
         ...
 

@@ -8,9 +8,7 @@ comes close to one LRU over all.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Container, Iterable, Iterator
-
-from ringwise.core.keys import BUCKET_BYTES
+from collections.abc import Callable, Iterable, Iterator
 
 SHARDS = 256
 ENTRY_BYTES = 260  # what CPython spends on an entry: two objects' headers, the dictionary's cell and the list's node
@@ -51,10 +49,10 @@ class RecordCache:
             if self.bytes > self._bytes_max:
                 self._evict(shard)
 
-    def drop(self, kept: Container[bytes]) -> Iterator[None]:
-        """Remove the entries of incarnations that are not kept, a shard at a time; nobody is told."""
+    def drop(self, void: Callable[[bytes], bool]) -> Iterator[None]:
+        """Remove the entries of row keys that are void, a shard at a time; nobody is told."""
         for shard in self._shards:
-            for rkey in [rkey for rkey in shard if rkey[:BUCKET_BYTES] not in kept]:
+            for rkey in [rkey for rkey in shard if void(rkey)]:
                 self.bytes -= len(rkey) + len(shard.pop(rkey)) + ENTRY_BYTES
             yield
 

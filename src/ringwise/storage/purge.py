@@ -4,14 +4,15 @@
     ENGINE   so many slots at a time, as ranges                                     in the worker, one job for each slice
     SPACE    the engine rewrites what holds removed rows                            in the worker, at its own bounded rate
 
-Whatever is of no incarnation in force goes. It is in other key ranges than what is: nobody looks for it, so a purge may take its
-time, and needs no log record. A crash loses what was removed and not yet written; the next start purges again, from the topology
-document.
+What goes are ranges of incarnations that are over. Nobody looks for them, and nothing will ever be written there again, so a
+purge may take its time, and needs no log record. A crash loses what was removed and not yet written; the next start purges again,
+from the topology document.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from ringwise.core.keys import BUCKET_BYTES
@@ -24,26 +25,28 @@ SLOTS_AT_ONCE = 64  # of memory, where most are empty
 SLOTS_OF_A_JOB = 128  # a job takes the worker a few milliseconds, and there is one for each slice: all slots in seconds
 
 Tables = list[dict[bytes, bytes]]
+Ranges = Sequence[tuple[bytes, bytes]]
 
 
-def gaps(kept: Collection[bytes]) -> list[tuple[bytes, bytes]]:
-    """The ranges (low <= prefix < high) between the incarnations that are kept, up to the greatest of them."""
-    found: list[tuple[bytes, bytes]] = []
-    low = bytes(BUCKET_BYTES)
-    for prefix in sorted(kept):
-        if low < prefix:
-            found.append((low, prefix))
-        low = after(prefix)
-    return found
+class Void:
+    """Whether a row key lies in one of these ranges (low <= prefix < high, ascending); what was found of a prefix is kept."""
 
+    def __init__(self, ranges: Ranges) -> None:
+        self._lows = [low for low, _ in ranges]
+        self._highs = [high for _, high in ranges]
+        self._known: dict[bytes, bool] = {}
 
-def after(prefix: bytes) -> bytes:
-    """The incarnation behind another."""
-    return (int.from_bytes(prefix, "big") + 1).to_bytes(BUCKET_BYTES, "big")
+    def __call__(self, rkey: bytes) -> bool:
+        prefix = rkey[:BUCKET_BYTES]
+        known = self._known.get(prefix)
+        if known is None:
+            at = bisect_right(self._lows, prefix)
+            known = self._known[prefix] = at > 0 and prefix < self._highs[at - 1]
+        return known
 
 
 class Purge:
-    """The removal of all rows but those of the incarnations that are kept; `purged` is told when memory is done."""
+    """The removal of all rows whose incarnation lies in one of the ranges; `purged` is told when memory is done."""
 
     def __init__(
         self,
@@ -51,12 +54,11 @@ class Purge:
         cache: RecordCache,
         engine: Engine,
         worker: Worker,
-        kept: Collection[bytes],
+        void: Ranges,
         purged: Callable[[], None],
         failed: Callable[[BaseException], None],
     ) -> None:
-        self._kept = kept
-        self._void = gaps(kept)
+        self._void = void
         self.ended = False
         self._tables = tables
         self._cache = cache
@@ -115,18 +117,18 @@ class Purge:
         self._failed(error)
 
     def _memory(self) -> Iterator[None]:
-        tables, kept = self._tables(), self._kept
+        tables, void = self._tables(), Void(self._void)
         for slot, table in enumerate(tables):
             if table:
                 rkeys = list(table)
                 for at in range(0, len(rkeys), RUN_ROWS):
                     for rkey in rkeys[at : at + RUN_ROWS]:
-                        if rkey[:BUCKET_BYTES] not in kept:
+                        if void(rkey):
                             del table[rkey]
                     yield
                 if not table:
                     tables[slot] = {}  # a dictionary keeps the size that it once had
             elif not slot % SLOTS_AT_ONCE:
                 yield
-        for _ in self._cache.drop(kept):
+        for _ in self._cache.drop(void):
             yield

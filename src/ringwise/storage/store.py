@@ -188,7 +188,7 @@ class Store:
         """(Row key, checksum) of what is held with start <= position < end (core/store.py); False where too many wait."""
         return self._trees.digests(start, end, limit, then)
 
-    def follow(self, live: Collection[bytes], fresh: Collection[bytes], void: bool) -> None:
+    def follow(self, live: Collection[bytes], fresh: Collection[bytes], void: Sequence[tuple[bytes, bytes]]) -> None:
         """Rows of other incarnations of buckets are void from now on (core/store.py)."""
         kept = self._live = frozenset({*live, HINTS.prefix})
         self._trees.follow(frozenset(live), fresh)
@@ -205,7 +205,7 @@ class Store:
                 self._cache,
                 self._engine,
                 self._worker,
-                kept,
+                void,
                 self._purged,
                 self._log.fail,  # an engine that failed once is not trusted again
             )
