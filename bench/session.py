@@ -45,6 +45,7 @@ class IdleNode:
         self.stand_ins: Any = None
         self.liveness: Any = None
         self.filling: Any = None
+        self.reaping: Any = None
         self._record = DotSource(self.id, b"0000").put(b"", b"x" * 100, 1 << 16)
 
     def put(self, key: bytes, value: bytes, level: Level, sink: Sink, index: int) -> None:

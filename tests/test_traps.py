@@ -25,12 +25,15 @@ def names_in(file: str) -> set[str]:
 
 def planted_faults() -> set[str]:
     """The first of each entry of FAULTS."""
-    tree = ast.parse((ROOT / "tests" / "sim" / "test_faults.py").read_text())
-    (faults,) = [
-        node.value for node in tree.body if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "FAULTS"
-    ]
-    assert isinstance(faults, ast.List)
-    return {ast.unparse(entry.elts[0]) for entry in faults.elts if isinstance(entry, ast.Tuple)}
+    names: set[str] = set()
+    for file in (ROOT / "tests" / "sim").glob("test_*faults.py"):
+        tree = ast.parse(file.read_text())
+        (faults,) = [
+            node.value for node in tree.body if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "FAULTS"
+        ]
+        assert isinstance(faults, ast.List)
+        names |= {ast.unparse(entry.elts[0]) for entry in faults.elts if isinstance(entry, ast.Tuple)}
+    return names
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0].strip("| ")[:40])

@@ -20,7 +20,7 @@ from ringwise.core.keys import key_of, position_of
 from ringwise.core.messages import Message, NodeId, decode
 from ringwise.core.node import Node
 from ringwise.core.ring import SLOTS, slot_of
-from ringwise.core.store import Digested, LogFailed, Named
+from ringwise.core.store import Digested, LogFailed, Named, Swept
 from ringwise.core.topology import Document, Member, Topology, form, found, join
 from ringwise.core.versions import DotSource
 from ringwise.storage.walk import cut
@@ -106,6 +106,23 @@ class DictStore:
             then(None if names is None else [(rkey, self.records[rkey][:8]) for rkey in rkeys], upto)
 
         return self.names(self.bucket, start, end, limit, named)
+
+    def sweep(
+        self,
+        bucket: bytes,
+        start: int,
+        end: int,
+        limit: int,
+        wanted: Callable[[int], bool],
+        dead: Callable[[bytes], bool],
+        then: Swept,
+    ) -> bool:
+        def named(names: list[tuple[int, bytes]] | None, upto: int) -> None:
+            rkeys = [bucket + len(key).to_bytes(2, "big") + key for _, key in names or []]
+            held = [(rkey, self.records[rkey]) for rkey in rkeys if wanted(slot_of(key_of(rkey)))]
+            then(None if names is None else [(rkey, record[:8]) for rkey, record in held if dead(record)], upto)
+
+        return self.names(bucket, start, end, limit, named)
 
     def follow(self, bucket: bytes, fresh: bool) -> None:
         self.bucket = bucket

@@ -75,7 +75,7 @@ DIFFERENCES = (
     Difference(LIMITS, (b"GET", LONG_KEY), b"-ERR the key has 257 bytes, the limit is 256"),
     Difference(LIMITS, (b"SET", b"a", LONG_VALUE), b"-ERR the value has 1048577 bytes, the limit is 1048576", sent=False),
     Difference(LIMITS, (b"SETRANGE", b"absent", b"1048576", b"x"), b"-ERR the value has 1048577 bytes", sent=False),
-    Difference("it comes later", (b"PFADD", b"absent", b"m"), b"-ERR PFADD is not served yet: it comes", sent=False),
+    Difference("it comes later", (b"SETNX", b"absent", b"m"), b"-ERR SETNX is not served yet: it comes", sent=False),
     Difference("decimal sums are exact", (b"INCRBYFLOAT", b"big", b"123456789012345678901.5"), b"$", b"$"),
     Difference("scores are written as Redis 7.2 writes them", (b"ZINCRBY", b"tenths", b"0.1", b"m"), b""),
     Difference(LINEARIZABLE, (b"HSETNX", b"h", b"f", b"1"),

@@ -66,6 +66,11 @@ class NoFilling:
     waits_for: list[NodeId] = []  # noqa: RUF012
 
 
+class NoReaping:
+    waiting = reaped = rounds = failed = 0
+    waits_for: list[NodeId] = []  # noqa: RUF012
+
+
 class NoStandIns:
     writes = reads = 0
 
@@ -110,6 +115,7 @@ class FakeNode:
         self.stand_ins = NoStandIns()
         self.sloppy = False  # a stand-in counts for whatever is asked
         self.filling = NoFilling()
+        self.reaping = NoReaping()
         self.delay = delay
         self.waiting: list[Callable[[], None]] = []
         self.timers: list[tuple[float, Callable[[], None]]] = []

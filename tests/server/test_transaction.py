@@ -127,6 +127,6 @@ def test_watch_is_refused_with_what_to_do_instead() -> None:
 
 def test_commands_that_are_not_served_say_why() -> None:
     connection = Connection(FakeNode())
-    assert connection.run("PFADD", "k", "v").startswith(b"-ERR PFADD is not served yet: it comes with the types")
+    assert connection.run("SETNX", "k", "v").startswith(b"-ERR SETNX is not served yet: it comes with linearizable")
     assert connection.run("lpush", "k", "v").startswith(b"-ERR LPUSH is not served: it needs one order")
     assert connection.run("nonsense").startswith(b"-ERR unknown command 'nonsense'")

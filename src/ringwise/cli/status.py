@@ -39,6 +39,8 @@ class MemberStatus:
     fill_percent: int = 100
     fill_waits_for: str = ""
     fill_unreadable: int = 0  # keys that another owner could not read when this one was filled
+    reap_waiting: int = 0  # deleted or expired records that it has found, and that have not gone yet
+    reap_waits_for: str = ""  # the members because of whom
     lost: bool = False  # given up by `ringwise replace`
 
 
@@ -122,6 +124,8 @@ def _member(line: str, asked: dict[str, str]) -> MemberStatus:
     member.fill_percent = int(info.get("fill_percent", "100"))
     member.fill_unreadable = int(info.get("fill_unreadable", "0"))
     member.fill_waits_for = info.get("fill_waits_for", "")
+    member.reap_waiting = int(info.get("reap_waiting", "0"))
+    member.reap_waits_for = info.get("reap_waits_for", "")
     return member
 
 
@@ -189,5 +193,10 @@ def _print(found: ClusterStatus) -> None:
         known = (member.name or member.id, state, member.gossip, member.address, str(member.peer_port))
         table.add_row(*known, *(own if member.answers else ("",) * len(own)))
     console.print(table)
+    waiting = sum(member.reap_waiting for member in found.members)
+    if waiting:
+        because = sorted({name for member in found.members for name in member.reap_waits_for.split(",") if name})
+        held_up = f", and wait for {', '.join(because)}" if because else ""
+        console.print(f"deleted or expired, and not gone yet: {waiting:,} records{held_up}", soft_wrap=True)
     for line in found.attention:
         console.print(f"attention: {line}", soft_wrap=True)

@@ -3,6 +3,7 @@
 What a caller can do is in docs/client.md.
 """
 
+from ringwise.client.async_handles import AsyncCounter, AsyncSet
 from ringwise.client.asynchronous import AsyncClient
 from ringwise.client.errors import (
     BadContext,
@@ -19,14 +20,18 @@ from ringwise.client.errors import (
     UnknownOutcome,
     WriteTimedOut,
 )
+from ringwise.client.handles import Counter, Set
 from ringwise.client.results import Reply, Sibling, Written
 from ringwise.client.sync import Client
 
 __all__ = [
     "AsyncClient",
+    "AsyncCounter",
+    "AsyncSet",
     "BadContext",
     "Client",
     "ConnectionFailed",
+    "Counter",
     "InvalidRequest",
     "NotReady",
     "Overloaded",
@@ -35,6 +40,7 @@ __all__ = [
     "Refused",
     "Reply",
     "RingwiseError",
+    "Set",
     "Sibling",
     "StillConflicting",
     "TimedOut",

@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar
 import hiredis
 
 from ringwise.client import commands
+from ringwise.client.async_handles import AsyncCounter, AsyncSet
 from ringwise.client.commands import Command, Text
 from ringwise.client.errors import RingwiseError, StillConflicting, TimedOut
 from ringwise.client.exchange import Exchange
@@ -305,6 +306,14 @@ class AsyncClient:
                 yield found
             if not cursor:
                 return
+
+    def counter(self, key: Text, *, session: Text | None = None) -> AsyncCounter:
+        """A number that any node adds to. Make one handle and keep it: `increment_once` numbers by handle, unless it is named."""
+        return AsyncCounter(self._one, key, self._level, session)
+
+    def set(self, key: Text) -> AsyncSet:
+        """A set that any node changes."""
+        return AsyncSet(self._one, key, self._level)
 
     async def close(self) -> None:
         """Closes the connections; those in use are closed when their calls end. Calls after it raise ValueError."""

@@ -35,7 +35,8 @@ class Command(Generic[T]):
 
     wire: bytes
     write: bool
-    read: Callable[[Any], T]
+    read: Callable[[Any], T | errors.RingwiseError]
+    again: bool = False  # a write that counts once however often it is sent
 
     def outcome(self, reply: object) -> T | errors.RingwiseError:
         if isinstance(reply, hiredis.ReplyError):
@@ -80,18 +81,25 @@ def _check_number(value: float, what: str) -> None:
         raise TypeError(f"{what} is a number of seconds, not {type(value).__name__}")
 
 
-def _command(arguments: tuple[bytes, ...], level: str | None, write: bool, read: Callable[[Any], T]) -> Command[T]:
+def request(
+    arguments: tuple[bytes, ...],
+    level: str | None,
+    write: bool,
+    read: Callable[[Any], T | errors.RingwiseError],
+    *,
+    again: bool = False,
+) -> Command[T]:
     if level is not None:
         arguments = (b"RW.AT", _text(level, "level"), *arguments)
-    return Command(_pack(arguments), write, read)
+    return Command(_pack(arguments), write, read, again)
 
 
 def get(key: Text, level: str | None) -> Command[Reply | None]:
-    return _command((b"RW.GET", as_bytes(key, "key")), level, False, read_reply)
+    return request((b"RW.GET", as_bytes(key, "key")), level, False, read_reply)
 
 
 def exists(key: Text, level: str | None) -> Command[bool]:
-    return _command((b"EXISTS", as_bytes(key, "key")), level, False, bool)
+    return request((b"EXISTS", as_bytes(key, "key")), level, False, bool)
 
 
 def put(
@@ -116,7 +124,7 @@ def put(
         if not 0 < ttl <= TTL_S_MAX:
             raise ValueError(f"ttl is a number of seconds above 0 and at most {TTL_S_MAX}, not {ttl}; None: for ever")
         arguments += (b"PX", b"%d" % max(1, round(ttl * 1000)))
-    return _command(tuple(arguments), level, True, read_written)
+    return request(tuple(arguments), level, True, read_written)
 
 
 def merge(key: Text, value: bytes, level: str | None, seen: Reply) -> Command[Written]:
@@ -129,18 +137,18 @@ def delete(key: Text, level: str | None, context: bytes | None) -> Command[Writt
     arguments: tuple[bytes, ...] = (b"RW.DEL", as_bytes(key, "key"))
     if context is not None:
         arguments += (b"CONTEXT", context)
-    return _command(arguments, level, True, read_written)
+    return request(arguments, level, True, read_written)
 
 
 def scan(cursor: int, prefix: Text, count: int, level: str | None) -> Command[tuple[int, list[bytes]]]:
     arguments: tuple[bytes, ...] = (b"SCAN", b"%d" % cursor, b"COUNT", b"%d" % checked_count(count, "count", 1))
     if prefix:
         arguments += (b"MATCH", glob_escaped(as_bytes(prefix, "prefix")) + b"*")
-    return _command(arguments, level, False, read_page)
+    return request(arguments, level, False, read_page)
 
 
 def members() -> Command[list[str]]:
-    return _command((b"RW.MEMBERS",), None, False, read_members)
+    return request((b"RW.MEMBERS",), None, False, read_members)
 
 
 def glob_escaped(literal: bytes) -> bytes:

@@ -99,6 +99,13 @@ def of_reply(line: str, *, write: bool) -> RingwiseError:
     return found(line)
 
 
+def not_applied(error: BaseException) -> bool:
+    """Whether it is certain that nothing was written."""
+    if isinstance(error, UnknownOutcome):
+        return False
+    return isinstance(error, (Refused, ConnectionFailed, TimedOut))
+
+
 def elsewhere_may_help(error: RingwiseError) -> bool:
     """Whether another node may well do what this one refused, so that asking it is worth while and safe."""
     return isinstance(error, (QuorumNotReached, Overloaded, NotReady))

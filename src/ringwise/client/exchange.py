@@ -10,7 +10,8 @@
 
 Rules
 * A read is asked again elsewhere. A write is, only where it is certain not to have been applied: it was never sent, or it was
-  refused. A write that was sent and not answered has an unknown outcome, and is not sent again.
+  refused. A write that was sent and not answered has an unknown outcome, and is not sent again; but for one that counts once
+  however often it is sent (`Command.again`): that is, and where no answer comes in time, its outcome is unknown still.
 * Each node is asked once a round, for at most `ROUNDS` rounds with a pause between them, within the deadline.
 """
 
@@ -61,7 +62,8 @@ class Exchange(Generic[T]):
         self.address = address
         self._begun = now + pause
         # A read leaves time to ask another node, should this one be silent; a write is asked once.
-        reads = not self._commands[self.pending[0]].write
+        first = self._commands[self.pending[0]]
+        reads = not first.write or first.again
         others = len(self._tried) < len(self._routing.addresses)
         left = self._deadline - self._begun
         self.attempt_deadline = self._begun + left / 2 if reads and others else self._deadline
@@ -81,26 +83,30 @@ class Exchange(Generic[T]):
         self._routing.answered(self.address)
         self.pending = self._settle(replies)
 
-    def lost(self, replies: Sequence[Any], error: BaseException, now: float, *, sent: bool) -> None:
+    def lost(self, replies: Sequence[Any], trouble: BaseException, now: float, *, sent: bool) -> None:
         """The connection failed, or could not be made. `replies` are those that came before; `sent`: any byte was."""
-        timed_out = isinstance(error, TimeoutError)
+        timed_out = isinstance(trouble, TimeoutError)
         if not timed_out or now - self._begun >= SILENT_S:
             self._routing.failed(self.address, now)
         unanswered = self.pending[len(replies) :]
         again = self._settle(replies)
         where = f"{self.address[0]}:{self.address[1]}"
-        what = f"no answer in {now - self._begun:.3g} s" if timed_out else str(error) or type(error).__name__
+        what = f"no answer in {now - self._begun:.3g} s" if timed_out else str(trouble) or type(trouble).__name__
         for index in unanswered:
             if sent and self._commands[index].write:
                 unknown = errors.WriteTimedOut if timed_out else errors.UnknownOutcome
-                self.outcomes[index] = unknown(
+                error = unknown(
                     f"{where}: {what}; the write had been sent and may have been applied: read before writing again"
                 )
-            else:
-                if not isinstance(self._last.get(index), errors.Refused):  # a node's reason says more than a dead node
-                    kind = errors.TimedOut if timed_out else errors.ConnectionFailed
-                    self._last[index] = kind(f"{where}: {what}")
-                again.append(index)
+                if not self._commands[index].again:
+                    self.outcomes[index] = error
+                    continue
+                self._last[index] = error
+            # A node's reason says more than a dead node; and what may have been applied remains so.
+            elif not isinstance(self._last.get(index), (errors.Refused, errors.UnknownOutcome)):
+                kind = errors.TimedOut if timed_out else errors.ConnectionFailed
+                self._last[index] = kind(f"{where}: {what}")
+            again.append(index)
         self.pending = again
 
     def unsent(self, error: RingwiseError) -> None:
@@ -113,12 +119,19 @@ class Exchange(Generic[T]):
         """Takes the replies to the first commands that are pending; those that another node is to be asked."""
         again: list[int] = []
         for index, reply in zip(self.pending, replies, strict=False):
-            outcome = self._commands[index].outcome(reply)
-            if isinstance(outcome, RingwiseError) and errors.elsewhere_may_help(outcome):
-                self._last[index] = outcome
+            command = self._commands[index]
+            outcome = command.outcome(reply)
+            before = self._last.get(index)
+            unsettled = (
+                before if isinstance(before, errors.UnknownOutcome) else None
+            )  # an earlier try may have been applied
+            if not isinstance(outcome, RingwiseError):
+                self.outcomes[index] = outcome
+            elif errors.elsewhere_may_help(outcome) or (command.again and isinstance(outcome, errors.UnknownOutcome)):
+                self._last[index] = unsettled or outcome
                 again.append(index)
             else:
-                self.outcomes[index] = outcome
+                self.outcomes[index] = unsettled or outcome
         return again
 
     def _give_up(self, now: float) -> None:

@@ -19,6 +19,7 @@ from ringwise.client import commands
 from ringwise.client.commands import Command, Text
 from ringwise.client.errors import RingwiseError, StillConflicting, TimedOut
 from ringwise.client.exchange import Exchange
+from ringwise.client.handles import Counter, Set
 from ringwise.client.many import MERGES_MAX, batches, merged_reply, of_many, of_single
 from ringwise.client.results import Reply, Sibling, Written
 from ringwise.client.routing import Address, Routing
@@ -250,6 +251,14 @@ class Client:
             yield from keys
             if not cursor:
                 return
+
+    def counter(self, key: Text, *, session: Text | None = None) -> Counter:
+        """A number that any node adds to. Make one handle and keep it: `increment_once` numbers by handle, unless it is named."""
+        return Counter(self._one, key, self._level, session)
+
+    def set(self, key: Text) -> Set:
+        """A set that any node changes."""
+        return Set(self._one, key, self._level)
 
     def close(self) -> None:
         """Closes the connections; those in use are closed when their calls end. Calls after it raise ValueError."""

@@ -170,6 +170,11 @@ class AntiEntropy:
         return sum(self._store.tree.ready)
 
     @property
+    def settled(self) -> bool:
+        """No state of a key is on its way to a peer, or waits for the disk (V8)."""
+        return self._comparison is None or not (self._comparison.exchange.carries or self._comparison.exchange.loading)
+
+    @property
     def left(self) -> int:
         """Keys that wait for their second look, or are on their way."""
         return 0 if self._comparison is None else len(self._comparison.exchange)

@@ -13,8 +13,8 @@ from typing import Protocol
 
 import msgspec
 
+from ringwise.core import hyperloglog, sets, versions
 from ringwise.core import record as records
-from ringwise.core import sets, versions
 from ringwise.core.context import Context
 from ringwise.core.counters import COUNT, EXPIRY, Number, Shown, add, amount_of, is_session, number_of, passed, sum_of
 from ringwise.core.errors import CollectionTooLarge, SequenceGap, TooManySessions, WrongType
@@ -154,9 +154,24 @@ class StoreMembers(msgspec.Struct, frozen=True):
         return fits(dots.write_each(held, made, versions.context_of(held), stamp), self.bytes_max)
 
 
+class AddElements(msgspec.Struct, frozen=True):
+    """PFADD and PFMERGE: the maximum of all that is known and of this value, in the place of what is known."""
+
+    value: bytes
+
+    def apply(self, dots: DotSource, held: bytes, stamp: int, wall_ms: int) -> bytes:
+        there = versions.estimate(held, wall_ms)
+        together = self.value if there is None else hyperloglog.union([there, self.value])
+        if together == there:
+            return held
+        replaced = hyperloglog.replaced(records.unpack(held).siblings, wall_ms)
+        write = Write(together, content_type=hyperloglog.ESTIMATE, context=covering(replaced))
+        return dots.write(held, write, stamp)
+
+
 def _check_plain(held: bytes, wall_ms: int) -> None:
     live = versions.live(held, wall_ms)
-    if live is not None and not versions.is_plain(live):
+    if live is not None and (not versions.is_plain(live) or live.content_type == hyperloglog.ESTIMATE):
         raise WrongType
 
 

@@ -60,23 +60,39 @@ class Cold:
         self.fetch: Fetch  # set by the node: the path of a get
         self.lost: Callable[[], None]  # set by the node: told of each loss, before anything is written after it
         self.damaged = 0  # records found damaged in this run
+        self.last = 0  # loads so far
+        self._loading: dict[int, None] = {}  # those under way, in order of age
+
+    def loads(self, upto: int) -> bool:
+        """Whether any of the first so many loads is still under way."""
+        return bool(self._loading) and next(iter(self._loading)) <= upto
 
     def load(self, slot: int, rkey: bytes, again: Callable[[], None], refuse: Callable[[Failure], None]) -> None:
         """Runs `again` once the key can be found, in the order of the calls for that key; else tells `refuse`."""
+        number = self.last = self.last + 1
+        self._loading[number] = None
+
+        def found() -> None:
+            del self._loading[number]
+            again()
+
+        def refused(error: Failure) -> None:
+            del self._loading[number]
+            refuse(error)
 
         def loaded() -> None:
             if self._store.find(slot, rkey) is not None:
-                again()
+                found()
             else:
-                self._heal(slot, rkey, (again, refuse))
+                self._heal(slot, rkey, (found, refused))
 
         healing = self._healing.get(rkey)
         if (
             healing is not None and len(healing.waiting) < self._config.cold_queue_max
         ):  # B1: behind those who wait for it
-            healing.waiting.append((again, refuse))
+            healing.waiting.append((found, refused))
         elif healing is not None or not self._store.load(slot, rkey, loaded):
-            refuse(Overloaded("cold key", self._config.cold_queue_max))
+            refused(Overloaded("cold key", self._config.cold_queue_max))
 
     def _heal(self, slot: int, rkey: bytes, waiting: Waiting) -> None:
         healing = self._healing.get(rkey)

@@ -23,6 +23,8 @@ class NodeConfig:
     repair_interval_ms: int = 10_000  # between two rounds with all peers (R5); 0: none but those asked for
     repair_confirm_ms: int = 2_000  # a difference must last so long: a write in flight is settled or given up by then
     repair_keys_per_s: int = 20_000  # that repair exchanges: a quarter of what a busy node writes
+    reap_after_ms: int = 10_000  # what is deleted or expired is left alone so long (V8); 0: for ever
+    reap_interval_ms: int = 10_000  # between two passes over all keys that look for it
     membership: str = "lan"  # which of core/gossip/presets.py: how fast a network to expect between members (R6)
     fill_keys_per_s: int = 50_000  # that a node with an empty disk is filled with (T4); less where requests are busy
     members_expected: int = 1  # the first write waits for so many: afterwards members come by moves only (T3, T4)

@@ -152,6 +152,13 @@ class WrongType(Refused):
         super().__init__("Operation against a key holding the wrong kind of value")
 
 
+class NotHyperLogLog(WrongType):
+    """PFADD and its kin on another string; in Redis's words."""
+
+    def __init__(self) -> None:
+        Refused.__init__(self, "Key is not a valid HyperLogLog string value.")
+
+
 class WrittenBeside(Failure):
     """Something was written, and another type at the same time, which is shown (V9): there is no sum or length to tell."""
 

@@ -116,6 +116,11 @@ class Exchange:
     def full(self) -> bool:
         return len(self._differing) >= DIFFERING_MAX
 
+    @property
+    def carries(self) -> bool:
+        """It has asked for states, or holds some for the peer."""
+        return bool(self._batch or self._outgoing)
+
     def add(self, slot: int, rkey: bytes, mine: bytes, theirs: bytes) -> None:
         """A first look."""
         self._tally.differing += 1

@@ -20,6 +20,7 @@ from typing import TypeAlias
 from msgspec import structs
 
 from ringwise.core import messages
+from ringwise.core.clock import Clock
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure, QuorumNotReached, Relayed, TooLate, UnknownOutcome, WritesStopped
 from ringwise.core.lesson import teach
@@ -161,9 +162,18 @@ class ForwardPath:
     """Both sides of forwarding."""
 
     def __init__(
-        self, peers: Peers, topology: Topology, put: PutPath, update: UpdatePath, config: NodeConfig, now: Now
+        self,
+        peers: Peers,
+        topology: Topology,
+        put: PutPath,
+        update: UpdatePath,
+        config: NodeConfig,
+        now: Now,
+        clock: Clock,
     ) -> None:
         self._now = now
+        self._clock = clock
+        self.floor: Callable[[], int] = lambda: 0  # set by the node: what was sent before it was given up (V8)
         self._peers = peers
         self._topology = topology
         self._put = put
@@ -243,7 +253,9 @@ class ForwardPath:
             group.started_ms = self._now.now_ms
             group.left = set(range(len(group.operations)))
             self._groups[group.id] = group
-            group.frame = encode(Forward(group.id, self._topology.epoch, group.operations, self._now.wall_ms))
+            group.frame = encode(
+                Forward(group.id, self._topology.epoch, group.operations, self._now.wall_ms, self._clock.last)
+            )
             if not self._peers.ask(group.target, group, group.frame):
                 self._groups.pop(group.id)
                 for sink, index in zip(group.sinks, group.indexes, strict=True):
@@ -326,13 +338,14 @@ class ForwardPath:
         if not self._first(link, message.id):
             return
         late = self._late(link, message.wall_ms)
+        given_up = message.stamp < self.floor()
         answers = _Answers(self, link, message.id)
         me = self._peers.me
         for position, operation in enumerate(message.operations):
             level = self._level(operation.level)
             if me not in self._topology.serving[slot_of(operation.key)]:  # never forwarded twice
                 answers.failed(position, QuorumNotReached(needed=1, acknowledged=0))
-            elif late and _repeatable(operation) and not operation.again:
+            elif given_up or (late and _repeatable(operation) and not operation.again):
                 answers.failed(position, TooLate())
             elif operation.again:
                 write = operation.write if isinstance(operation, ForwardedWrite) else DELETE

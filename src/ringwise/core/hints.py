@@ -33,7 +33,7 @@ from ringwise.core import messages, record, versions
 from ringwise.core.clock import Clock
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
-from ringwise.core.errors import Failure
+from ringwise.core.errors import Failure, Overloaded
 from ringwise.core.keys import POSITION_BITS, Bucket, key_of
 from ringwise.core.lesson import teach
 from ringwise.core.messages import NodeId, Written, encode
@@ -145,8 +145,11 @@ class HintPath:
         self._checking = 0  # hints whose rows are being loaded
         # Copies of a stand-in that wait to be dropped, and for whom they were kept: these rows go with them, at once.
         self._unneeded: dict[bytes, set[NodeId]] = {}
+        self._fetching: set[bytes] = set()  # of these copies, from the disk
+        self._unreadable: set[bytes] = set()
         self._void: list[tuple[NodeId, dict[bytes, int]]] = []
         self.writing: Callable[[], bool] = lambda: False  # set by the node: a group of writes is open
+        self.retire: Callable[[bytes], None] = lambda _: None  # set by the node: a record is dropped (V2)
         self.waiting = 0
         self.kept = 0
         self.handed_over = 0
@@ -159,6 +162,11 @@ class HintPath:
     def ready(self) -> bool:
         """Whether the index of what was kept before the start is whole."""
         return self._load_from >= SLOTS and not (self._checking or self.unreadable)
+
+    @property
+    def settled(self) -> bool:
+        """Nothing is kept for anybody, and no copy of a stand-in is left (V8)."""
+        return self.ready and not (self.waiting or self._unneeded)
 
     # -- keeping
 
@@ -219,8 +227,10 @@ class HintPath:
         """The end of a turn, its groups sealed: what is new, or forgotten, goes into the log with the turn's writes."""
         if self._unneeded and self.ready and not self.writing():
             self._drop_copies()
-        if self._rows:
-            self._chunks.append(messages.encode_rows(self._rows))
+        if (
+            self._rows
+        ):  # before the copies of this turn: a log that is torn between the two has no copy that nobody knows of
+            self._chunks.insert(0, messages.encode_rows(self._rows))
             self._rows = []
 
     def follow(self, bucket: Bucket) -> None:
@@ -265,16 +275,36 @@ class HintPath:
         after a restart nobody would know that the copy is not needed."""
         unneeded, self._unneeded = self._unneeded, {}
         for rkey, noted in unneeded.items():
-            for owner in noted:
-                self._log(owner, rkey, _MARK_DIGEST, b"")
             slot = slot_of(key_of(rkey))
             held = self._store.find(slot, rkey)
+            if held is None and rkey not in self._unreadable:
+                self._unneeded[rkey] = noted  # V2: which of its dots are this node's own must be known first
+                self._fetch(slot, rkey)
+                continue
+            for owner in noted:
+                self._log(owner, rkey, _MARK_DIGEST, b"")
+            self._unreadable.discard(rkey)
             hinted = any(rkey in kept.sequences for kept in self._owners.values())
             if held == b"" or hinted or self._store.failed or self._peers.me in self._topology.owners[slot]:
                 continue
             base = None if held is None else held[: record.CHECKSUM_BYTES]
+            self.retire(held or b"")
             self._store.put(slot, rkey, base, b"")
             self._rows.append((slot, rkey, base or b"", b""))
+
+    def _fetch(self, slot: int, rkey: bytes) -> None:
+        if rkey in self._fetching:
+            return
+        self._fetching.add(rkey)
+
+        def known(error: Failure | None = None) -> None:
+            self._fetching.discard(rkey)
+            if error is not None and not isinstance(
+                error, Overloaded
+            ):  # lost, and so is the incarnation (core/cold.py)
+                self._unreadable.add(rkey)
+
+        self._cold.load(slot, rkey, known, known)
 
     def _clear_void(self) -> None:
         """The rows of hints that a flush has made void."""

@@ -29,6 +29,7 @@ OVERLOADED = 4  # the receiver's queue of cold keys, or its memtable, is full
 NOT_READY = 7  # the receiver's hash tree is not whole yet, so it has no hash of all (R5)
 NO_ROOM = 8  # the receiver cannot keep one more hint, so it does not stand in (R4)
 DAMAGED = 6  # the receiver's record of that key is damaged, and could not be had from others (S4)
+ZOMBIE = 9  # the frame was sent before something that all members have settled after: nobody waits for it (V8)
 FAR_STAMP = 5  # the frame's stamp lies beyond the maximum clock offset (V7)
 
 
@@ -117,6 +118,7 @@ class Forward(msgspec.Struct, array_like=True, frozen=True, tag=6):
     epoch: int
     operations: list[ForwardedWrite | ForwardedUpdate]
     wall_ms: int = 0  # the sender's clock when it was sent: how late it is shows beside others of the link
+    stamp: int = 0  # the sender's greatest stamp then (V8)
 
 
 class Outcome(msgspec.Struct, array_like=True, frozen=True):
@@ -219,6 +221,54 @@ class Gossip(msgspec.Struct, array_like=True, frozen=True, tag=14):
     packet: bytes
 
 
+class Reap(msgspec.Struct, array_like=True, frozen=True, tag=15):
+    """Asks an owner which of these dead records it holds itself, as they are and on its disk, or holds nothing for (V8)."""
+
+    id: int
+    epoch: int
+    rkeys: list[bytes]
+    digests: bytes  # of their records, in one string
+
+
+class Reapable(msgspec.Struct, array_like=True, frozen=True, tag=16):
+    """Positions of a Reap that may go as far as this owner is concerned."""
+
+    id: int
+    positions: list[int]
+    refused: int  # 0, or the reason why there is no answer
+
+
+class Settle(msgspec.Struct, array_like=True, frozen=True, tag=17):
+    """Asks a member to answer once all that it has under way has ended (V8)."""
+
+    id: int
+    epoch: int
+    stamp: int  # the asker's clock: whatever the member does from now on is stamped above it
+
+
+class Settled(msgspec.Struct, array_like=True, frozen=True, tag=18):
+    """It has ended."""
+
+    id: int
+
+
+class Drop(msgspec.Struct, array_like=True, frozen=True, tag=19):
+    """These records go, where they are still the same (V8)."""
+
+    id: int
+    epoch: int
+    stamp: int  # all members had settled after it: what was sent before it is nobody's any more
+    rkeys: list[bytes]
+    digests: bytes
+
+
+class Dropped(msgspec.Struct, array_like=True, frozen=True, tag=20):
+    """They have gone, as far as they were still the same."""
+
+    id: int
+    refused: int  # 0, or the reason why nothing has
+
+
 Message: TypeAlias = (
     Hello
     | Write
@@ -234,6 +284,12 @@ Message: TypeAlias = (
     | Digests
     | Digested
     | Gossip
+    | Reap
+    | Reapable
+    | Settle
+    | Settled
+    | Drop
+    | Dropped
     | agreement.AgreementMessage
 )
 

@@ -42,10 +42,13 @@ from ringwise.core.messages import ForwardedUpdate, Found, Hello, Message, NodeI
 from ringwise.core.now import Now
 from ringwise.core.peers import Link, Peers, Request
 from ringwise.core.put import PutPath
+from ringwise.core.reapable import Owner
+from ringwise.core.reaping import Reaping
 from ringwise.core.replace import Replacements
 from ringwise.core.replica import Replica
 from ringwise.core.ring import slot_of
 from ringwise.core.scan import ScanPath
+from ringwise.core.settling import Settling
 from ringwise.core.sink import Sink
 from ringwise.core.standins import StandIns
 from ringwise.core.store import LogFailed, Store
@@ -143,7 +146,7 @@ class Node:
             lambda *read: self.get(*read),  # as it then is
         )
         self._flushes = Flushes(self.peers, topology, agreed, config, now)
-        self._forward = ForwardPath(self.peers, topology, self._put, self._update, config, self.now)
+        self._forward = ForwardPath(self.peers, topology, self._put, self._update, config, now, clock)
         self.repair = AntiEntropy(self.peers, topology, store, clock, bucket, config, now, cold, self._chunks, rng)
         self.hints = HintPath(self.peers, topology, store, bucket, config, now, cold, clock, self._chunks, rng)
         hashing = self.repair.hashing
@@ -151,11 +154,19 @@ class Node:
         self._explain = ExplainPath(
             self.peers, topology, store, bucket, config, now, cold, self.hints.hints_of, self.stand_ins
         )
-        self.replica.bucket = bucket.prefix
+        self._settling = Settling(self.peers, cold)
+        self._settling.background = [self._put, self.repair, self.hints]
+        self._owner = owner = Owner(
+            self.peers, topology, store, clock, config, now, cold, self._chunks, self._settling, dots
+        )
+        self.reaping = Reaping(self.peers, topology, store, clock, config, now, owner, self._settling, chance)
+        self.replica.floor = self._forward.floor = lambda: owner.floor
+        self.replica.bucket = owner.bucket = self.reaping.bucket = bucket.prefix
         self._put.seal = self.seal
         self._put.hint = self.hints.keep
         self.stand_ins.room = self.hints.room
         self.hints.writing = lambda: self._put.opened
+        self.hints.retire = dots.retire
         self.replica.hints_of = self.hints.hints_of
         self.replica.hint = self.hints.keep
         self.replica.room = self.hints.room_for
@@ -245,6 +256,8 @@ class Node:
         # Answers can start new operations (a second phase, V5, commands that waited), which belong to this turn too.
         while self._settle():
             pass
+        self._settling.end_turn()
+        self._owner.end_turn()
         self.store.turn()
         self.peers.flush()
         dirty, self.dirty = self.dirty, []
@@ -338,6 +351,7 @@ class Node:
         self._follow()
         self.repair.tick()
         self.filling.tick()
+        self.reaping.tick()
         self._go_on_if_formed()
 
     # -- peers
@@ -395,6 +409,7 @@ class Node:
 
     def leave(self) -> None:
         """A clean stop begins: the others count on this node no more, and it still answers what it is asked."""
+        self.reaping.suspended = True
         self.liveness.leave(self.now.now_ms)
 
     def receive(self, link: Link, message: Message) -> None:
@@ -431,6 +446,18 @@ class Node:
             case messages.Digested():
                 self.repair.digested(link, message)
                 self.filling.digested(link, message)
+            case messages.Reap():
+                self._owner.reap(link, message)
+            case messages.Reapable():
+                self.reaping.reapable(link, message)
+            case messages.Settle():
+                self._owner.settle(link, message)
+            case messages.Settled():
+                self.reaping.settled(link, message)
+            case messages.Drop():
+                self._owner.drop_for(link, message)
+            case messages.Dropped():
+                self.reaping.dropped(link, message)
             case messages.Gossip():
                 self._back[link.peer] = link
                 self.liveness.receive(message.packet, self.now.now_ms)
@@ -475,7 +502,7 @@ class Node:
         bucket = topology.document.bucket(0)
         if bucket != self._bucket:
             self._bucket = self._scan.bucket = self._explain.bucket = self.repair.bucket = bucket
-            self.replica.bucket = bucket.prefix
+            self.replica.bucket = self._owner.bucket = self.reaping.bucket = bucket.prefix
             self.store.follow(bucket.prefix, fresh=True)
             self._put.follow(bucket)
             self.hints.follow(bucket)

@@ -57,6 +57,15 @@ class Peers:
         self._last_id += 1
         return self._last_id
 
+    @property
+    def last_id(self) -> int:
+        """The greatest request id so far."""
+        return self._last_id
+
+    def owed(self, upto: int) -> bool:
+        """Whether any peer owes an answer to a request with an id up to this one."""
+        return any(number <= upto for requests in self._outstanding.values() for number in requests)
+
     def post(self, link: Link, frame: bytes) -> None:
         """Puts a frame into the link's outbox of this turn."""
         if not link.outbox:

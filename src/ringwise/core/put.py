@@ -449,6 +449,11 @@ class PutPath:
                 del group.stand_ins[node]
         return False
 
+    @property
+    def settled(self) -> bool:
+        """No owner that is ahead of this node has refused anything that it will be asked again (V8)."""
+        return not self._stale
+
     # -- acknowledgements
 
     @property

@@ -63,6 +63,7 @@ class Replica:
         self._clock = clock
         self._config = config
         self._chunks = chunks
+        self.floor: Callable[[], int] = lambda: 0  # set by the node: what was sent before it was given up (V8)
         self.hints_of: Callable[[bytes], list[NodeId]] = _nobody  # set by the node: for whom a key waits here (R4)
         self.hint: Callable[[NodeId, Sequence[bytes], bool], None]  # set by the node: where it stands in (R2)
         self.room: Callable[[NodeId, Sequence[bytes]], bool]
@@ -174,6 +175,8 @@ class Replica:
         """Why nothing of this frame may be applied, or 0."""
         if message.epoch > self._topology.epoch or not self._topology.formed:
             return messages.BEHIND
+        if message.stamp < self.floor():
+            return messages.ZOMBIE
         if self._store.failed:
             return messages.NOT_WRITING
         if self._store.overloaded:

@@ -9,6 +9,7 @@ from ringwise.core.hashtree import HashTree
 
 Named: TypeAlias = Callable[[list[tuple[int, bytes]] | None, int], None]
 Digested: TypeAlias = Callable[[list[tuple[bytes, bytes]] | None, int], None]
+Swept: TypeAlias = Callable[[list[tuple[bytes, bytes]] | None, int], None]
 
 
 class LogFailed(Exception):
@@ -89,6 +90,20 @@ class Store(Protocol):
 
     def digests(self, start: int, end: int, limit: int, then: Digested) -> bool:
         """As `names`, with (row key, checksum of the record), in no order. Leaves that lie in it whole are set from the data."""
+        ...
+
+    def sweep(
+        self,
+        bucket: bytes,
+        start: int,
+        end: int,
+        limit: int,
+        wanted: Callable[[int], bool],
+        dead: Callable[[bytes], bool],
+        then: Swept,
+    ) -> bool:
+        """As `names`, with (row key, checksum) of the records in `wanted` slots that are `dead`, which a worker asks, too.
+        They may have been replaced meanwhile."""
         ...
 
     def follow(self, bucket: bytes, fresh: bool) -> None:

@@ -12,17 +12,20 @@ from math import isinf
 import msgspec
 from msgspec import structs
 
-from ringwise.core import maps, sets
+from ringwise.core import hyperloglog, maps, sets
 from ringwise.core.record import Sibling
 
 SET_TYPE = "application/vnd.ringwise.set+json"
 HASH_TYPE = "application/vnd.ringwise.hash+json"
 SORTED_TYPE = "application/vnd.ringwise.sorted-set+json"
+ESTIMATE_TYPE = "application/vnd.ringwise.hyperloglog"
 COLLECTION_TYPES = (SET_TYPE, HASH_TYPE, SORTED_TYPE)
 
 
 def as_told(whole: Sibling, siblings: Sequence[Sibling], wall_ms: int) -> Sibling:
     """A collection (of `as_version`), with what is in it."""
+    if whole.content_type == hyperloglog.ESTIMATE:
+        return structs.replace(whole, content_type=ESTIMATE_TYPE)
     content_type, value = _TOLD[whole.content_type](siblings, wall_ms)
     return structs.replace(whole, content_type=content_type, value=value)
 

@@ -18,10 +18,12 @@ from typing import TypeAlias
 from msgspec import structs
 
 from ringwise.core import versions
-from ringwise.core.changes import AddMembers, Change, Expire, Increment, Once, RemoveMembers, StoreMembers
+from ringwise.core.changes import AddElements, AddMembers, Change, Expire, Increment, Once, RemoveMembers, StoreMembers
+from ringwise.core.copying import forget, place
 from ringwise.core.counters import decimal_of, passed, session_actor
 from ringwise.core.errors import Failure, ValueTooLong, WrongType
 from ringwise.core.get import GetPath
+from ringwise.core.hyperloglog import ESTIMATE
 from ringwise.core.levels import Level
 from ringwise.core.map_operations import MAP_OPERATIONS
 from ringwise.core.now import Now
@@ -91,6 +93,8 @@ def _changed(before: bytes, change: Callable[[bytes], bytes], limit: int, wall_m
     """The newest value changed; what belongs to it (expiry, type, flags) stays."""
     present = versions.live(before, wall_ms)
     _check_plain(present)
+    if present is not None and present.content_type == ESTIMATE:
+        raise WrongType  # its bytes are what its registers are shown as
     value = change(present.value if present is not None else b"")
     if len(value) > limit:
         raise ValueTooLong(len(value), limit)
@@ -179,6 +183,12 @@ def set_store(_before: bytes, arguments: Arguments, _wall_ms: int) -> Change | N
     return StoreMembers(tuple(map(_bytes, members)), bytes_max)
 
 
+def estimate_add(_before: bytes, arguments: Arguments, _wall_ms: int) -> Change | None:
+    """PFADD and PFMERGE: (what is added, as a HyperLogLog)."""
+    (value,) = arguments
+    return AddElements(_bytes(value))
+
+
 def _bytes(argument: bytes | int) -> bytes:
     assert isinstance(argument, bytes)
     return argument
@@ -197,6 +207,9 @@ OPERATIONS: dict[str, Operation] = {
     "set_remove": set_remove,
     "set_pop": set_pop,
     "set_store": set_store,
+    "estimate_add": estimate_add,
+    "place": place,
+    "forget": forget,
     **MAP_OPERATIONS,
 }
 

@@ -33,11 +33,12 @@ import msgspec
 from msgspec import structs
 from xxhash import xxh3_64_digest
 
-from ringwise.core import counters, maps, sets, told
+from ringwise.core import counters, hyperloglog, maps, sets, told
 from ringwise.core import record as records
+from ringwise.core.clock import stamp_at
 from ringwise.core.context import Context, Seen
 from ringwise.core.counters import Shown, age, expiry_of, is_session, is_value, newest_of, passed
-from ringwise.core.errors import WrongType
+from ringwise.core.errors import NotHyperLogLog, WrongType
 from ringwise.core.record import (
     COUNT_AT,
     COUNTER_AT,
@@ -64,6 +65,8 @@ __all__ = [
     "carried",
     "context_of",
     "covers",
+    "dead",
+    "estimate",
     "fields",
     "is_of",
     "is_plain",
@@ -107,18 +110,35 @@ class Write(msgspec.Struct, frozen=True):
 class DotSource:
     """Issues the dots of one node in one incarnation. `next_epoch` is stored at a clean stop and passed on."""
 
-    __slots__ = ("next_epoch", "prefix")
+    __slots__ = ("next_epoch", "prefix", "retired")
 
     def __init__(self, node_id: bytes, incarnation: bytes, next_epoch: int = 1) -> None:
         assert len(node_id) == 6 and len(incarnation) == 4
         self.prefix = node_id + incarnation
         self.next_epoch = next_epoch
+        self.retired = bytearray()  # a bit for each key epoch: this node has dropped a record that knew it
+
+    def retire(self, record: bytes) -> None:
+        """A record is dropped: its actors of this incarnation issue nothing more.
+
+        A client may hand back a context from before that, which names a smaller counter of theirs than they had reached; so what
+        comes back in some record is no proof of what was issued (V2).
+        """
+        for actor in Seen(records.unpack(record)).of_prefix(self.prefix):
+            epoch = _epoch_of(actor)
+            self.retired.extend(bytes(max(0, (epoch >> 3) + 1 - len(self.retired))))
+            self.retired[epoch >> 3] |= 1 << (epoch & 7)
+
+    def _is_retired(self, actor: bytes) -> bool:
+        epoch = _epoch_of(actor)
+        return epoch >> 3 < len(self.retired) and bool(self.retired[epoch >> 3] >> (epoch & 7) & 1)
 
     def renew(self, incarnation: bytes) -> None:
         """Go on under another incarnation, since a record was lost, and with it the proof of which dots were issued (V2)."""
         assert len(incarnation) == 4
         self.prefix = self.prefix[:6] + incarnation
         self.next_epoch = 1
+        self.retired.clear()
 
     def put(self, old: bytes, value: bytes, stamp: int) -> bytes:
         """The record of a plain value that supersedes everything in `old`. Hot: bench with `python -m timeit`."""
@@ -161,7 +181,8 @@ class DotSource:
         else:
             counter_at = own_at + 16
             counter = old[counter_at : own_at + ENTRY_BYTES]
-            if (own_at - OTHERS_AT) % ENTRY_BYTES or counter == _COUNTER_END:
+            retired = self.retired and self._is_retired(old[own_at:counter_at])
+            if (own_at - OTHERS_AT) % ENTRY_BYTES or counter == _COUNTER_END or retired:
                 return self.write(old, Write(value), stamp)
             count = old[COUNT_AT]
             dot = old[own_at:counter_at] + (int.from_bytes(counter, "big") + 1).to_bytes(4, "big")
@@ -229,7 +250,8 @@ class DotSource:
         return max(self._usable(Seen(records.unpack(record))), default=b"")
 
     def _usable(self, held: Seen) -> dict[bytes, int]:
-        return {actor: last for actor, last in held.of_prefix(self.prefix).items() if last < COUNTER_MAX}
+        own = held.of_prefix(self.prefix).items()
+        return {actor: last for actor, last in own if last < COUNTER_MAX and not self._is_retired(actor)}
 
     def _next_dot(self, held: Seen, told: Seen) -> Dot:
         """The dot after the greatest of this incarnation that the record shows, or the first of a new epoch (V2)."""
@@ -248,6 +270,10 @@ class DotSource:
         epoch = self.next_epoch
         self.next_epoch = epoch + 1
         return self.prefix + epoch.to_bytes(6, "big")
+
+
+def _epoch_of(actor: bytes) -> int:
+    return int.from_bytes(actor[10:], "big")
 
 
 def unseen(held: list[Sibling], client: Seen) -> list[Sibling]:
@@ -340,12 +366,16 @@ def _live_of(found: list[Sibling], wall_ms: int) -> Sibling | None:
 
 def _collections_of(found: list[Sibling], wall_ms: int) -> list[Sibling]:
     """Each collection that the key has, as one version."""
-    shown = [sets.as_version(found, wall_ms), *(maps.as_version(kind, found, wall_ms) for kind in maps.KINDS.values())]
+    shown = [
+        sets.as_version(found, wall_ms),
+        hyperloglog.as_version(found, wall_ms),
+        *(maps.as_version(kind, found, wall_ms) for kind in maps.KINDS.values()),
+    ]
     return [each for each in shown if each is not None]
 
 
 def is_plain(version: Sibling) -> bool:
-    """A string, as Redis calls it; no collection."""
+    """A string, as Redis calls it, which a HyperLogLog is too; no collection."""
     return version.content_type != sets.MEMBER and version.content_type not in maps.KINDS
 
 
@@ -377,6 +407,17 @@ def scores(record: bytes, wall_ms: int) -> dict[bytes, float] | None:
     """The members of a sorted set and their scores; none where the key is absent; None where it is no sorted set."""
     found = records.unpack(record).siblings
     return maps.scores_of(found, wall_ms) if _is_of(maps.SORTED.entry, found, wall_ms) else None
+
+
+def estimate(record: bytes, wall_ms: int) -> bytes | None:
+    """What was added to a HyperLogLog; None where the key is absent. Raises WrongType, NotHyperLogLog."""
+    found = records.unpack(record).siblings
+    shown = _live_of(found, wall_ms)
+    if shown is None:
+        return None
+    if shown.content_type != hyperloglog.ESTIMATE:
+        raise NotHyperLogLog if is_plain(shown) else WrongType
+    return hyperloglog.union([each.value for each in hyperloglog.shown(found, wall_ms)])
 
 
 def newest(record: bytes) -> Sibling | None:
@@ -436,6 +477,19 @@ def _as_shown(found: list[Sibling], wall_ms: int) -> list[Sibling]:
     whole = [told.as_told(each, found, wall_ms) for each in _collections_of(found, wall_ms)]
     shown = [each for each in (first, *rest, *whole) if each is not None and is_live(each, wall_ms)]
     return sorted(shown, key=age, reverse=True) if whole else shown
+
+
+def dead(record: bytes, wall_ms: int) -> bool:
+    """Whether a record has shown nothing any more since that time, and no later time can change it: deleted, or expired (V8).
+
+    Not where it remembers the increments of a session, which would count again (V9), nor in the world of registers (V10).
+    """
+    if not record or record[FORM_AT] == PLAIN:
+        return False
+    state = records.unpack(record)
+    if state.world or any(is_session(actor) for actor, _ in state.context):
+        return False
+    return max_stamp(record) < stamp_at(wall_ms) and not _as_shown(state.siblings, wall_ms)
 
 
 def is_live(sibling: Sibling, wall_ms: int) -> bool:

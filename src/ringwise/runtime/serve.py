@@ -251,7 +251,8 @@ class Process:
         self._worker.close()
         whole = not self._store.failed
         end = self._store.close() if whole else 0
-        if whole and not self._node.cold.damaged:  # else the next start draws a new incarnation (V2)
+        # Else the next start draws a new incarnation (V2).
+        if whole and not (self._node.cold.damaged or self._node.dots.retired):
             self._identity.stopped(end, self._node.dots.next_epoch)
         self._disk.close()
         log.info("stopped", clean=whole)

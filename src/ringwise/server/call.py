@@ -86,6 +86,18 @@ class Filling(Protocol):
     def waits_for(self) -> list[NodeId]: ...
 
 
+class Reaping(Protocol):
+    """How far deleted and expired records have gone (core/reaping.py)."""
+
+    reaped: int
+    rounds: int
+    failed: int
+    waits_for: list[NodeId]
+
+    @property
+    def waiting(self) -> int: ...
+
+
 class Node(Protocol):
     """What sessions need of a node (core/node.py)."""
 
@@ -108,6 +120,8 @@ class Node(Protocol):
     def liveness(self) -> Liveness: ...
     @property
     def filling(self) -> Filling: ...
+    @property
+    def reaping(self) -> Reaping: ...
 
     def put(self, key: bytes, value: bytes, level: Level, sink: Sink, index: int) -> None: ...
     def get(self, key: bytes, level: Level, sink: Sink, index: int) -> None: ...

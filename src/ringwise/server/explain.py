@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from itertools import combinations
 
+from ringwise.core import hyperloglog, versions
 from ringwise.core import record as records
-from ringwise.core import versions
 from ringwise.core.context import Context
 from ringwise.core.counters import COUNT, EXPIRY, amount_of
 from ringwise.core.errors import Failure
@@ -105,6 +105,8 @@ def _sibling(sibling: Sibling, names: Names, wall_ms: int) -> Value:
     value, content_type = sibling.value, sibling.content_type
     if content_type == COUNT:  # V9
         state, value, content_type = "added", amount_of(sibling), ""
+    elif content_type == hyperloglog.ESTIMATE:
+        state, value, content_type = "elements", b"about %d" % hyperloglog.count(value), ""
     elif content_type in _ROLES:
         state, value, content_type = _ROLES[content_type], b"" if content_type == MARK else value, ""
     elif content_type in _MAP_ROLES:

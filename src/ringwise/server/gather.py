@@ -74,3 +74,10 @@ def refused(gather: Gather, *, writes: bool = False) -> bool:
         done = count - len(failures)
         gather.call.refuse(f"UNKNOWN outcome: {done} of {count} keys were written, of the others: {told.reply()}")
     return True
+
+
+def refused_second(gather: Gather) -> bool:
+    """As `refused`, for the write of a second key after a first one: that is done, so the command was not refused as a whole."""
+    if gather.failures:
+        gather.call.refuse(f"UNKNOWN outcome: 1 of 2 keys were written, of the others: {gather.failures[0].reply()}")
+    return bool(gather.failures)

@@ -5,12 +5,9 @@ from __future__ import annotations
 from ringwise.server.call import shown
 from ringwise.wire.resp import Request
 
-_TYPES = "comes with the types that merge by themselves"
 _LINEARIZABLE = "comes with linearizable keys"
 
 LATER: dict[str, str] = {
-    **dict.fromkeys(("copy", "rename"), _TYPES),
-    **dict.fromkeys(("pfadd", "pfcount", "pfmerge"), _TYPES),
     **dict.fromkeys(("setnx", "msetnx", "renamenx", "hsetnx"), _LINEARIZABLE),
     "acl": "comes with users and passwords",
 }  # fmt: skip

@@ -13,7 +13,7 @@ from ringwise.core.errors import WrongType
 from ringwise.core.update import popped
 from ringwise.server.arguments import SYNTAX, check_key, check_value, integer_of
 from ringwise.server.call import Call, CommandError
-from ringwise.server.gather import Gather, refused
+from ringwise.server.gather import Gather, refused, refused_second
 from ringwise.server.pages import cursor_of, page_of, scan_options
 from ringwise.server.strings import update
 from ringwise.wire.replies import Value
@@ -255,7 +255,7 @@ def smove(call: Call) -> None:
         call.node.update(target, "set_add", arguments, level, Gather(call, 1, moved), 0)
 
     def moved(gather: Gather) -> None:
-        if not refused(gather, writes=True):
+        if not refused_second(gather):
             call.answer(1)
 
     def take(gather: Gather) -> None:

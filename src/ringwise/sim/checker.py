@@ -133,6 +133,7 @@ def check_ending(
     for replica in sorted(held):
         if replica and dict(record.decode(replica).context) != covered:
             yield Violation("converged", key, f"an owner holds {show_record(replica)}, read was {show_vector(covered)}")
+    covered = versions.with_reaped(covered)
     for operation in operations:
         issues = issues_of(operation, versions)
         applied = [issue for issue in issues if covers(covered, issue)]
@@ -152,8 +153,11 @@ def check_ending(
             (each.actor, each.counter) for each in siblings if not is_session(each.actor)
         }  # no node has issued those
         concurrent = {issue.dot for issue in versions.visible(covered)}
-        if dots != concurrent:
-            surplus, missing = sorted(dots - concurrent), sorted(concurrent - dots)
+        surplus, missing = (
+            [dot for dot in sorted(different) if not versions.may_go(dot)]
+            for different in (dots - concurrent, concurrent - dots)
+        )
+        if surplus or missing:
             text = f"held but superseded: {[*map(show_dot, surplus)]}, concurrent but gone: {[*map(show_dot, missing)]}"
             yield Violation("siblings", key, text, (reading.number,))
 
@@ -178,7 +182,7 @@ def check_order(
         elif operation.kind in ("update", "delete"):
             yield from _blind(key, operation, earlier, versions)
         elif operation.kind == "inspect":
-            covered = vector_of(operation)
+            covered = versions.with_reaped(vector_of(operation), operation.ended_ms)
             yield from _stale(key, operation, earlier, covered)
             if operation.level == "strong":
                 for other, before in strong:
@@ -198,7 +202,7 @@ def check_pipelines(key: bytes, operations: list[Operation], versions: Key, hist
         orderly = reading.began_ms >= history.pipelines_from_ms and history.orderly(reading.began_ms, reading.ended_ms)
         if reading.kind != "inspect" or reading.outcome != "ok" or not orderly:
             continue
-        covered = vector_of(reading)
+        covered = versions.with_reaped(vector_of(reading), reading.ended_ms)
         for write in operations:
             together = write.client == reading.client and write.began_ms == reading.began_ms
             if together and write.writes and write.number < reading.number and write.outcome == "ok":

@@ -29,6 +29,8 @@ class Operation:
     node: str  # that the client was connected to
     # set (blind), update (SET … GET, KEEPTTL), put (RW.PUT), delete (DEL), get (GET), inspect (RW.GET); scan: a page, no key
     # flush: FLUSHDB, no key; incr (INCRBY), once (RW.INCR), count (GET of a counter)
+    # lease (SET … PX, on keys of their own)
+    # add (SADD), remove (SREM), members (SMEMBERS); expire (EXPIRE, so far ahead that nothing comes of it)
     # add (SADD), remove (SREM), members (SMEMBERS); hincr, hset, hdel, fields (HGETALL), zincr, zadd, zrem, scores (ZRANGE)
     # expire (EXPIRE, so far ahead that nothing comes of it)
     kind: str

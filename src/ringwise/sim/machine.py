@@ -52,6 +52,7 @@ CLOCK_READ_MS = 0.01
 PAUSE_MS_MAX = 2_000.0  # of the promise that nobody is called dead for it (core/gossip/presets.py)
 
 
+AHEAD_MS = 120_000  # no clock of a history is so far ahead
 SET_RIGHT_MS = 5_000  # a machine that is further off asks for the time when it starts
 
 
@@ -247,6 +248,7 @@ class Machine:
         self._worker = VirtualWorker(self._later_guarded, rng, self._work_delay_ms, self.enter)
         store = WitnessedStore(disk, ModelEngine(self.medium), self._worker, self._store_config, self._clock_ms)
         store.witness, store.name = world.witness, self.name
+        store.wall_ms = lambda: EPOCH_MS + AHEAD_MS + int(world.scheduler.now_ms)
         identity.begin(store.position, rng.randbytes)
         host = f"{self.name}.sim"
         member = Member(self.name, identity.node, host, 9379, 7379, 8379)
@@ -289,7 +291,7 @@ class Machine:
         assert isinstance(store, Store)
         if not store.failed:
             end = store.close()
-            if not node.cold.damaged:
+            if not (node.cold.damaged or node.dots.retired):
                 identity.stopped(end, node.dots.next_epoch)
         self._end("stopped", False)
 

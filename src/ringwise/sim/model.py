@@ -13,8 +13,9 @@ Noticed at once, since they can never be right:
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 
-from ringwise.core import keys, record
+from ringwise.core import keys, record, versions
 from ringwise.core.counters import is_session, is_value
 from ringwise.core.hints import BUCKET as HINTS
 from ringwise.core.versions import Context
@@ -34,9 +35,11 @@ class Issue:
     seen: Vector  # what the write superseded
     exact: frozenset[Dot] = frozenset()  # single dots beside that
     role: str = ""  # not of a value: of an expiry, of a contribution (core/counters.py)
+    forgotten: Vector = field(default_factory=dict)  # what had been reaped before (V8)
 
     def saw(self, dot: Dot) -> bool:
-        return self.seen.get(dot[0], 0) >= dot[1] or dot in self.exact
+        actor, counter = dot
+        return self.seen.get(actor, 0) >= counter or self.forgotten.get(actor, 0) >= counter or dot in self.exact
 
     def __str__(self) -> str:
         what = "a tombstone" if self.tombstone else self.value.decode("ascii", "backslashreplace")
@@ -49,6 +52,8 @@ class Issue:
 @dataclass(slots=True)
 class Key:
     issues: dict[Dot, Issue] = field(default_factory=dict)
+    reaped: Vector = field(default_factory=dict)  # what dead records that were dropped had seen (V8)
+    drops: list[tuple[float, Vector]] = field(default_factory=list)  # the same, as it came to be
 
     def known(self, covered: Vector) -> list[Issue]:
         return [issue for dot, issue in self.issues.items() if covered.get(dot[0], 0) >= dot[1]]
@@ -57,6 +62,16 @@ class Key:
         """The versions that nothing else among the covered ones has seen, of whatever role."""
         known = self.known(covered)
         return [issue for issue in known if not any(other.saw(issue.dot) for other in known if other is not issue)]
+
+    def may_go(self, dot: Dot) -> bool:
+        """A tombstone that one of the owners has dropped, as all may: another may hold it still (V8)."""
+        issue = self.issues.get(dot)
+        return issue is not None and self.reaped.get(dot[0], 0) >= dot[1] and (issue.tombstone or bool(issue.role))
+
+    def with_reaped(self, covered: Vector, at_ms: float = inf) -> Vector:
+        """What counts as known at a time, since records were dropped that all owners had."""
+        reaped: Vector = next((vector for since_ms, vector in reversed(self.drops) if since_ms <= at_ms), {})
+        return {actor: max(covered.get(actor, 0), reaped.get(actor, 0)) for actor in covered | reaped}
 
     def of_value(self, value: bytes) -> list[Issue]:
         return [
@@ -122,8 +137,17 @@ class Witness:
                 self._violated(key, f"{show_dot(dot)} names two writes: {first.value!r} and {sibling.value!r} (V2)")
         return issue
 
+    def dropped(self, rkey: bytes, old: bytes, wall_ms: int) -> None:
+        """A node dropped a record. What was dead is as good as known from now on (V8); what was alive is missed by the checks."""
+        if versions.dead(old, wall_ms) and not rkey.startswith(HINTS.prefix):
+            reaped = self.key(keys.key_of(rkey)).reaped
+            for actor, counter in record.decode(old).context:
+                reaped[actor] = max(counter, reaped.get(actor, 0))
+            self.key(keys.key_of(rkey)).drops.append((self._now_ms(), dict(reaped)))
+
     def _enter(self, key: bytes, history: Key, issue: Issue) -> None:
         dot = issue.dot
+        issue.forgotten = dict(history.reaped)
         if dot in history.issues:
             first = history.issues[dot]
             self._violated(key, f"{show_dot(dot)} was issued twice, for {first.value!r} and {issue.value!r} (V2)")

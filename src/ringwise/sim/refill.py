@@ -90,8 +90,9 @@ def check_filled(
         if emptied not in held:
             continue
         state = held[emptied]
-        covered = dict(record.decode(state).context) if state else {}
-        issues = issues_of(operation, witness.key(operation.key))
+        versions = witness.key(operation.key)
+        covered = versions.with_reaped(dict(record.decode(state).context) if state else {})
+        issues = issues_of(operation, versions)
         if issues and not any(covers(covered, issue) for issue in issues):
             text = f"{emptied} was filled without {operation}"
             yield Violation("filled", operation.key, text, (operation.number,))

@@ -26,12 +26,13 @@ from ringwise.sim.machine import Machine
 from ringwise.sim.model import Witness
 from ringwise.sim.nemesis import FAULTS_MIN, Nemesis
 from ringwise.sim.network import Network, Weather
+from ringwise.sim.reaps import check_reaped, suspend
 from ringwise.sim.refill import check_filled, refill
 from ringwise.sim.repairs import LOSSLESS, check_repairs
 from ringwise.sim.scheduler import Scheduler
 from ringwise.sim.sightings import Sightings
 from ringwise.sim.trace import Trace
-from ringwise.sim.workload import COUNTERS, FLUSHES, Client, Mix, Workload
+from ringwise.sim.workload import COUNTERS, FLUSHES, REAPED, Client, Mix, Workload
 from ringwise.storage.commitlog import SyncMode
 from ringwise.storage.store import StoreConfig
 
@@ -61,8 +62,10 @@ LINES_AROUND = 10  # of the operations in question, told where a promise is brok
 LINES_MAX = 60
 LINES_LAST = 3
 HINTS_MAX = 10_000
+REAP_AFTER_MS = 200  # a history is short
+REAP_INTERVAL_MS = 100
 REPAIR_INTERVAL_MS = 5_000  # half of the default: a history is short
-FLUSHED_EVERY = 5  # seeds of which one has flushes, and then no contexts; and another one counters
+FLUSHED_EVERY = 5  # seeds of which one has flushes, and then no contexts; another one counters, another one reaping
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ class Scenario:
     mix: Mix = field(default_factory=Mix)
     repairs: bool = False  # anti-entropy runs
     hints: bool = False  # coordinators keep them
+    reaps: bool = False  # what is deleted or expired goes for good
     faults: tuple[str, ...] = ()  # kinds of fault; none named: all
 
     @staticmethod
@@ -155,6 +159,8 @@ class Simulation:
             memtable_bytes=scenario.memtable_bytes,
             repair_interval_ms=REPAIR_INTERVAL_MS if scenario.repairs else 0,
             hints_max=HINTS_MAX if scenario.hints else 0,
+            reap_after_ms=REAP_AFTER_MS if scenario.reaps else 0,
+            reap_interval_ms=REAP_INTERVAL_MS,
             membership="local",  # a history is short, and this one has more to say in it
         )
         self.network = Network(self.scheduler, rng, scenario.send_buffer_bytes_max, self.trace)
@@ -234,6 +240,7 @@ class Simulation:
                 self.scheduler, self.machines, workload.keys, self._replicas, bool(faults) and faults <= REMEMBERED
             )
         self.violations += self.sightings.check()
+        suspend(self.scheduler, self.machines)
         self.violations += check_repairs(
             self.scheduler,
             self.machines,
@@ -243,6 +250,10 @@ class Simulation:
             bool(faults) and faults <= LOSSLESS,
         )
         endings = self._read_all(workload)
+        if self.scenario.reaps:
+            self.violations += check_reaped(
+                self.scheduler, self.machines, workload.keys + workload.leases, self._replicas
+            )
         self._acknowledged = sum(operation.outcome == "ok" for operation in self.history.operations)
         for operation in self.history.operations:
             # What only one owner had, and lost with its record, is lost: less than a majority promises no more (T4, S4).
@@ -367,6 +378,8 @@ def run(
         drawn = replace(drawn, mix=FLUSHES)
     elif seed % FLUSHED_EVERY == 1:
         drawn = replace(drawn, mix=COUNTERS)
+    elif seed % FLUSHED_EVERY == 2:
+        drawn = replace(drawn, mix=replace(REAPED, scans=drawn.mix.scans), reaps=True)
     simulation = Simulation(seed, scenario or drawn, rng, tell)
     try:
         simulation.run()

@@ -4,7 +4,7 @@ Nothing here changes what the node does; a history with and without these is the
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ringwise.core import record
 from ringwise.core.errors import Failure
@@ -51,8 +51,11 @@ class WitnessedStore(Store):
 
     witness: Witness
     name: str
+    wall_ms: Callable[[], int]  # ahead of all clocks of the history
 
     def put(self, slot: int, rkey: bytes, base: bytes | None, record: bytes) -> None:
+        if not record:
+            self.witness.dropped(rkey, self.find(slot, rkey) or b"", self.wall_ms())
         self.witness.stored(self.name, rkey, record)
         super().put(slot, rkey, base, record)
 

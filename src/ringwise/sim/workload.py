@@ -53,6 +53,7 @@ class Mix:
     keys: int = 20
     counters: int = 0  # keys of their own
     sets: int = 0  # the same
+    leases: int = 0  # the same
     hashes: int = 0
     sorted_sets: int = 0
     tag: bytes = b""  # before each key: a hashtag puts all of them into one slot
@@ -99,6 +100,14 @@ COUNTERS = Mix(
 )
 BITS = 62  # of a counter
 SCORE_BITS = 52  # of a score, which is a double
+
+
+# Many deletes and few keys, so that each is deleted, reaped and written again; and values that expire soon.
+REAPED = Mix(
+    kinds=(("set", 24), ("update", 4), ("put", 14), ("delete", 22), ("get", 12), ("inspect", 18), ("lease", 6)),
+    keys=8,
+    leases=4,
+)
 
 
 class Connection(Protocol):
@@ -251,6 +260,8 @@ class Client:
             key = workload.any_counter()
         if kind in ("add", "remove", "members"):
             key = workload.any_set()
+        if kind == "lease":
+            key = rng.choice(workload.leases)
         if kind in ("hincr", "hset", "hdel", "fields"):
             key = workload.any_hash()
         if kind in ("zincr", "zadd", "zrem", "scores"):
@@ -258,7 +269,7 @@ class Client:
         if kind == "once" and LEVELS[level][0] + LEVELS[level][1] <= 3:
             level = "quorum"
         operation = self._begin(kind, key, level)
-        option = b""
+        option = b"%d" % rng.randint(50, 1_000) if kind == "lease" else b""
         if kind == "set" and rng.random() < 0.15:
             option = b"EX"
         elif kind == "update":
@@ -279,7 +290,7 @@ class Client:
         operations = workload.history.operations
         number = len(operations)
         operation = Operation(number, self.number, self._node, kind, key, level, r, w, workload.scheduler.now_ms)
-        if kind in ("set", "update", "put"):
+        if kind in ("set", "update", "put", "lease"):
             operation.value = b"%s.%d" % (key, number)
         elif kind in ("incr", "hincr", "zincr"):
             operation.amount = workload.next_bit(key)
@@ -361,6 +372,7 @@ class Workload:
         self._rng = rng
         self.counters = [mix.tag + b"n%d" % number for number in range(mix.counters)]
         self.sets = [mix.tag + b"s%d" % number for number in range(mix.sets)]
+        self.leases = [mix.tag + b"l%d" % number for number in range(mix.leases)]
         self.hashes = [mix.tag + b"h%d" % number for number in range(mix.hashes)]
         self.sorted_sets = [mix.tag + b"z%d" % number for number in range(mix.sorted_sets)]
         self._bits = dict.fromkeys([*self.counters, *self.hashes, *self.sorted_sets], 0)
@@ -450,6 +462,8 @@ def _words(operation: Operation, option: bytes) -> Iterator[bytes]:
         case "once":
             yield from (b"RW.INCR", key, b"%d" % operation.amount)
             yield from (b"SESSION", b"c%d" % operation.client, b"SEQ", b"%d" % operation.sequence)
+        case "lease":
+            yield from (b"SET", key, operation.value, b"PX", option)
         case "expire":
             yield from (b"EXPIRE", key, FAR_S)
         case "inspect":

@@ -27,7 +27,7 @@ from ringwise.core.keys import BUCKET_BYTES, BUCKET_NUMBER_BYTES, key_of
 from ringwise.core.messages import decode_chunk
 from ringwise.core.record import CHECKSUM_BYTES
 from ringwise.core.ring import SLOTS, slot_of
-from ringwise.core.store import Digested, Named
+from ringwise.core.store import Digested, Named, Swept
 from ringwise.core.versions import max_stamp, merge
 from ringwise.storage.cache import RecordCache
 from ringwise.storage.commitlog import CommitLog, SyncMode
@@ -36,6 +36,7 @@ from ringwise.storage.engine import Engine, Worker
 from ringwise.storage.flush import Flush
 from ringwise.storage.purge import Purge
 from ringwise.storage.reads import ColdReads
+from ringwise.storage.sweep import Sweep
 from ringwise.storage.trees import FOLD_RUN, Trees
 from ringwise.storage.walk import Walks
 
@@ -182,6 +183,20 @@ class Store:
     def digests(self, start: int, end: int, limit: int, then: Digested) -> bool:
         """(Row key, checksum) of what is held with start <= position < end (core/store.py); False where too many wait."""
         return self._trees.digests(start, end, limit, then)
+
+    def sweep(
+        self,
+        bucket: bytes,
+        start: int,
+        end: int,
+        limit: int,
+        wanted: Callable[[int], bool],
+        dead: Callable[[bytes], bool],
+        then: Swept,
+    ) -> bool:
+        """(Row key, checksum) of what is dead among about `limit` names (core/store.py); False where too many wait."""
+        looked_at = Sweep(self.find, self._engine, self._worker, bucket, wanted, dead, then)
+        return self.names(bucket, start, end, limit, looked_at.named)
 
     def follow(self, bucket: bytes, fresh: bool) -> None:
         """Rows of earlier incarnations of the bucket are void from now on (core/store.py)."""

@@ -1,0 +1,342 @@
+"""Reaping (V8): what is deleted or expired goes for good, by proof and not by a clock.
+
+The first owner of a slot looks for dead records in it, some thousand at a time, and then:
+
+    1  all N owners hold them exactly so, or hold nothing, on their disks      no owner can bring back what they cover
+    2  at that moment, the asker's clock says `stamp`; every member of the     nor can anybody who had read it, or kept it as a
+       document answers once it has settled after it (core/settling.py)         hint, or was about to write it
+    3  the owners drop them, where they are still the same; frames sent        nor a frame that was long on its way
+       before `stamp` are refused from then on
+
+A member that is away is waited for, however long: it may hold a hint, or the last copy of what was deleted. Nothing is lost by
+waiting but space, and `status` names who is waited for.
+
+A key that is written again meanwhile is not the same any more, and stays. Where one owner has dropped a record and another has
+not, because a frame was lost, repair brings it back to the first, and it is reaped once more.
+
+Why for each record, and not when the hash trees of a slot are equal: a slot that is written all the time never is.
+Why no durable floor: what is refused by it can only come on a connection from before a restart.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from ringwise.core.clock import Clock
+from ringwise.core.config import NodeConfig
+from ringwise.core.keys import key_of
+from ringwise.core.lesson import teach
+from ringwise.core.messages import Drop, Dropped, Message, NodeId, Reap, Reapable, Settle, Settled, encode
+from ringwise.core.now import Now
+from ringwise.core.peers import Link, Peers
+from ringwise.core.reapable import Owner
+from ringwise.core.ring import SLOTS, slot_of
+from ringwise.core.scan import END
+from ringwise.core.settling import Settling
+from ringwise.core.store import Store
+from ringwise.core.topology import Topology
+
+PAGE_NAMES = 256  # a millisecond of the loop
+CALM_PAGE_MS = 100.0  # between two pages: 2,500 names a second, one or two percent of a core
+MANY = 8  # dead records in a page: then the next one comes with the next tick
+ROUND_KEYS = 5_000  # that go together: the more, the fewer questions to settle
+ROUND_WAIT_MS = 1_000.0  # for more of them, after the first
+FRAME_KEYS = 500  # one frame for each peer and tick: half a millisecond for who gets it
+DEADLINES = 10  # request timeouts that a round may take in each of its steps
+PAUSE_MS = 2_000.0  # after a round that failed
+
+LOOKING, CHECKING, SETTLING, DROPPING = range(4)
+
+
+class _Record:
+    """A dead record on its way."""
+
+    __slots__ = ("digest", "owners", "rkey", "waits_for")
+
+    def __init__(self, rkey: bytes, digest: bytes, owners: tuple[NodeId, ...]) -> None:
+        self.rkey = rkey
+        self.digest = digest
+        self.owners = owners
+        self.waits_for = set(owners)
+
+
+class Reaping:
+    """The rounds that this node begins, for the slots of which it is the first owner."""
+
+    def __init__(
+        self,
+        peers: Peers,
+        topology: Topology,
+        store: Store,
+        clock: Clock,
+        config: NodeConfig,
+        now: Now,
+        owner: Owner,
+        settling: Settling,
+        rng: random.Random,
+    ) -> None:
+        self.bucket = b""  # set by the node: the incarnation in force
+        self.reaped = 0  # records that went, of those this node has looked for
+        self.rounds = 0
+        self.failed = 0  # rounds that ended early
+        self.suspended = False  # no round is begun
+        self.waits_for: list[NodeId] = []  # the members because of whom nothing can be reaped
+        self._dead = 0  # of the pass under way
+        self._dead_before = 0  # of the one before
+        self._peers = peers
+        self._topology = topology
+        self._store = store
+        self._clock = clock
+        self._config = config
+        self._now = now
+        self._owner = owner
+        self._settling = settling
+        self._rng = rng
+        self._step = LOOKING
+        self._records: list[_Record] = []
+        self._found: set[bytes] = set()  # their row keys: a short pass comes by the same ones again
+        self._first_ms = 0.0  # when the first of them was found
+        self._number = 0  # of the round, so that nothing late is taken for its own
+        self._epoch = 0
+        self._deadline_ms = 0.0
+        self._own_checked = False
+        self._to_send: dict[NodeId, list[list[_Record]]] = {}
+        self._asked: dict[tuple[NodeId, int], list[_Record]] = {}
+        self._unsettled: set[NodeId] = set()
+        self._stamp = 0
+        self._at = 0  # of the pass
+        self._sweeping = False
+        self._next_page_ms = 0.0
+        self._not_before_ms = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """Dead records that wait, as far as this node has looked."""
+        return max(self._dead, self._dead_before)
+
+    @property
+    def running(self) -> bool:
+        """A round is under way."""
+        return self._step != LOOKING
+
+    # -- time
+
+    def tick(self) -> None:
+        """A small step."""
+        topology = self._topology
+        if not topology.formed or self._peers.me in topology.former or not self._config.reap_after_ms:
+            return
+        now_ms = self._now.now_ms
+        if self._step == LOOKING:
+            if self.suspended:
+                return
+            if not self._sweeping and now_ms >= self._next_page_ms and len(self._records) < ROUND_KEYS:
+                self._look()
+            enough = len(self._records) >= ROUND_KEYS or now_ms >= self._first_ms + ROUND_WAIT_MS
+            if self._records and enough and now_ms >= self._not_before_ms:
+                self._begin()
+            return
+        if self._epoch != topology.epoch or now_ms > self._deadline_ms or self._store.failed:
+            self._give_up({*self._unsettled, *(peer for peer, _ in self._asked), *self._to_send})
+            return
+        for peer in list(self._to_send):
+            link = self._peers.links.get(peer)
+            if link is not None and link.ready():
+                self._send(peer, link)
+
+    # -- looking
+
+    def _look(self) -> None:
+        self._sweeping = True
+        swept = partial(self._swept, self.bucket, self._topology.epoch)
+        if not self._store.sweep(self.bucket, self._at, END, PAGE_NAMES, self._mine(), self._owner.dead, swept):
+            self._sweeping = False
+            self._next_page_ms = self._now.now_ms + CALM_PAGE_MS
+
+    def _mine(self) -> Callable[[int], bool]:
+        owners, me = self._topology.owners, self._peers.me
+        return lambda slot: owners[slot][0] == me
+
+    def _swept(self, bucket: bytes, epoch: int, found: list[tuple[bytes, bytes]] | None, upto: int) -> None:
+        self._sweeping = False
+        now_ms = self._now.now_ms
+        self._next_page_ms = now_ms if found and len(found) >= MANY else now_ms + CALM_PAGE_MS
+        if bucket != self.bucket or epoch != self._topology.epoch:
+            return
+        if found is None:  # a damaged place: whoever reads it heals it, and the rest is not to wait for it
+            upto = ((self._at // (END // SLOTS)) + 1) * (END // SLOTS)
+        for rkey, digest in found or ():
+            self._dead += 1
+            if self._step == LOOKING and len(self._records) < ROUND_KEYS and rkey not in self._found:
+                if not self._records:
+                    self._first_ms = now_ms
+                self._found.add(rkey)
+                self._records.append(_Record(rkey, digest, self._topology.owners[slot_of(key_of(rkey))]))
+        self._at = upto
+        if upto >= END:
+            self._at = 0
+            self._dead_before, self._dead = self._dead, 0
+            if not self._dead_before:
+                self.waits_for = []
+            self._next_page_ms = now_ms + self._config.reap_interval_ms * self._rng.uniform(0.5, 1.5)
+
+    # -- a round
+
+    def _begin(self) -> None:
+        topology, me = self._topology, self._peers.me
+        away = sorted(node for node in topology.members if node != me and not self._peers.is_up(node))
+        lost = topology.document.lost if topology.document is not None else []
+        unfit = away or [*sorted(topology.filling), *lost]
+        if unfit or self._store.failed or self._store.overloaded:
+            self._forget(unfit)
+            return
+        self._number += 1
+        self._epoch = topology.epoch
+        self._enter(CHECKING)
+        for peer in sorted({owner for record in self._records for owner in record.owners}):
+            records = [record for record in self._records if peer in record.owners]
+            if peer == me:
+                told = partial(self._told, self._number, me, records)
+                self._owner.look([record.rkey for record in records], [record.digest for record in records], told)
+            else:
+                self._queue(peer, records)
+
+    def _enter(self, step: int) -> None:
+        self._step = step
+        self._deadline_ms = self._now.now_ms + DEADLINES * self._config.request_timeout_ms
+        self._asked, self._to_send = {}, {}
+
+    def _queue(self, peer: NodeId, records: list[_Record]) -> None:
+        parts = range(0, len(records), FRAME_KEYS)
+        self._to_send[peer] = [records[at : at + FRAME_KEYS] for at in parts]
+
+    def _send(self, peer: NodeId, link: Link) -> None:
+        records = self._to_send[peer].pop()
+        if not self._to_send[peer]:
+            del self._to_send[peer]
+        number = self._peers.next_id()
+        self._asked[peer, number] = records
+        rkeys, digests = [record.rkey for record in records], b"".join(record.digest for record in records)
+        message: Message
+        if self._step == CHECKING:
+            message = Reap(number, self._epoch, rkeys, digests)
+        else:
+            message = Drop(number, self._epoch, self._stamp, rkeys, digests)
+        # Not through `Peers.ask`: the answer may wait for the disk, and is no sign of life that others count on.
+        self._peers.post(link, encode(message))
+
+    def reapable(self, link: Link, message: Reapable) -> None:
+        """An owner's answer: what may go as far as it is concerned."""
+        records = self._answered(link, message.id, CHECKING)
+        if records is None:
+            return
+        if message.refused:
+            self._refused(link, message.refused)
+            return
+        self._told(self._number, link.peer, records, message.positions)
+
+    def _told(self, number: int, owner: NodeId, records: list[_Record], positions: Iterable[int]) -> None:
+        if number != self._number or self._step != CHECKING:
+            return
+        for position in positions:
+            if 0 <= position < len(records):
+                records[position].waits_for.discard(owner)
+        if owner == self._peers.me:
+            self._records = [record for record in self._records if owner not in record.waits_for]
+            self._own_checked = True
+        if not (self._asked or self._to_send) and self._own_checked:
+            self._records = [record for record in self._records if not record.waits_for]
+            self._settle()
+
+    def _settle(self) -> None:
+        if not self._records:
+            self._end(worked=True)
+            return
+        self._enter(SETTLING)
+        clock = self._clock
+        clock.last = self._stamp = clock.last + 1
+        self._unsettled = set(self._topology.members)
+        number = self._peers.next_id()
+        frame = encode(Settle(number, self._epoch, self._stamp))
+        for peer in sorted(self._unsettled):
+            link = self._peers.links.get(peer)
+            if link is not None:
+                self._asked[peer, number] = []
+                self._peers.post(link, frame)
+        self._settling.ask(partial(self._has_settled, self._number, self._peers.me))
+
+    def settled(self, link: Link, message: Settled) -> None:
+        """A member has settled."""
+        if self._answered(link, message.id, SETTLING) is not None:
+            self._has_settled(self._number, link.peer)
+
+    def _has_settled(self, number: int, member: NodeId) -> None:
+        if number != self._number or self._step != SETTLING:
+            return
+        self._unsettled.discard(member)
+        if not self._unsettled:
+            self._drop()
+
+    def _drop(self) -> None:
+        """The others first: while this node holds a record still, it finds it again if one of them does not get the frame."""
+        self._enter(DROPPING)
+        self._owner.floor = max(self._owner.floor, self._stamp)
+        for peer in sorted({owner for record in self._records for owner in record.owners} - {self._peers.me}):
+            self._queue(peer, [record for record in self._records if peer in record.owners])
+        if not self._to_send:
+            self._drop_own()
+
+    def dropped(self, link: Link, message: Dropped) -> None:
+        """An owner has dropped them."""
+        if self._answered(link, message.id, DROPPING) is None:
+            return
+        if message.refused:
+            self._refused(link, message.refused)
+        elif not (self._asked or self._to_send):
+            self._drop_own()
+
+    def _drop_own(self) -> None:
+        records, number = self._records, self._number
+
+        def ended() -> None:
+            if number == self._number and self._step == DROPPING:
+                self.reaped += len(records)
+                self._dead = max(0, self._dead - len(records))
+                self._end(worked=True)
+
+        rkeys, digests = [record.rkey for record in records], [record.digest for record in records]
+        self._owner.drop(rkeys, digests, self._stamp, ended)
+
+    # -- its end
+
+    def _answered(self, link: Link, number: int, step: int) -> list[_Record] | None:
+        if self._step != step:
+            return None
+        return self._asked.pop((link.peer, number), None)
+
+    def _refused(self, link: Link, reason: int) -> None:
+        teach(self._peers, self._topology, link, {reason})
+        self._give_up({link.peer})
+
+    def _give_up(self, waited_for: set[NodeId]) -> None:
+        self.waits_for = sorted(waited_for & set(self._topology.members) - {self._peers.me})
+        self._end(worked=False)
+
+    def _forget(self, waited_for: list[NodeId]) -> None:
+        """Nothing can be reaped now: what was found is found again."""
+        self.waits_for = waited_for
+        self._records, self._found = [], set()
+        self._not_before_ms = self._now.now_ms + PAUSE_MS
+
+    def _end(self, *, worked: bool) -> None:
+        self.rounds += worked
+        self.failed += not worked
+        if worked:
+            self.waits_for = []
+        else:
+            self._not_before_ms = self._now.now_ms + PAUSE_MS * self._rng.uniform(0.5, 1.5)
+        self._enter(LOOKING)
+        self._number += 1
+        self._records, self._found, self._unsettled, self._own_checked = [], set(), set(), False
