@@ -38,6 +38,7 @@ import msgspec
 
 from ringwise.core import record
 from ringwise.core.counters import is_session
+from ringwise.core.space import bound
 from ringwise.core.versions import Context
 from ringwise.sim.history import OTHER, READS, History, Operation, Vector, bucket_of
 from ringwise.sim.model import Issue, Key, Witness, show_dot
@@ -399,7 +400,11 @@ def covers(covered: Vector, issue: Issue) -> bool:
 
 def vector_of(operation: Operation) -> Vector:
     """What the reply's context covers."""
-    return dict(Context.parse(operation.token, operation.key).vector) if operation.token else {}
+    return (
+        dict(Context.parse(operation.token, bound(bucket_of(operation.key), operation.key)).vector)
+        if operation.token
+        else {}
+    )
 
 
 def show_vector(vector: Vector) -> str:
