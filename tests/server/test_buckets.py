@@ -191,3 +191,13 @@ def test_select_in_a_batch_holds_from_there_on(client: Client) -> None:
     assert client("GET k") == b"six"
     client("RESET")
     assert client("GET k") == b"zero"
+
+
+def test_a_context_is_of_the_key_in_one_bucket(client: Client) -> None:
+    client("SET k v")
+    context = client("RW.GET k")[b"context"]
+    client("SELECT 2")
+    client("SET k v")
+    assert client("RW.PUT", "k", "w", "CONTEXT", context).startswith("BADCONTEXT")
+    assert client("RW.DEL", "k", "CONTEXT", context).startswith("BADCONTEXT")
+    assert client("RW.PUT", "k", "w", "CONTEXT", client("RW.GET k")[b"context"])[b"siblings"] == 1

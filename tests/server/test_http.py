@@ -646,3 +646,13 @@ class TestBuckets:
         }
         names = [each["operationId"] for item in paths.values() for key, each in item.items() if key != "parameters"]
         assert len(set(names)) == len(names)
+
+    def test_a_context_is_of_the_key_in_one_bucket(self) -> None:
+        http = Http()
+        context = told(http("PUT", KEY + "k", {"value": "v"}))["context"]
+        other = "/api/v1/buckets/3/kv/k"
+        assert http("PUT", other, {"value": "w", "context": context}).status == 409
+        assert http("DELETE", other, X_Ringwise_Context=context).status == 409
+        own = told(http("PUT", other, {"value": "v"}))["context"]
+        assert told(http("PUT", other, {"value": "w", "context": own}))["siblings"] == 1
+        assert told(http("GET", other))["context"] != context

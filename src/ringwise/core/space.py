@@ -63,6 +63,10 @@ class Space:
     def label(self) -> str:
         return buckets.label_of(self.rules)
 
+    def bound(self, key: bytes) -> bytes:
+        """What a context is bound to (core/context.py): the key in this bucket, and in no other."""
+        return bound(self.number, key)
+
     def shown(self, record: bytes, wall_ms: int) -> list[Sibling]:
         """What `RW.GET` shows of a record: all siblings, or where the last write wins, the newest version only."""
         return (versions.latest if self.last_wins else versions.siblings)(record, wall_ms)
@@ -144,6 +148,11 @@ class Spaces:
     def all(self) -> Iterable[Space]:
         """By number."""
         return [self._spaces[number] for number in sorted(self._spaces)]
+
+
+def bound(number: int, key: bytes) -> bytes:
+    """What the contexts of a key are bound to, in a bucket."""
+    return number.to_bytes(BUCKET_NUMBER_BYTES, "big") + key if number else key
 
 
 def code_of(rkey: bytes) -> int:

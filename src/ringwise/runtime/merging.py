@@ -27,7 +27,7 @@ LOAD_S = 5.0  # imports, the interpreter's own start included
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder()
+_decoder = msgspec.msgpack.Decoder(tuple[bool, bytes])
 
 
 class MergeFailed(Exception):
@@ -78,8 +78,8 @@ class MergeProcess:
             self.close()
             raise MergeFailed(f"its process has ended: {error}") from error
         if done:
-            return bytes(answer)
-        raise MergeFailed(bytes(answer).decode("utf-8", "replace"))
+            return answer
+        raise MergeFailed(answer.decode("utf-8", "replace"))
 
     def _exchange(self, process: subprocess.Popen[bytes], body: bytes, deadline_s: float) -> tuple[bool, bytes]:
         assert process.stdin is not None and process.stdout is not None
@@ -91,8 +91,7 @@ class MergeProcess:
         size = int.from_bytes(self._read(process, 4, deadline), "big")
         if size > ANSWER_BYTES_MAX:
             raise EOFError("its answer is too long")
-        done, answer = _decoder.decode(self._read(process, size, deadline))
-        return done, answer
+        return _decoder.decode(self._read(process, size, deadline))
 
     def _read(self, process: subprocess.Popen[bytes], count: int, deadline: float) -> bytes:
         assert process.stdout is not None

@@ -285,6 +285,7 @@ def _sections(call: Call) -> dict[str, dict[str, object]]:
             "stand_in_writes": node.stand_ins.writes,
             "stand_in_reads": node.stand_ins.reads,
             **{f"hints_for_{member.hex()}": count for member, count in node.hints.waiting_for().items()},
+            "named_buckets": sum(bool(rules.name) for rules in topology.document.buckets) if topology.document else 0,
             "merges": node.merging.merged,
             "merges_failed": node.merging.failed,
             "merge_last_failure": shown(node.merging.failure.encode()),

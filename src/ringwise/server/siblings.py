@@ -35,7 +35,7 @@ def _shown(gather: Gather) -> None:
     call.answer(
         {
             "siblings": found,
-            "context": context.token(call.arguments[1]),
+            "context": context.token(call.node.space.bound(call.arguments[1])),
             "clock": clock_of(call.node.topology, context),
             **_told(gather),
             **_unmerged(call, len(found)),
@@ -82,7 +82,7 @@ def rw_put(call: Call) -> None:
     for option, text in zip(options[::2], options[1::2], strict=True):
         match option.upper():
             case b"CONTEXT":
-                context = Context.parse(text, key)
+                context = Context.parse(text, call.node.space.bound(key))
             case b"TYPE":
                 content_type = _content_type(text)
             case b"FLAGS":
@@ -121,7 +121,7 @@ def _outcome(call: Call, record: bytes) -> dict[bytes | str, Value]:
     return {
         "version": version_of(newest) if newest is not None else None,
         "siblings": count,
-        "context": versions.context_of(record).token(call.arguments[1]) if count <= 1 else None,
+        "context": versions.context_of(record).token(call.node.space.bound(call.arguments[1])) if count <= 1 else None,
     }
 
 
@@ -135,7 +135,7 @@ def rw_del(call: Call) -> None:
         return
     if len(call.arguments) != 4 or call.arguments[2].upper() != b"CONTEXT":
         raise CommandError(SYNTAX)
-    _delete(call, Context.parse(call.arguments[3], key))
+    _delete(call, Context.parse(call.arguments[3], call.node.space.bound(key)))
 
 
 def _delete_seen(gather: Gather) -> None:

@@ -33,6 +33,7 @@ from math import inf
 
 from ringwise.core import record
 from ringwise.core.counters import is_session
+from ringwise.core.space import bound
 from ringwise.core.versions import Context
 from ringwise.sim.history import OTHER, READS, History, Operation, Vector, bucket_of
 from ringwise.sim.merging import check_merging, is_merging
@@ -343,7 +344,11 @@ def covers(covered: Vector, issue: Issue) -> bool:
 
 def vector_of(operation: Operation) -> Vector:
     """What the reply's context covers."""
-    return dict(Context.parse(operation.token, operation.key).vector) if operation.token else {}
+    return (
+        dict(Context.parse(operation.token, bound(bucket_of(operation.key), operation.key)).vector)
+        if operation.token
+        else {}
+    )
 
 
 def show_vector(vector: Vector) -> str:

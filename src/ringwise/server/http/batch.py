@@ -66,7 +66,7 @@ def _found(ask: Ask, record: bytes, key: bytes) -> dict[str, Any]:
     found = ask.node.space.shown(record, wall_ms)
     if not found:
         return _refused(not_found())
-    seen = seen_of(record, key, ask.node.topology)
+    seen = seen_of(record, ask.node.space.bound(key), ask.node.topology)
     if len(found) > 1:
         return {"status": 300, **conflict(found, seen, wall_ms)}
     return {"status": 200, **shown(found[0], wall_ms), **seen}
@@ -94,7 +94,7 @@ def _write(ask: Ask, index: int, item: Item) -> tuple[bytes, Write]:
     config = ask.node.config
     try:
         key = batch_key(item.key, item.key_base64, config)
-        return key, json_write(item, key, config, ask.node.now.wall_ms)
+        return key, json_write(item, ask.node.space.bound(key), config, ask.node.now.wall_ms)
     except Refusal as refusal:
         message = f"item {index}: {refusal.message}; nothing of this batch was written"
         raise Refusal(

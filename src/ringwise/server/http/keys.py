@@ -58,7 +58,7 @@ async def put(ask: Ask, request: Request) -> Answer:
     config = ask.node.config
     key, level = key_of(request.key, config), level_of(request, config, ask.node.space.level)
     refuse_conditions(request)
-    write = write_of(request, key, config, ask.node.now.wall_ms)
+    write = write_of(request, ask.node.space.bound(key), config, ask.node.now.wall_ms)
     record = await ask.write(key, write, level)
     left = put_result(ask, record, key, write)
     return json_answer(left, headers={"ETag": f'W/"{left["version"]}"'})
@@ -72,7 +72,9 @@ def put_result(ask: Ask, record: bytes, key: bytes, write: Write) -> dict[str, A
     return {
         "version": version_of(own),
         "siblings": len(found),
-        "context": versions.context_of(record).token(key).decode("ascii") if len(found) <= 1 else None,
+        "context": versions.context_of(record).token(ask.node.space.bound(key)).decode("ascii")
+        if len(found) <= 1
+        else None,
     }
 
 
@@ -98,7 +100,7 @@ async def get(ask: Ask, request: Request) -> Answer:
     found = ask.node.space.shown(record, wall_ms)
     if not found:
         raise not_found()
-    seen = seen_of(record, key, ask.node.topology)
+    seen = seen_of(record, ask.node.space.bound(key), ask.node.topology)
     token = seen["context"]
     headers = {"ETag": etag_of(found), "Vary": "Accept"}
     if len(token) <= CONTEXT_HEADER_BYTES_MAX:
@@ -161,7 +163,7 @@ async def delete(ask: Ask, request: Request) -> Answer:
     config = ask.node.config
     key, level = key_of(request.key, config), level_of(request, config, ask.node.space.level)
     refuse_conditions(request)
-    context = context_of(context_header(request), key)
+    context = context_of(context_header(request), ask.node.space.bound(key))
     if context is None:
         record = await ask.get(key, level)
         if not ask.node.space.shown(record, ask.node.now.wall_ms):
