@@ -31,5 +31,7 @@ def test_every_piece_of_python_runs_in_its_order(shared: Cluster) -> None:
         assert kv.counter("views").value() == 6
         assert kv.counter("processed").value() == 50
         assert kv.set("tags").members() == {b"blue"}
+        assert kv.map("profile:7").items() == {b"name": b"Ada", b"city": b"Turin", b"visits": b"1"}
+        assert kv.leaderboard("game").top() == [(b"ben", 12.5), (b"ada", 10.0)]
         reply = kv.get("cart:42")
         assert reply is not None and reply.value == b"pears"

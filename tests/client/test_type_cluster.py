@@ -52,6 +52,42 @@ def test_a_set(shared: Cluster) -> None:
             kv.set("t:plain").add("a")
 
 
+def test_a_map(shared: Cluster) -> None:
+    with Client(addresses(shared)) as kv:
+        profile = kv.map("t:profile")
+        assert len(profile) == 0 and profile.get("name") is None and profile.items() == {}
+        first: dict[str, str | bytes] = {"name": "Ada", "raw": b"\xff"}
+        assert profile.put(first) == 2 and profile.put({"name": "Eve"}) == 0
+        profile["city"] = "Turin"
+        assert profile["city"] == b"Turin" and "city" in profile and not profile.contains("phone", level="all")
+        assert (profile.increment("visits"), profile.increment("visits", 4)) == (1, 5)
+        assert profile.items() == {b"name": b"Eve", b"raw": b"\xff", b"city": b"Turin", b"visits": b"5"}
+        del profile["city"]
+        with pytest.raises(KeyError):
+            del profile["city"]
+        with pytest.raises(KeyError):
+            profile["city"]
+        assert profile.remove("name", "phone") == 1 and profile.size() == 2
+        with pytest.raises(InvalidRequest, match="not an integer"):
+            profile.increment("raw")
+        with pytest.raises(InvalidRequest, match="WRONGTYPE"):
+            kv.set("t:profile").add("a")
+
+
+def test_a_leaderboard(shared: Cluster) -> None:
+    with Client(addresses(shared)) as kv:
+        game = kv.leaderboard("t:game")
+        assert len(game) == 0 and game.top() == [] and game.rank("ada") is None and game.score("ada") is None
+        assert game.put({"ada": 10, "ben": 7.5, "eve": 1}) == 3 and game.put({"eve": -1}) == 0
+        assert game.increment("ben", 5) == 12.5 and game.increment("kim") == 1.0
+        assert game.top(2) == [(b"ben", 12.5), (b"ada", 10.0)] and game.ranked(-2, -1) == [
+            (b"kim", 1.0),
+            (b"eve", -1.0),
+        ]
+        assert (game.rank("ben"), game.rank("eve", level="all"), game.score("eve")) == (0, 3, -1.0)
+        assert game.remove("ada", "nobody") == 1 and game.size() == 3
+
+
 def test_the_same_on_asyncio(shared: Cluster) -> None:
     async def scenario() -> None:
         async with AsyncClient(addresses(shared)) as kv:
@@ -62,6 +98,16 @@ def test_the_same_on_asyncio(shared: Cluster) -> None:
             assert await tags.add("a", "b", "c") == 3 and await tags.remove("a") == 1
             assert await tags.contains("b") and await tags.members() == {b"b", b"c"} and await tags.size() == 2
             assert len(await tags.pop()) == 1
+            profile, game = kv.map("t:async:h"), kv.leaderboard("t:async:z")
+            await asyncio.gather(
+                *(profile.increment("n", 2) for _ in range(10)), *(game.increment("m") for _ in range(10))
+            )
+            assert await profile.items() == {b"n": b"20"} and await profile.get("n") == b"20"
+            assert await profile.put({"a": "b"}) == 1 and await profile.contains("a") and await profile.remove("a") == 1
+            assert await profile.size() == 1
+            assert await game.put({"o": 3}) == 1 and await game.top() == [(b"m", 10.0), (b"o", 3.0)]
+            assert (await game.rank("o"), await game.score("o"), await game.size()) == (1, 3.0, 2)
+            assert await game.ranked(1, 1) == [(b"o", 3.0)] and await game.remove("o") == 1
 
     asyncio.run(scenario())
 

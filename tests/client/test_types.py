@@ -43,16 +43,36 @@ def test_requests_are_as_the_server_reads_them() -> None:
         types.members(b"k", None),
         types.size(b"k", None),
         types.pop(b"k", 2, None),
+        types.put_fields(b"k", dict[str, str | bytes]({"f": "v", "g": b"\xff"}), None),
+        types.get_field(b"k", "f", None),
+        types.has_field(b"k", "f", None),
+        types.all_fields(b"k", None),
+        types.remove_fields(b"k", ["f"], None),
+        types.increment_field(b"k", "f", 2, None),
+        types.count_fields(b"k", None),
+        types.put_scores(b"k", {"m": 1, "n": -0.5}, None),
+        types.increment_score(b"k", "m", 2.25, None),
+        types.score(b"k", "m", None),
+        types.rank(b"k", "m", None),
+        types.ranked(b"k", 0, -1, None),
+        types.remove_scores(b"k", ["m"], None),
+        types.count_scores(b"k", None),
     ]
     assert RequestParser().feed(b"".join(each.wire for each in wires)) == [
         line.split()
         for line in (
             b"INCRBY k -3", b"RW.AT strong RW.INCR k 5 SESSION s SEQ 7", b"GET k", b"SADD k a \xff", b"RW.AT all SREM k a",
-            b"SISMEMBER k a", b"SMEMBERS k", b"SCARD k", b"SPOP k 2",
+            b"SISMEMBER k a", b"SMEMBERS k", b"SCARD k", b"SPOP k 2", b"HSET k f v g \xff", b"HGET k f", b"HEXISTS k f",
+            b"HGETALL k", b"HDEL k f", b"HINCRBY k f 2", b"HLEN k", b"ZADD k 1.0 m -0.5 n", b"ZINCRBY k 2.25 m", b"ZSCORE k m",
+            b"ZREVRANK k m", b"ZRANGE k 0 -1 REV WITHSCORES", b"ZREM k m", b"ZCARD k",
         )
     ]  # fmt: skip
-    assert [each.write for each in wires] == [True, True, False, True, True, False, False, False, True]
-    assert [each.again for each in wires] == [False, True, *[False] * 7]
+    reads = {b"GET", b"SISMEMBER", b"SMEMBERS", b"SCARD", b"HGET", b"HEXISTS", b"HGETALL", b"HLEN", b"ZSCORE", b"ZREVRANK",
+             b"ZRANGE", b"ZCARD"}  # fmt: skip
+    for each in wires:
+        (words,) = RequestParser().feed(each.wire)
+        name = words[2] if words[0] == b"RW.AT" else words[0]
+        assert (each.write, each.again) == (name not in reads, name == b"RW.INCR"), name
 
 
 def test_replies_are_read() -> None:
@@ -62,6 +82,10 @@ def test_replies_are_read() -> None:
     assert isinstance(types.number(b"k", None).outcome(b"text"), errors.InvalidRequest)
     assert types.members(b"k", None).outcome([b"a", b"b"]) == {b"a", b"b"}
     assert types.contains(b"k", "a", None).outcome(1) is True
+    assert types.all_fields(b"k", None).outcome([b"f", b"v", b"g", b"w"]) == {b"f": b"v", b"g": b"w"}
+    assert types.get_field(b"k", "f", None).outcome(None) is None
+    assert types.ranked(b"k", 0, 1, None).outcome([b"m", b"2.5", b"n", b"-inf"]) == [(b"m", 2.5), (b"n", float("-inf"))]
+    assert types.score(b"k", "m", None).outcome(None) is None and types.rank(b"k", "m", None).outcome(0) == 0
 
 
 def test_both_clients_can_do_the_same() -> None:
@@ -74,6 +98,8 @@ def test_both_clients_can_do_the_same() -> None:
 
     assert methods(handles.Counter) == methods(async_handles.AsyncCounter)
     assert methods(handles.Set) == methods(async_handles.AsyncSet)
+    assert methods(handles.Map) == methods(async_handles.AsyncMap)
+    assert methods(handles.Leaderboard) == methods(async_handles.AsyncLeaderboard)
 
 
 # -- what is not answered
@@ -189,6 +215,14 @@ def test_mistakes_in_the_call_are_told_before_anything_is_sent() -> None:
         kv.counter("n", session="s").increment_once(1, seq=0)
     with pytest.raises(ValueError, match="at least one"):
         kv.set("s").add()
+    with pytest.raises(ValueError, match="at least one field"):
+        kv.map("m").put({})
+    with pytest.raises(ValueError, match="nan"):
+        kv.leaderboard("b").increment("m", float("nan"))
+    with pytest.raises(TypeError, match="a score is"):
+        kv.leaderboard("b").put({"m": "1"})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="count is a whole number from 1"):
+        kv.leaderboard("b").top(0)
     with pytest.raises(TypeError, match="a member is"):
         kv.set("s").contains(5)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="a key is"):

@@ -32,6 +32,7 @@ SAID: dict[str, tuple[list[str], str]] = {
         ["incr: 3 decr: 1", "after delete: nothing 1", "add does not work: SET with NX", "get_or_set does not work: SET with NX"],
         "django",
     ),
+    "leaderboard": (["of 600 points:", "after the second turn", "ada is at rank 0", "points counted"], ""),
     "page_cache": (["</h1>  rendered\n", "/: <h1>/</h1>  from the cache\n/about: <h1>/about</h1>  from the cache\n"], ""),
     "rate_limiter": (["25 requests one after another: 20 let in", "the next one is refused", "a window later: let in"], ""),
     "sessions": (

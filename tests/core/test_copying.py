@@ -12,6 +12,7 @@ from ringwise.core.changes import AddElements, AddMembers
 from ringwise.core.copying import Place, place
 from ringwise.core.errors import CollectionTooLarge
 from ringwise.core.hyperloglog import of_elements
+from ringwise.core.map_changes import AddToField, SetFields, SetScores
 from ringwise.core.versions import Write
 
 MEGABYTE = 1 << 20
@@ -47,6 +48,16 @@ def filled(target: Replica, kind: str) -> None:
         case "set":
             add_members(target, b"m", b"n")
             target.expire(NOW_MS + 5)
+        case "hash":
+            change = SetFields(((b"f", b"v"), (b"g", b"w")), MEGABYTE)
+            target.state = change.apply(target.dots, target.state, target.next_stamp(), NOW_MS)
+            more = AddToField(b"n", 3, MEGABYTE)
+            target.state = more.apply(target.dots, target.state, target.next_stamp(), NOW_MS)
+            target.expire(NOW_MS + 5)
+        case "sorted set":
+            scores = SetScores(((b"m", 1.5), (b"n", float("inf"))), 0, MEGABYTE)
+            target.state = scores.apply(target.dots, target.state, target.next_stamp(), NOW_MS)
+            target.expire(NOW_MS + 5)
         case "hyperloglog":
             add_elements(target, b"x", b"y")
             target.expire(NOW_MS + 5)
@@ -54,7 +65,7 @@ def filled(target: Replica, kind: str) -> None:
             pass
 
 
-KINDS = ["value", "counter", "set", "hyperloglog"]
+KINDS = ["value", "counter", "set", "hash", "sorted set", "hyperloglog"]
 
 
 @pytest.mark.parametrize("before", [*KINDS, "nothing"])

@@ -3,7 +3,7 @@
 What a caller can do is in docs/client.md.
 """
 
-from ringwise.client.async_handles import AsyncCounter, AsyncSet
+from ringwise.client.async_handles import AsyncCounter, AsyncLeaderboard, AsyncMap, AsyncSet
 from ringwise.client.asynchronous import AsyncClient
 from ringwise.client.errors import (
     BadContext,
@@ -21,19 +21,23 @@ from ringwise.client.errors import (
     UnknownOutcome,
     WriteTimedOut,
 )
-from ringwise.client.handles import Counter, Set
+from ringwise.client.handles import Counter, Leaderboard, Map, Set
 from ringwise.client.results import Reply, Sibling, Written
 from ringwise.client.sync import Client
 
 __all__ = [
     "AsyncClient",
     "AsyncCounter",
+    "AsyncLeaderboard",
+    "AsyncMap",
     "AsyncSet",
     "BadContext",
     "Client",
     "ConnectionFailed",
     "Counter",
     "InvalidRequest",
+    "Leaderboard",
+    "Map",
     "NoSuchBucket",
     "NotReady",
     "Overloaded",

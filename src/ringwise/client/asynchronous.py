@@ -17,7 +17,7 @@ from typing import Any, Self, TypeVar
 import hiredis
 
 from ringwise.client import commands
-from ringwise.client.async_handles import AsyncCounter, AsyncSet
+from ringwise.client.async_handles import AsyncCounter, AsyncLeaderboard, AsyncMap, AsyncSet
 from ringwise.client.commands import Command, Text
 from ringwise.client.errors import RingwiseError, StillConflicting, TimedOut
 from ringwise.client.exchange import Exchange
@@ -329,6 +329,14 @@ class AsyncClient:
     def set(self, key: Text) -> AsyncSet:
         """A set that any node changes."""
         return AsyncSet(self._one, key, self._level)
+
+    def map(self, key: Text) -> AsyncMap:
+        """A hash that any node changes, each field by itself."""
+        return AsyncMap(self._one, key, self._level)
+
+    def leaderboard(self, key: Text) -> AsyncLeaderboard:
+        """Members ranked by their scores."""
+        return AsyncLeaderboard(self._one, key, self._level)
 
     async def close(self) -> None:
         """Closes the connections; those in use are closed when their calls end. Calls after it raise ValueError."""

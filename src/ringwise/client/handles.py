@@ -1,4 +1,4 @@
-"""Counters and sets of a `Client`, each as an object: a key, and what can be done with it.
+"""Counters, sets, maps and leaderboards of a `Client`, each as an object: a key, and what can be done with it.
 
 A handle holds no state of the key; every call asks the cluster. `timeout` and `level` are as for the client's own methods.
 """
@@ -6,10 +6,10 @@ A handle holds no state of the key; every call asks the cluster. `timeout` and `
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ringwise.client import types
-from ringwise.client.commands import Text, as_bytes
+from ringwise.client.commands import Text, as_bytes, checked_count
 from ringwise.client.types import Numbering, Run
 
 
@@ -97,3 +97,120 @@ class Set:
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self.members())
+
+
+class Map:
+    """A hash that any node changes, each field by itself: of two writes of a field at once the newer is shown."""
+
+    def __init__(self, run: Run, key: Text, level: str | None) -> None:
+        self._run = run
+        self._key = as_bytes(key, "key")
+        self._level = level
+
+    def put(
+        self,
+        fields: Mapping[str, Text] | Mapping[bytes, Text],
+        *,
+        level: str | None = None,
+        timeout: float | None = None,
+    ) -> int:
+        """Sets these fields, and leaves the others; how many are new."""
+        return self._run(types.put_fields(self._key, fields, level or self._level), timeout)
+
+    def get(self, field: Text, *, level: str | None = None, timeout: float | None = None) -> bytes | None:
+        """None where there is no such field."""
+        return self._run(types.get_field(self._key, field, level or self._level), timeout)
+
+    def contains(self, field: Text, *, level: str | None = None, timeout: float | None = None) -> bool:
+        return self._run(types.has_field(self._key, field, level or self._level), timeout)
+
+    def items(self, *, level: str | None = None, timeout: float | None = None) -> dict[bytes, bytes]:
+        """All fields, with what is under them."""
+        return self._run(types.all_fields(self._key, level or self._level), timeout)
+
+    def remove(self, *fields: Text, level: str | None = None, timeout: float | None = None) -> int:
+        """How many of them there were."""
+        return self._run(types.remove_fields(self._key, fields, level or self._level), timeout)
+
+    def increment(self, field: Text, amount: int = 1, *, level: str | None = None, timeout: float | None = None) -> int:
+        """Adds to the number under a field, and tells the sum. Not sent again where its outcome is unknown."""
+        return self._run(types.increment_field(self._key, field, amount, level or self._level), timeout)
+
+    def size(self, *, level: str | None = None, timeout: float | None = None) -> int:
+        return self._run(types.count_fields(self._key, level or self._level), timeout)
+
+    def __getitem__(self, field: Text) -> bytes:
+        value = self.get(field)
+        if value is None:
+            raise KeyError(field)
+        return value
+
+    def __setitem__(self, field: Text, value: Text) -> None:
+        self.put({as_bytes(field, "field"): value})
+
+    def __delitem__(self, field: Text) -> None:
+        if not self.remove(field):
+            raise KeyError(field)
+
+    def __contains__(self, field: Text) -> bool:
+        return self.contains(field)
+
+    def __len__(self) -> int:
+        return self.size()
+
+
+class Leaderboard:
+    """Members ranked by their scores, the greatest first; every increment that is answered counts."""
+
+    def __init__(self, run: Run, key: Text, level: str | None) -> None:
+        self._run = run
+        self._key = as_bytes(key, "key")
+        self._level = level
+
+    def put(
+        self,
+        scores: Mapping[str, float] | Mapping[bytes, float],
+        *,
+        level: str | None = None,
+        timeout: float | None = None,
+    ) -> int:
+        """Sets these scores; how many members are new."""
+        return self._run(types.put_scores(self._key, scores, level or self._level), timeout)
+
+    def increment(
+        self, member: Text, amount: float = 1, *, level: str | None = None, timeout: float | None = None
+    ) -> float:
+        """Adds to a score, and tells the sum. Not sent again where its outcome is unknown."""
+        return self._run(types.increment_score(self._key, member, amount, level or self._level), timeout)
+
+    def score(self, member: Text, *, level: str | None = None, timeout: float | None = None) -> float | None:
+        """None where there is no such member."""
+        return self._run(types.score(self._key, member, level or self._level), timeout)
+
+    def rank(self, member: Text, *, level: str | None = None, timeout: float | None = None) -> int | None:
+        """How many are before it: 0 for the first; None where there is no such member."""
+        return self._run(types.rank(self._key, member, level or self._level), timeout)
+
+    def top(
+        self, count: int = 10, *, level: str | None = None, timeout: float | None = None
+    ) -> list[tuple[bytes, float]]:
+        """The first ones, with their scores."""
+        return self._run(
+            types.ranked(self._key, 0, checked_count(count, "count", 1) - 1, level or self._level), timeout
+        )
+
+    def ranked(
+        self, first: int, last: int, *, level: str | None = None, timeout: float | None = None
+    ) -> list[tuple[bytes, float]]:
+        """Those of the ranks from first to last, both included; -1 is the last of all."""
+        return self._run(types.ranked(self._key, first, last, level or self._level), timeout)
+
+    def remove(self, *members: Text, level: str | None = None, timeout: float | None = None) -> int:
+        """How many of them there were."""
+        return self._run(types.remove_scores(self._key, members, level or self._level), timeout)
+
+    def size(self, *, level: str | None = None, timeout: float | None = None) -> int:
+        return self._run(types.count_scores(self._key, level or self._level), timeout)
+
+    def __len__(self) -> int:
+        return self.size()

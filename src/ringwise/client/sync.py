@@ -19,7 +19,7 @@ from ringwise.client import commands
 from ringwise.client.commands import Command, Text
 from ringwise.client.errors import RingwiseError, StillConflicting, TimedOut
 from ringwise.client.exchange import Exchange
-from ringwise.client.handles import Counter, Set
+from ringwise.client.handles import Counter, Leaderboard, Map, Set
 from ringwise.client.many import MERGES_MAX, batches, merged_reply, of_many, of_single
 from ringwise.client.results import Reply, Sibling, Written
 from ringwise.client.routing import Address, Routing
@@ -274,6 +274,14 @@ class Client:
     def set(self, key: Text) -> Set:
         """A set that any node changes."""
         return Set(self._one, key, self._level)
+
+    def map(self, key: Text) -> Map:
+        """A hash that any node changes, each field by itself."""
+        return Map(self._one, key, self._level)
+
+    def leaderboard(self, key: Text) -> Leaderboard:
+        """Members ranked by their scores."""
+        return Leaderboard(self._one, key, self._level)
 
     def close(self) -> None:
         """Closes the connections; those in use are closed when their calls end. Calls after it raise ValueError."""

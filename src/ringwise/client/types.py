@@ -9,7 +9,7 @@ Numbers make an increment count once however often it is sent: the node remember
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ringwise.client import errors
@@ -141,7 +141,111 @@ def pop(key: bytes, count: int, level: str | None) -> Command[set[bytes]]:
 
 
 def _members(members: Iterable[Text]) -> list[bytes]:
-    named = [as_bytes(member, "member") for member in members]
+    return _named(members, "member")
+
+
+def _named(names: Iterable[Text], what: str) -> list[bytes]:
+    named = [as_bytes(name, what) for name in names]
     if not named:
-        raise ValueError("name at least one member")
+        raise ValueError(f"name at least one {what}")
     return named
+
+
+# -- maps
+
+
+def put_fields(key: bytes, fields: Mapping[str, Text] | Mapping[bytes, Text], level: str | None) -> Command[int]:
+    pairs = [part for item in fields.items() for part in (as_bytes(item[0], "field"), as_bytes(item[1], "value"))]
+    if not pairs:
+        raise ValueError("name at least one field")
+    return request((b"HSET", key, *pairs), level, True, int)
+
+
+def get_field(key: bytes, field: Text, level: str | None) -> Command[bytes | None]:
+    return request((b"HGET", key, as_bytes(field, "field")), level, False, _as_it_is)
+
+
+def has_field(key: bytes, field: Text, level: str | None) -> Command[bool]:
+    return request((b"HEXISTS", key, as_bytes(field, "field")), level, False, bool)
+
+
+def all_fields(key: bytes, level: str | None) -> Command[dict[bytes, bytes]]:
+    return request((b"HGETALL", key), level, False, _pairs)
+
+
+def remove_fields(key: bytes, fields: Iterable[Text], level: str | None) -> Command[int]:
+    return request((b"HDEL", key, *_named(fields, "field")), level, True, int)
+
+
+def increment_field(key: bytes, field: Text, amount: int, level: str | None) -> Command[int]:
+    _check_amount(amount)
+    return request((b"HINCRBY", key, as_bytes(field, "field"), b"%d" % amount), level, True, int)
+
+
+def count_fields(key: bytes, level: str | None) -> Command[int]:
+    return request((b"HLEN", key), level, False, int)
+
+
+def _as_it_is(reply: bytes | None) -> bytes | None:
+    return reply
+
+
+def _pairs(reply: list[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(reply[::2], reply[1::2], strict=True))
+
+
+# -- leaderboards
+
+
+def put_scores(key: bytes, scores: Mapping[str, float] | Mapping[bytes, float], level: str | None) -> Command[int]:
+    pairs = [part for item in scores.items() for part in (_score(item[1]), as_bytes(item[0], "member"))]
+    if not pairs:
+        raise ValueError("name at least one member")
+    return request((b"ZADD", key, *pairs), level, True, int)
+
+
+def increment_score(key: bytes, member: Text, amount: float, level: str | None) -> Command[float]:
+    return request((b"ZINCRBY", key, _score(amount), as_bytes(member, "member")), level, True, float)
+
+
+def score(key: bytes, member: Text, level: str | None) -> Command[float | None]:
+    return request((b"ZSCORE", key, as_bytes(member, "member")), level, False, _score_or_none)
+
+
+def rank(key: bytes, member: Text, level: str | None) -> Command[int | None]:
+    return request((b"ZREVRANK", key, as_bytes(member, "member")), level, False, _rank_or_none)
+
+
+def ranked(key: bytes, first: int, last: int, level: str | None) -> Command[list[tuple[bytes, float]]]:
+    for number in (first, last):
+        checked_count(number, "a rank", -AMOUNT_MAX, AMOUNT_MAX)
+    arguments = (b"ZRANGE", key, b"%d" % first, b"%d" % last, b"REV", b"WITHSCORES")
+    return request(arguments, level, False, _scored)
+
+
+def remove_scores(key: bytes, members: Iterable[Text], level: str | None) -> Command[int]:
+    return request((b"ZREM", key, *_members(members)), level, True, int)
+
+
+def count_scores(key: bytes, level: str | None) -> Command[int]:
+    return request((b"ZCARD", key), level, False, int)
+
+
+def _score(number: float) -> bytes:
+    if not isinstance(number, (int, float)):
+        raise TypeError(f"a score is a number, not {type(number).__name__}")
+    if number != number:
+        raise ValueError("a score is a number, and nan is none")
+    return repr(float(number)).encode()
+
+
+def _score_or_none(reply: bytes | None) -> float | None:
+    return None if reply is None else float(reply)
+
+
+def _rank_or_none(reply: int | None) -> int | None:
+    return reply
+
+
+def _scored(reply: list[bytes]) -> list[tuple[bytes, float]]:
+    return [(member, float(text)) for member, text in zip(reply[::2], reply[1::2], strict=True)]

@@ -160,6 +160,12 @@ def as_redis(value: bytes) -> bytes:
     return _REDIS_HEAD + _packed(_registers_of(value))
 
 
+def has(shown: bytes, value: bytes) -> bool:
+    """Whether what `GET` shows counts what was added to the value."""
+    registers = _registers_of(_DENSE + shown[len(_REDIS_HEAD) :])
+    return all(registers[index] >= run for index, run in _runs_of(value))
+
+
 # -- encodings
 
 

@@ -39,6 +39,7 @@ class Operation:
     # lease (SET … PX, on keys of their own)
     # add (SADD), remove (SREM), members (SMEMBERS); expire (EXPIRE, so far ahead that nothing comes of it)
     # add (SADD), remove (SREM), members (SMEMBERS); hincr, hset, hdel, fields (HGETALL), zincr, zadd, zrem, scores (ZRANGE)
+    # pfadd, estimate (GET of a HyperLogLog)
     # expire (EXPIRE, so far ahead that nothing comes of it)
     kind: str
     key: bytes

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from ringwise.sim.estimates import ADDITION, check_estimates
 from ringwise.sim.history import Operation
 
 NUMBER = b"n"
@@ -33,11 +34,12 @@ def check_merging(operations: list[Operation], copies: int) -> Iterator[Complain
     """Of one key."""
     yield from _counted(operations, copies)
     yield from _members(operations, copies)
+    yield from check_estimates(operations, copies)
 
 
 def is_merging(operations: Iterable[Operation]) -> bool:
     """Whether a key is of such a type."""
-    return any(operation.kind in INCREMENTS | ADDITIONS for operation in operations)
+    return any(operation.kind in INCREMENTS | ADDITIONS | {ADDITION} for operation in operations)
 
 
 def _counted(operations: list[Operation], copies: int) -> Iterator[Complaint]:

@@ -57,6 +57,7 @@ class Mix:
     hashes: int = 0
     sorted_sets: int = 0
     others: int = 0  # keys in another bucket
+    estimates: int = 0
     tag: bytes = b""  # before each key: a hashtag puts all of them into one slot
     operations: int = 1_000
     stampede: float = 0.25  # share of the volleys that start one
@@ -97,11 +98,14 @@ COUNTERS = Mix(
         ("zadd", 6),
         ("zrem", 3),
         ("scores", 4),
+        ("pfadd", 6),
+        ("estimate", 3),
     ),
     counters=6,
     sets=3,
     hashes=2,
     sorted_sets=2,
+    estimates=1,
 )
 BITS = 62  # of a counter
 SCORE_BITS = 52  # of a score, which is a double
@@ -279,6 +283,8 @@ class Client:
             key = workload.any_hash()
         if kind in ("zincr", "zadd", "zrem", "scores"):
             key = workload.any_sorted_set()
+        if kind in ("pfadd", "estimate"):
+            key = rng.choice(workload.estimates)
         if kind == "once" and LEVELS[level][0] + LEVELS[level][1] <= 3:
             level = "quorum"
         operation = self._begin(kind, key, level)
@@ -309,6 +315,8 @@ class Client:
             operation.amount = workload.next_bit(key)
         elif kind == "once":
             self._number(operation)
+        elif kind == "pfadd":
+            operation.value = b"%s.%d" % (key, number)
         elif kind in ADDITIONS:
             operation.value = b"%s.%d" % (key, number)
             self._added.setdefault(key, []).append(operation)
@@ -335,7 +343,7 @@ class Client:
             operation.outcome = "unknown" if operation.error.startswith("UNKNOWN") else "refused"
             return
         operation.outcome = "ok"
-        if operation.kind in ("get", "count"):
+        if operation.kind in ("get", "count", "estimate"):
             operation.found = reply
         elif operation.kind in ("incr", "hincr", "zincr"):
             operation.found = b"%d" % int(reply)
@@ -387,6 +395,7 @@ class Workload:
         self.sets = [mix.tag + b"s%d" % number for number in range(mix.sets)]
         self.leases = [mix.tag + b"l%d" % number for number in range(mix.leases)]
         self.hashes = [mix.tag + b"h%d" % number for number in range(mix.hashes)]
+        self.estimates = [mix.tag + b"e%d" % number for number in range(mix.estimates)]
         self.sorted_sets = [mix.tag + b"z%d" % number for number in range(mix.sorted_sets)]
         self._bits = dict.fromkeys([*self.counters, *self.hashes, *self.sorted_sets], 0)
         self._keys = [mix.tag + b"k%d" % number for number in range(mix.keys)]
@@ -403,7 +412,7 @@ class Workload:
     @property
     def keys(self) -> list[bytes]:
         """All of them, of whatever type."""
-        return self._keys + self.counters + self.sets + self.hashes + self.sorted_sets
+        return self._keys + self.counters + self.sets + self.hashes + self.sorted_sets + self.estimates
 
     def start(self) -> None:
         for client in self.clients:
@@ -461,7 +470,7 @@ class Workload:
 def _words(operation: Operation, option: bytes) -> Iterator[bytes]:
     key = operation.key
     match operation.kind:
-        case "get" | "count":
+        case "get" | "count" | "estimate":
             yield from (b"GET", key)
         case "incr":
             yield from (b"INCRBY", key, b"%d" % operation.amount)
@@ -471,6 +480,8 @@ def _words(operation: Operation, option: bytes) -> Iterator[bytes]:
             yield from (b"SREM", key, operation.value)
         case "members":
             yield from (b"SMEMBERS", key)
+        case "pfadd":
+            yield from (b"PFADD", key, operation.value)
         case "hincr" | "hset" | "hdel" | "fields" | "zincr" | "zadd" | "zrem" | "scores":
             yield from _map_words(operation)
         case "once":
