@@ -146,7 +146,7 @@ def test_the_level_is_that_of_the_command() -> None:
     assert {level for _, _, level in node.log[1:]} == {"all"}
 
 
-@pytest.mark.parametrize("line", ["COPY a b DB 1", "COPY a b DB -1", "COPY a b DB 99999999999", "COPY a a DB 1"])
+@pytest.mark.parametrize("line", ["COPY a b DB 16", "COPY a b DB -1", "COPY a b DB 99999999999", "COPY a a DB 1"])
 def test_a_database_that_is_not_there_is_refused_as_by_redis(redis: Path, line: str) -> None:
     theirs = RealRedis(redis)
     assert run(line) == [theirs.send(request(*line.split()), 1)]
@@ -164,3 +164,13 @@ def test_of_two_copies_at_once_without_replace_both_may_be_answered_as_made() ->
     node.release()
     node.release()
     assert (one.settle(), other.settle()) == (b":1\r\n", b":1\r\n")
+
+
+def test_a_copy_goes_to_another_bucket() -> None:
+    lines = ("SET a 1", "COPY a a DB 3", "COPY a a DB 0", "SELECT 3", "GET a", "SET a 2", "COPY a a DB 0",
+             "COPY a a DB 0 REPLACE", "SELECT 0", "GET a")  # fmt: skip
+    connection = Connection(FakeNode())
+    assert [connection.run(*line.split()) for line in lines] == [
+        b"+OK\r\n", b":1\r\n", b"-ERR source and destination objects are the same\r\n", b"+OK\r\n", b"$1\r\n1\r\n", b"+OK\r\n",
+        b":0\r\n", b":1\r\n", b"+OK\r\n", b"$1\r\n2\r\n",
+    ]  # fmt: skip
