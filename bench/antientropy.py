@@ -89,7 +89,7 @@ class Pair:
             dots, clock = DotSource(member.id, b"inc1"), Clock(config.max_clock_offset_ms)
             node = Node(member, topology, agreed, store, dots, clock, lambda _: None, config, rng, 1_700_000_000_000)
             node.begin(1_700_000_000_000, self.now_ms)
-            store.follow(BUCKET.prefix, fresh=True)
+            store.follow([BUCKET.prefix], [BUCKET.prefix], [])
             self.stores.append(store)
             self.nodes.append(node)
         one, two = self.nodes

@@ -18,7 +18,8 @@ from ringwise.core.levels import Level
 from ringwise.core.now import Now
 from ringwise.core.scan import Done
 from ringwise.core.sink import Sink
-from ringwise.core.topology import Topology
+from ringwise.core.space import Space
+from ringwise.core.topology import BucketRules, Topology
 from ringwise.core.versions import DotSource, Write
 from ringwise.server.clients import Clients
 from ringwise.server.session import Session
@@ -46,6 +47,8 @@ class IdleNode:
         self.liveness: Any = None
         self.filling: Any = None
         self.reaping: Any = None
+        self.merging: Any = None
+        self.space = Space(BucketRules())
         self._record = DotSource(self.id, b"0000").put(b"", b"x" * 100, 1 << 16)
 
     def put(self, key: bytes, value: bytes, level: Level, sink: Sink, index: int) -> None:
@@ -69,6 +72,15 @@ class IdleNode:
         raise NotImplementedError
 
     def flush(self, done: object) -> None:
+        raise NotImplementedError
+
+    def flush_all(self, done: object) -> None:
+        raise NotImplementedError
+
+    def select(self, label: str) -> None:
+        raise NotImplementedError
+
+    def change_buckets(self, change: object, done: object) -> None:
         raise NotImplementedError
 
     def replace(self, name: str, done: object) -> None:

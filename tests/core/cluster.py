@@ -6,7 +6,7 @@ Frames cross as bytes. Nothing moves by itself: `run` carries frames until all i
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cache, partial
 
 import msgspec
@@ -16,7 +16,7 @@ from ringwise.core.clock import Clock
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure
 from ringwise.core.hashtree import HashTree
-from ringwise.core.keys import key_of, position_of
+from ringwise.core.keys import BUCKET_BYTES, key_of, position_of
 from ringwise.core.messages import Message, NodeId, decode
 from ringwise.core.node import Node
 from ringwise.core.ring import SLOTS, slot_of
@@ -43,7 +43,7 @@ class DictStore:
         self.failed = False
         self.overloaded = False
         self.fail_next_append = False
-        self.bucket = b""  # in force
+        self.live: frozenset[bytes] = frozenset()  # incarnations in force
         self.tree = HashTree()
         self.tree.ready[:] = b"\x01" * SLOTS
         self.walks = 0
@@ -57,7 +57,7 @@ class DictStore:
     def put(self, slot: int, rkey: bytes, base: bytes | None, record: bytes) -> None:
         assert rkey not in self.cold
         assert base is None or base == self.records.get(rkey, b"")[:8]
-        if rkey.startswith(self.bucket):
+        if rkey[:BUCKET_BYTES] in self.live:
             self.tree.apply(slot, rkey, self.records.get(rkey, b"")[:8], record[:8])
         self.damaged.discard(rkey)
         self.records[rkey] = record
@@ -88,7 +88,11 @@ class DictStore:
 
     def names(self, bucket: bytes, start: int, end: int, limit: int, then: Named) -> bool:
         held = [(position_of(slot_of(key_of(rkey)), key_of(rkey)), rkey) for rkey in self.records]
-        names = sorted((at, key_of(rkey)) for at, rkey in held if start <= at < end and rkey.startswith(bucket))
+        within = [(at, rkey) for at, rkey in held if start <= at < end]
+        if bucket:
+            names = sorted((at, key_of(rkey)) for at, rkey in within if rkey.startswith(bucket))
+        else:
+            names = sorted((at, rkey) for at, rkey in within if rkey[:BUCKET_BYTES] in self.live)
         self.walks += 1
         named = (None, start) if self.fail_walks else cut(names, end, limit)
         if self.slow_walks:
@@ -102,14 +106,12 @@ class DictStore:
 
     def digests(self, start: int, end: int, limit: int, then: Digested) -> bool:
         def named(names: list[tuple[int, bytes]] | None, upto: int) -> None:
-            rkeys = [self.bucket + len(key).to_bytes(2, "big") + key for _, key in names or []]
-            then(None if names is None else [(rkey, self.records[rkey][:8]) for rkey in rkeys], upto)
+            then(None if names is None else [(rkey, self.records[rkey][:8]) for _, rkey in names], upto)
 
-        return self.names(self.bucket, start, end, limit, named)
+        return self.names(b"", start, end, limit, named)
 
     def sweep(
         self,
-        bucket: bytes,
         start: int,
         end: int,
         limit: int,
@@ -118,16 +120,16 @@ class DictStore:
         then: Swept,
     ) -> bool:
         def named(names: list[tuple[int, bytes]] | None, upto: int) -> None:
-            rkeys = [bucket + len(key).to_bytes(2, "big") + key for _, key in names or []]
-            held = [(rkey, self.records[rkey]) for rkey in rkeys if wanted(slot_of(key_of(rkey)))]
+            held = [(rkey, self.records[rkey]) for _, rkey in names or [] if wanted(slot_of(key_of(rkey)))]
             then(None if names is None else [(rkey, record[:8]) for rkey, record in held if dead(record)], upto)
 
-        return self.names(bucket, start, end, limit, named)
+        return self.names(b"", start, end, limit, named)
 
-    def follow(self, bucket: bytes, fresh: bool) -> None:
-        self.bucket = bucket
-        if fresh:
-            self.tree.clear()
+    def follow(self, live: Collection[bytes], fresh: Collection[bytes], void: Sequence[tuple[bytes, bytes]]) -> None:
+        gone, self.live = self.live.difference(live), frozenset(live)
+        for rkey, record in self.records.items():
+            if rkey[:BUCKET_BYTES] in gone:
+                self.tree.apply(slot_of(key_of(rkey)), rkey, record[:8], b"")
 
     def turn(self) -> None:
         pass

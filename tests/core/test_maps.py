@@ -408,6 +408,22 @@ def test_a_plain_field_leaves_nothing_but_one_mark(kind: type[Hash]) -> None:
     assert versions.live(a.state, NOW_MS) is None
 
 
+@BOTH
+def test_what_is_empty_is_dead_and_may_be_reaped(kind: type[Hash]) -> None:
+    a, _, _ = replicas()
+    later_ms = 1000
+    kind.put(a, b"f", 1)
+    kind.add(a, b"g", 1)
+    assert not versions.dead(a.state, later_ms)
+    kind.remove(a, b"f")
+    kind.remove(a, b"g")
+    assert a.state and versions.dead(a.state, later_ms)
+    kind.add(a, b"g", 1)
+    assert not versions.dead(a.state, later_ms)
+    a.set(b"", tombstone=True)
+    assert versions.dead(a.state, later_ms)
+
+
 def test_a_set_keeps_what_a_mark_remembers() -> None:
     a, b, _ = replicas()
     Hash.add(a, b"f", 100)

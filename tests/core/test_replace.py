@@ -95,6 +95,35 @@ def test_an_empty_node_takes_the_place_and_gets_everything() -> None:
     write(cluster, new, 10, b"w")  # it coordinates, under dots of its own
 
 
+def test_it_gets_the_rows_of_every_bucket_and_none_of_one_that_was_flushed() -> None:
+    cluster = Cluster(config=FAST)
+    first = cluster.nodes[0]
+    labels = ("0", "1", "9")
+    for label in labels:
+        at, heard = first.select(label), Heard()
+        assert at is not None
+        for i in range(300):
+            at.put(b"key-%d" % i, label.encode(), QUORUM, heard, i)
+        cluster.run()
+    _, new = empty_third(cluster)
+    for _ in range(20):
+        cluster.pass_time(10)
+    flushed: list[Failure | None] = []
+    nine = first.select("9")
+    assert nine is not None
+    nine.flush(flushed.append)
+    fill(cluster, new)
+    assert flushed == [None]
+    for label in labels:
+        at, heard = new.select(label), Heard()
+        assert at is not None
+        for i in range(300):
+            at.get(b"key-%d" % i, ONE, heard, i)
+        there = [bool(record) for _, record in heard.outcomes.values()]
+        assert there == [label != "9"] * 300
+    assert {rkey[:6] for rkey in cluster.stores[2].records} <= {*new.spaces.live, Bucket(9, 1).prefix}
+
+
 def test_replace_says_what_makes_no_sense() -> None:
     cluster = Cluster()
     first = cluster.nodes[0]

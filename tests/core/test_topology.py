@@ -9,6 +9,7 @@ import pytest
 from ringwise.core.ring import SLOTS
 from ringwise.core.topology import (
     FORMAT,
+    FORMAT_REPLACED,
     VOTERS_MAX,
     BucketRules,
     ChangeRefused,
@@ -321,4 +322,4 @@ def test_documents_without_replacements_are_what_older_versions_read() -> None:
     old = msgspec.msgpack.encode(msgspec.msgpack.decode(document.encode())[:8])
     assert Document.decode(old) == document
     lost = lose(document, "n3")
-    assert lost is not None and lost.format == FORMAT == 2  # an older version would count who is filling
+    assert lost is not None and lost.format == FORMAT_REPLACED == 2  # an older version would count who is filling

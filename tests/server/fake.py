@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
+from typing import Any
 
 from ringwise.core import versions
+from ringwise.core.agreement import Change as DocumentChange
+from ringwise.core.bucketchanges import Done as BucketsChanged
+from ringwise.core.buckets import find
 from ringwise.core.changes import Change
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure, Refused
@@ -21,7 +25,8 @@ from ringwise.core.replace import Lost
 from ringwise.core.ring import slot_of
 from ringwise.core.scan import Done, Page
 from ringwise.core.sink import Sink
-from ringwise.core.topology import Member, NodeId, Topology, form, found, join
+from ringwise.core.space import Space
+from ringwise.core.topology import BucketRules, Member, NodeId, Topology, form, found, join
 from ringwise.core.update import OPERATIONS
 from ringwise.core.versions import DotSource, Write
 from ringwise.server.clients import Clients
@@ -71,6 +76,12 @@ class NoReaping:
     waits_for: list[NodeId] = []  # noqa: RUF012
 
 
+class NoMerging:
+    names: Sequence[str] = ("longest",)
+    merged = failed = 0
+    failure = ""
+
+
 class NoStandIns:
     writes = reads = 0
 
@@ -111,6 +122,9 @@ class FakeNode:
         self.rng = random.Random(me)
         self.dirty: list[Session] = []
         self.records: dict[bytes, bytes] = {}
+        self.merging = NoMerging()
+        self.space = Space(BucketRules())
+        self.buckets: dict[str, FakeNode] = {"0": self}  # that were selected
         self.hints = NoHints()
         self.stand_ins = NoStandIns()
         self.sloppy = False  # a stand-in counts for whatever is asked
@@ -194,6 +208,34 @@ class FakeNode:
             self.records.clear()
         self._answer(partial(done, failure))
 
+    def flush_all(self, done: Callable[[Failure | None], None]) -> None:
+        self.flush(done)
+        for bucket in self.buckets.values():
+            bucket.records.clear()
+
+    def select(self, label: str) -> FakeNode | None:
+        document = self.topology.document
+        rules = find(document, label) if document is not None else None
+        if rules is None:
+            return None
+        if label not in self.buckets:
+            self.buckets[label] = FakeBucket(self.buckets["0"], rules)
+        return self.buckets[label]
+
+    def change_buckets(self, change: DocumentChange, done: BucketsChanged) -> None:
+        """Decided at once, by this node alone."""
+        document = self.topology.document
+        assert document is not None
+        changed = change(document) or document
+        self.topology = Topology()
+        self.topology.install(changed)
+        for label, bucket in self.buckets.items():
+            rules = find(changed, label)
+            bucket.topology, bucket.space.gone = self.topology, rules is None
+            if rules is not None:
+                bucket.space.follow(rules)
+        done(changed)
+
     def explain(self, key: bytes, done: Callable[[Explanation | Failure], None]) -> None:
         """As if this node were alone."""
         done(Explanation(key, slot_of(key), [Copy(self.id, ANSWERED, self.records.get(key, b""))], []))
@@ -256,6 +298,23 @@ class FakeNode:
             dirty, self.dirty = self.dirty, []
             for session in dirty:
                 session.flush()
+
+
+class FakeBucket(FakeNode):
+    """Another bucket of a node: keys of its own, and all else the node's."""
+
+    def __init__(self, home: FakeNode, rules: BucketRules) -> None:
+        self.__dict__.update(home.__dict__)
+        del self.__dict__["dirty"]
+        self.home = home
+        self.records = {}
+        self.space = Space(rules)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.home, name)
+
+    def _answer(self, answer: Callable[[], None]) -> None:
+        self.home._answer(answer)
 
 
 class Connection:

@@ -12,6 +12,7 @@ import pytest
 from msgspec import UNSET
 from tests.server.fake import MEMBERS, Connection, FakeNode
 
+from ringwise.core.buckets import Settings, change
 from ringwise.core.context import Context
 from ringwise.core.errors import (
     Failure,
@@ -593,3 +594,65 @@ def test_a_collection_that_loses_a_member_is_another_one(http: Http, add: str, r
     assert http("GET", KEY + "k", If_None_Match=tag).status == 304
     redis.run(*remove.split())
     assert http("GET", KEY + "k", If_None_Match=tag).status == 200
+
+
+class TestBuckets:
+    """The same paths with a bucket before them."""
+
+    def test_keys_of_a_bucket_are_apart(self) -> None:
+        http = Http()
+        assert http("PUT", "/api/v1/buckets/3/kv/k", b"three").status == 200
+        assert told(http("GET", "/api/v1/buckets/3/kv/k"))["value"] == "three"
+        assert http("GET", KEY + "k").status == 404
+        assert [each["key"] for each in told(http("GET", "/api/v1/buckets/3/kv"))["keys"]] == ["k"]
+        assert http("PUT", "/api/v1/buckets/0/kv/zero", b"0").status == 200
+        assert told(http("GET", KEY + "zero"))["value"] == "0"
+
+    def test_batches_of_a_bucket(self) -> None:
+        http = Http()
+        put = http("POST", "/api/v1/buckets/7/batch/put", {"items": [{"key": "a", "value": "1"}]})
+        assert told(put)["results"][0]["status"] == 200
+        assert told(http("POST", "/api/v1/buckets/7/batch/get", {"keys": ["a"]}))["results"][0]["value"] == "1"
+        assert told(http("POST", "/api/v1/batch/get", {"keys": ["a"]}))["results"][0]["status"] == 404
+
+    @pytest.mark.parametrize("bucket", ["none", "16", "%20", "%ff"])
+    def test_what_is_no_bucket(self, bucket: str) -> None:
+        answer = Http()("GET", f"/api/v1/buckets/{bucket}/kv/k")
+        assert answer.status == 404 and told(answer)["error"] == "no_such_bucket"
+
+    @pytest.mark.parametrize(
+        "path", ["", "/", "/3", "/3/", "/3/health", "/3/openapi.json", "/3/buckets/3/kv/k", "//kv/k"]
+    )
+    def test_paths_that_are_none(self, path: str) -> None:
+        assert told(Http()("GET", "/api/v1/buckets" + path))["error"] == "no_such_path"
+
+    def test_a_bucket_s_level_holds_where_the_request_names_none(self) -> None:
+        http = Http()
+        document = http.node.topology.document
+        assert document is not None
+        http.node.change_buckets(lambda before: change(before, "4", Settings(r="one", w="all")), lambda _: None)
+        http("GET", "/api/v1/buckets/4/kv/k")
+        assert http.node.log[-1][2] == "r=one,w=all"
+        http("GET", "/api/v1/buckets/4/kv/k", Consistency="strong")
+        assert http.node.log[-1][2] == "strong"
+        http("GET", "/api/v1/buckets/4/kv/k", R="2")
+        assert http.node.log[-1][2] == "r=2"
+
+    def test_every_path_about_keys_is_described_in_a_bucket_too(self) -> None:
+        paths = told(Http()("GET", "/api/v1/openapi.json"))["paths"]
+        about_keys = {path for path in paths if path.startswith(("/api/v1/kv", "/api/v1/batch"))}
+        assert {path.replace("/api/v1/", "/api/v1/buckets/{bucket}/") for path in about_keys} == {
+            path for path in paths if path.startswith("/api/v1/buckets")
+        }
+        names = [each["operationId"] for item in paths.values() for key, each in item.items() if key != "parameters"]
+        assert len(set(names)) == len(names)
+
+    def test_a_context_is_of_the_key_in_one_bucket(self) -> None:
+        http = Http()
+        context = told(http("PUT", KEY + "k", {"value": "v"}))["context"]
+        other = "/api/v1/buckets/3/kv/k"
+        assert http("PUT", other, {"value": "w", "context": context}).status == 409
+        assert http("DELETE", other, X_Ringwise_Context=context).status == 409
+        own = told(http("PUT", other, {"value": "v"}))["context"]
+        assert told(http("PUT", other, {"value": "w", "context": own}))["siblings"] == 1
+        assert told(http("GET", other))["context"] != context

@@ -13,6 +13,7 @@ import pytest
 
 from ringwise.core import flush as flush_module
 from ringwise.core import hashing, hyperloglog, keys, sets, versions
+from ringwise.core.buckets import flush_all
 from ringwise.core.changes import AddElements, Increment, RemoveMembers
 from ringwise.core.counters import age
 from ringwise.core.exchange import Exchange
@@ -33,8 +34,9 @@ from ringwise.core.put import PutPath
 from ringwise.core.replica import Replica
 from ringwise.core.ring import slot_of
 from ringwise.core.scan import END, ScanPath
+from ringwise.core.space import Space
 from ringwise.core.standins import StandIns
-from ringwise.core.topology import Document, Topology, flush
+from ringwise.core.topology import Document, Topology
 from ringwise.core.update import OPERATIONS
 from ringwise.core.versions import DotSource, Write
 from ringwise.core.writegroup import WriteGroup
@@ -44,7 +46,9 @@ from ringwise.sim.workload import COUNTERS, FLUSHES, Mix
 from ringwise.storage import walk
 from ringwise.storage.commitlog import CommitLog
 from ringwise.storage.identity import Identity
+from ringwise.storage.purge import Purge
 from ringwise.storage.store import Store
+from ringwise.storage.trees import Trees
 
 Patch = pytest.MonkeyPatch
 
@@ -258,13 +262,21 @@ def cursor_one_too_far(patch: Patch) -> None:
     """The next page begins behind its first key."""
     scan = ScanPath.scan
 
-    def beyond(self: ScanPath, cursor: int, count: int, level: Level, done: Any, first_only: bool = False) -> None:
+    def beyond(
+        self: ScanPath,
+        cursor: int,
+        count: int,
+        level: Level,
+        done: Any,
+        first_only: bool = False,
+        space: Space | None = None,
+    ) -> None:
         at = self._next_name(cursor) if cursor else 0  # type: ignore[attr-defined]
-        scan(self, at, count, level, done, first_only)
+        scan(self, at, count, level, done, first_only, space)
 
     def next_name(self: ScanPath, cursor: int) -> int:
         found: list[int] = []
-        self._store.names(self.bucket.prefix, cursor, END, 1, lambda _, upto: found.append(upto))
+        self._store.names(self._spaces.home.prefix, cursor, END, 1, lambda _, upto: found.append(upto))
         return found[0] if found and found[0] < END else cursor
 
     patch.setattr(ScanPath, "_next_name", next_name, raising=False)
@@ -553,18 +565,44 @@ def answered_before_a_majority_holds_the_epoch(patch: Patch) -> None:
 
 
 def old_incarnation_accepted(patch: Patch) -> None:
-    """T5: a new incarnation changes no slot, and owners take frames of the one before it."""
+    """T5: owners take frames of an incarnation that is void."""
 
-    def change(document: Document, number: int) -> Document:
-        return msgspec.structs.replace(flush(document, number), table=document.table)
+    class Everything:
+        def __contains__(self, prefix: bytes) -> bool:
+            return True
 
-    patch.setattr(flush_module, "flush", change)
-    patch.setattr(Replica, "bucket", property(lambda _: b"", lambda *_: None), raising=False)
+    patch.setattr(Replica, "_live", property(lambda _: Everything(), lambda *_: None), raising=False)
 
 
 def void_rows_merged(patch: Patch) -> None:
     """What is written in a new incarnation is put where the old one's rows are: the paths do not follow."""
     patch.setattr(Node, "_follow", lambda _: None)
+
+
+def flush_of_one_bucket_voids_another(patch: Patch) -> None:
+    """T5: whoever flushes a bucket takes all of them along."""
+    patch.setattr(flush_module, "flush", lambda document, _number: flush_all(document))
+
+
+def purge_of_one_bucket_takes_another(patch: Patch) -> None:
+    """What is removed is not looked at closely: rows of the default bucket go with those of the one that was flushed."""
+    begin: Any = Purge.__init__
+
+    def beyond(self: Purge, *arguments: Any) -> None:
+        *before, void, purged, failed = arguments
+        begin(self, *before, [(bytes(6), b"\0\1" + bytes(4)), *void[void[0][0] == bytes(6) :]], purged, failed)
+
+    patch.setattr(Purge, "__init__", beyond)
+
+
+def terms_of_a_flushed_bucket_stay_in_the_trees(patch: Patch) -> None:
+    """R5: where several buckets are in use, the trees are not made anew."""
+
+    def follow(self: Trees, live: frozenset[bytes], _fresh: object) -> None:
+        self._live = live
+        self._followed += 1
+
+    patch.setattr(Trees, "follow", follow)
 
 
 # A lost member's place.
@@ -633,6 +671,9 @@ FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
     ),
     (old_incarnation_accepted, FLUSHED, {"flushed", "lost", "stale"}, 8),
     (void_rows_merged, FLUSHED, {"flushed"}, 4),
+    (flush_of_one_bucket_voids_another, FLUSHED, {"lost", "stale"}, 4),
+    (purge_of_one_bucket_takes_another, FLUSHED, {"lost", "stale"}, 4),
+    (terms_of_a_flushed_bucket_stay_in_the_trees, replace(FLUSHED, repairs=True), {"tree"}, 4),
     (hint_forgotten_on_handover, LOST_HANDOVERS, {"handed"}, 4),
     (silence_leaves_no_hint, HINTS, {"handed"}, 8),
     (stand_in_counted_at_strong, STAND_INS, {"backwards", "stale"}, 16),

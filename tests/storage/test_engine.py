@@ -195,13 +195,13 @@ def test_t5_what_is_dropped_is_gone_and_what_is_in_force_stays(reopen: Open) -> 
     low, live = b"\0" * 6, Bucket(0, 3).prefix
     kept = {key: record for key, record in records.items() if not low <= key[2:8] < live}
     middle = sorted({slot_of(key) for key in keys})[100]
-    found = engine.drop(low, live, 0, middle)
+    found = engine.drop([(low, live)], 0, middle)
     assert found == len({slot_of(key) for key in keys if slot_of(key) < middle})
     assert engine.scan(b"", middle.to_bytes(2, "big"), 9_999) == sorted(
         (key, record) for key, record in kept.items() if key < middle.to_bytes(2, "big")
     )
-    assert engine.drop(low, live, middle, SLOTS) == len({slot_of(key) for key in keys if slot_of(key) >= middle})
-    assert engine.drop(low, live, 0, SLOTS) == 0, "nothing is left to drop"
+    assert engine.drop([(low, live)], middle, SLOTS) == len({slot_of(key) for key in keys if slot_of(key) >= middle})
+    assert engine.drop([(low, live)], 0, SLOTS) == 0, "nothing is left to drop"
     later = {storage_key(slot_of(key), Bucket(0, 3).row_key(key)): b"later" for key in keys}
     flush(engine, later, 7, stamp=8)
     engine.reclaim()
@@ -227,7 +227,7 @@ def test_t5_the_space_of_what_was_dropped_comes_back(tmp_path: Path) -> None:
         )
     before = size_of(tmp_path)
     assert before > 6_000_000
-    engine.drop(b"\0" * 6, Bucket(0, 2).prefix, 0, SLOTS)
+    engine.drop([(b"\0" * 6, Bucket(0, 2).prefix)], 0, SLOTS)
     engine.reclaim()
     assert size_of(tmp_path) < before // 20 and engine.empty()
     engine.close()
@@ -242,7 +242,7 @@ def test_t5_what_cannot_be_read_is_dropped_unread(tmp_path: Path) -> None:
     data[2_000:12_000] = bytes(10_000)
     file.write_bytes(data)
     engine = LsmEngine(tmp_path, 1 << 20)
-    assert engine.drop(b"\0" * 6, Bucket(0, 2).prefix, 0, SLOTS) == SLOTS
+    assert engine.drop([(b"\0" * 6, Bucket(0, 2).prefix)], 0, SLOTS) == SLOTS
     engine.reclaim()  # not by compaction: RocksDB would take nothing in any more after meeting the damage
     flush(engine, {b"\x00a": b"1"}, 2)
     assert engine.get_many([b"\x00a"]) == [b"1"]
@@ -297,3 +297,27 @@ def test_a_rocksdb_of_somebody_else_is_named(tmp_path: Path) -> None:
     engine.close()
     with pytest.raises(ForeignDirectory, match="not ours"):
         LsmEngine(tmp_path)
+
+
+def test_rows_are_of_all_buckets_in_the_order_of_positions(reopen: Open) -> None:
+    engine = reopen()
+    live = [Bucket(number, 2) for number in (0, 1, 7)]
+    dead = [Bucket(0, 1), Bucket(1, 1), Bucket(3, 1), Bucket(0xFFFF, 0)]
+    keys = [b"{t%d}k%d" % (n % 5, n) for n in range(200)] + [b"k%d" % n for n in range(100)]
+    records = {storage_key(slot_of(key), bucket.row_key(key)): b"r" for key in keys for bucket in (*live, *dead)}
+    flush(engine, records, 1)
+    prefixes = frozenset(bucket.prefix for bucket in live)
+    expected = sorted((position_of(slot_of(key), key), bucket.row_key(key)) for key in keys for bucket in live)
+    assert engine.rows(prefixes, 0, END, 10_000) == (expected, END)
+    assert engine.rows(frozenset(), 0, END, 10) == ([], END)
+    for limit in (1, 2, 7, 100):
+        found: list[tuple[int, bytes]] = []
+        position = 0
+        while position < END:
+            piece, upto = engine.rows(prefixes, position, END, limit)
+            assert upto > position and all(position <= at < upto for at, _ in piece)
+            found += piece
+            position = upto
+        assert found == expected, "pieces are whole, and never part keys of one position"
+    start, end = expected[100][0], expected[400][0]
+    assert engine.rows(prefixes, start, end, 10_000) == ([row for row in expected if start <= row[0] < end], end)

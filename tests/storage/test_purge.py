@@ -19,6 +19,7 @@ from ringwise.storage.purge import SLOTS_OF_A_JOB
 from ringwise.storage.store import Store, StoreConfig
 
 OLD, LIVE = Bucket(0, 1), Bucket(0, 2)
+VOID = [(bytes(6), LIVE.prefix)]
 CONFIG = StoreConfig(sync_mode="batch", memtable_bytes=20_000, cache_bytes=30_000, segment_bytes=2_000)
 
 
@@ -77,7 +78,7 @@ def machine() -> Machine:
 
 def test_everything_void_goes_and_everything_in_force_stays(machine: Machine) -> None:
     machine.write(OLD, 5_000)
-    machine.store.follow(LIVE.prefix, fresh=True)
+    machine.store.follow([LIVE.prefix], [LIVE.prefix], VOID)
     machine.write(LIVE, 700, b"live")
     machine.work()
     assert machine.stored() == {LIVE.prefix}
@@ -91,7 +92,7 @@ def test_a_new_incarnation_of_a_full_disk_knows_what_is_absent(machine: Machine)
     machine.work()
     machine.open()
     assert machine.medium.records and machine.find(LIVE, 1) is None, "only the disk can tell"
-    machine.store.follow(LIVE.prefix, fresh=True)
+    machine.store.follow([LIVE.prefix], [LIVE.prefix], VOID)
     assert machine.find(LIVE, 1) == b"", "nothing of it can be there"
 
 
@@ -100,18 +101,18 @@ def test_a_crash_at_any_time_leaves_the_rest_to_the_next_start(machine: Machine,
     machine.write(OLD, 1_000)
     machine.work()
     machine.write(OLD, 300)
-    machine.store.follow(LIVE.prefix, fresh=True)
+    machine.store.follow([LIVE.prefix], [LIVE.prefix], VOID)
     machine.write(LIVE, 100)
     for _ in range(steps):
         machine.store.background(0.05)
         machine.worker.drain()
     machine.open()
     assert all(machine.find(LIVE, number) != b"" for number in range(100))
-    machine.store.follow(LIVE.prefix, fresh=False)
+    machine.store.follow([LIVE.prefix], [], VOID)
     machine.work()
     assert machine.stored() == {LIVE.prefix}
     machine.open()
-    machine.store.follow(LIVE.prefix, fresh=False)
+    machine.store.follow([LIVE.prefix], [], VOID)
     assert OLD.prefix not in machine.stored(), "nor does the log bring it back"
 
 
@@ -119,7 +120,7 @@ def test_a_flush_under_way_is_finished_first(machine: Machine) -> None:
     machine.write(OLD, 400)
     while not machine.worker.jobs:
         machine.store.background(100.0)
-    machine.store.follow(LIVE.prefix, fresh=True)
+    machine.store.follow([LIVE.prefix], [LIVE.prefix], VOID)
     machine.write(LIVE, 10)
     machine.work()
     assert machine.stored() == {LIVE.prefix}
@@ -128,7 +129,8 @@ def test_a_flush_under_way_is_finished_first(machine: Machine) -> None:
 def test_flush_upon_flush(machine: Machine) -> None:
     for incarnation in range(2, 30):
         machine.write(Bucket(0, incarnation - 1), 40)
-        machine.store.follow(Bucket(0, incarnation).prefix, fresh=True)
+        live = [Bucket(0, incarnation).prefix]
+        machine.store.follow(live, live, [(bytes(6), live[0])])
         machine.store.background(0.1)
     machine.write(Bucket(0, 29), 40)
     machine.work()
@@ -137,13 +139,13 @@ def test_flush_upon_flush(machine: Machine) -> None:
 
 def test_work_in_memory_is_cut_into_slices(machine: Machine) -> None:
     machine.write(OLD, 200)
-    machine.store.follow(LIVE.prefix, fresh=True)
+    machine.store.follow([LIVE.prefix], [LIVE.prefix], VOID)
     slices = 0
     while machine.store.background(0.05):
         slices += 1
     assert slices > 10
     drops = [work for work, _ in machine.worker.jobs if isinstance(work, partial) and work.func.__name__ == "drop"]
-    assert [(work.args[2], work.args[3]) for work in drops] == [(0, SLOTS_OF_A_JOB)], (
+    assert [(work.args[1], work.args[2]) for work in drops] == [(0, SLOTS_OF_A_JOB)], (
         "and the engine drops a few slots at a time"
     )
 
@@ -154,7 +156,7 @@ def test_an_engine_that_cannot_drop_ends_writing(machine: Machine, monkeypatch: 
 
     monkeypatch.setattr(ModelEngine, "drop", fail)
     machine.write(OLD, 10)
-    machine.store.follow(LIVE.prefix, fresh=True)
+    machine.store.follow([LIVE.prefix], [LIVE.prefix], VOID)
     for _ in range(100):
         machine.store.background(100.0)
         machine.worker.drain()
@@ -181,7 +183,7 @@ def test_disk_space_comes_back(tmp_path: Path) -> None:
     machine.write(OLD, 900, random.Random(2).randbytes(1_000))
     before = used(tmp_path)
     assert before > 1_500_000
-    machine.store.follow(LIVE.prefix, fresh=True)
+    machine.store.follow([LIVE.prefix], [LIVE.prefix], VOID)
     machine.write(LIVE, 50, b"live")
     machine.work()
     assert used(tmp_path) < before // 4, (before, used(tmp_path))
@@ -193,3 +195,26 @@ def test_disk_space_comes_back(tmp_path: Path) -> None:
 
 def used(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def test_what_begins_while_a_purge_goes_on_stays(machine: Machine) -> None:
+    """Another incarnation, of this bucket or of another, and a new bucket: none of them is where the purge is at work."""
+    machine.write(OLD, 3_000)
+    machine.work()
+    machine.store.follow([LIVE.prefix], [LIVE.prefix], VOID)
+    begun = [LIVE, Bucket(1, 1), Bucket(7, 1)]
+    machine.store.follow([bucket.prefix for bucket in begun], [bucket.prefix for bucket in begun[1:]], [])
+    for bucket in begun:
+        machine.write(bucket, 700, b"live")
+    while machine.store.background(0.02) or machine.store.purging or machine.worker.jobs:
+        if machine.worker.jobs:
+            machine.worker.run()
+        if machine.worker.results:
+            machine.worker.deliver()
+    for bucket in begun:
+        for number in range(700):
+            slot, rkey = row(bucket, number)
+            held = machine.store.find(slot, rkey)
+            held = machine.medium.records.get(storage_key(slot, rkey), b"") if held is None else held
+            assert held.endswith(b"live")
+    assert OLD.prefix not in machine.stored()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -29,7 +31,8 @@ class Machine:
         self.medium = Medium()
         self.config = config
         self.time_ms = 0.0
-        self.bucket = BUCKET
+        self.buckets = {0: BUCKET, 1: Bucket(1, 1), 20: Bucket(20, 1)}
+        self.next_number = 21
         self.stamp = 0
         self.open()
 
@@ -37,22 +40,55 @@ class Machine:
         self.worker = Steps()
         self.engine = ModelEngine(self.medium)
         self.store = Store(self.disk, self.engine, self.worker, self.config, self.clock_ms)
-        self.store.follow(self.bucket.prefix, fresh=False)
+        self.store.follow(self.live, [], self.void)
+
+    @property
+    def void(self) -> list[tuple[bytes, bytes]]:
+        """Of numbers below the next one: earlier incarnations, and those that were dropped."""
+        found = []
+        for number in (0, 1, *range(20, self.next_number)):
+            bucket = self.buckets.get(number)
+            if bucket is None:
+                found.append((Bucket(number, 0).prefix, Bucket(number + 1, 0).prefix))
+            elif bucket.incarnation > 1:
+                found.append((Bucket(number, 0).prefix, bucket.prefix))
+        return found
+
+    @property
+    def bucket(self) -> Bucket:
+        return self.buckets[0]
+
+    @property
+    def live(self) -> list[bytes]:
+        return [bucket.prefix for bucket in self.buckets.values()]
+
+    def flush(self, *numbers: int) -> None:
+        """New incarnations of these buckets."""
+        for number in numbers:
+            self.buckets[number] = Bucket(number, self.buckets[number].incarnation + 1)
+        self.store.follow(self.live, [self.buckets[number].prefix for number in numbers], self.void)
 
     def clock_ms(self) -> float:
         self.time_ms += 0.01
         return self.time_ms
 
-    def row(self, key: bytes) -> tuple[int, bytes]:
-        return slot_of(key), self.bucket.row_key(key)
+    def row(self, key: bytes, number: int = 0) -> tuple[int, bytes]:
+        return slot_of(key), self.buckets[number].row_key(key)
 
-    def write(self, key: bytes, framed: bool = False) -> None:
-        slot, rkey = self.row(key)
+    def write(self, key: bytes, framed: bool = False, number: int = 0) -> None:
+        slot, rkey = self.row(key, number)
         held = self.store.find(slot, rkey)
         if held is None:
-            self.store.load(slot, rkey, lambda: self.write(key, framed))
+            bucket = self.buckets[number]
+
+            def again() -> None:
+                if self.buckets.get(number) == bucket:
+                    self.write(key, framed, number)
+
+            self.store.load(slot, rkey, again)
             self.store.turn()
             return
+        assert held == self.known(rkey), "what is said to be absent is absent"
         self.stamp += 1
         new = record(b"%d" % self.stamp, held, self.stamp)
         if framed:
@@ -71,12 +107,18 @@ class Machine:
             self.worker.drain()
 
     def held(self) -> dict[bytes, bytes]:
-        """Every record of the bucket, by row key."""
+        """Every record of a bucket in force, by row key."""
+        return {rkey: value for rkey, value in self.everything().items() if rkey[:6] in self.live}
+
+    def known(self, rkey: bytes) -> bytes:
+        return self.everything().get(rkey, b"")
+
+    def everything(self) -> dict[bytes, bytes]:
         found = {split_storage_key(key)[1]: value for key, value in self.medium.records.items()}
         for layer in reversed(self.store._layers()):
             for table in layer:
                 found.update(table)
-        return {rkey: value for rkey, value in found.items() if rkey.startswith(self.bucket.prefix)}
+        return found
 
     def truth(self) -> HashTree:
         tree = HashTree()
@@ -102,9 +144,9 @@ class Histories(RuleBasedStateMachine):
         self.machine = Machine()
         self.listed: list[tuple[int, int, int]] = []
 
-    @rule(key=st.sampled_from(KEYS), framed=st.booleans())
-    def write(self, key: bytes, framed: bool) -> None:
-        self.machine.write(key, framed)
+    @rule(key=st.sampled_from(KEYS), framed=st.booleans(), number=st.sampled_from((0, 0, 1, 20)))
+    def write(self, key: bytes, framed: bool, number: int) -> None:
+        self.machine.write(key, framed, number)
 
     @rule(keys=st.lists(st.sampled_from(KEYS), min_size=5, max_size=30))
     def write_many(self, keys: list[bytes]) -> None:
@@ -144,11 +186,31 @@ class Histories(RuleBasedStateMachine):
     def restart(self) -> None:
         self.machine.open()
 
+    @rule(numbers=st.sampled_from(((0,), (1,), (0, 1), (0, 1, 20))))
+    def flush_buckets(self, numbers: tuple[int, ...]) -> None:
+        self.machine.flush(*numbers)
+
     @rule()
-    def flush_database(self) -> None:
+    def bucket_is_created(self) -> None:
+        """Under a number that no bucket ever had."""
         machine = self.machine
-        machine.bucket = Bucket(0, machine.bucket.incarnation + 1)
-        machine.store.follow(machine.bucket.prefix, fresh=True)
+        bucket = machine.buckets[machine.next_number] = Bucket(machine.next_number, 1)
+        machine.next_number += 1
+        machine.store.follow(machine.live, [bucket.prefix], [])
+
+    @rule(which=st.integers(0, 99))
+    def bucket_is_dropped(self, which: int) -> None:
+        machine = self.machine
+        created = [number for number in machine.buckets if number > 20]
+        if created:
+            del machine.buckets[created[which % len(created)]]
+            machine.store.follow(machine.live, [], machine.void)
+
+    @rule(keys=st.lists(st.sampled_from(KEYS), min_size=1, max_size=10), which=st.integers(0, 99))
+    def write_to_the_created(self, keys: Sequence[bytes], which: int) -> None:
+        created = [number for number in self.machine.buckets if number > 20]
+        for key in keys if created else []:
+            self.machine.write(key, number=created[which % len(created)])
 
     @rule()
     def settle(self) -> None:
@@ -274,6 +336,33 @@ def test_what_is_written_at_a_moderate_rate_is_folded() -> None:
         machine.store.background(1.0)
         assert machine.store._trees.behind <= 256
     assert 0 not in machine.store.tree.ready
+    machine.check()
+
+
+def test_a_flush_empties_the_trees_where_nothing_else_is_in_them() -> None:
+    machine = Machine()
+    for key in KEYS:
+        machine.write(key)
+    machine.work()
+    machine.flush(0)
+    assert not any(machine.store.tree.roots) and all(machine.store.tree.ready)
+    machine.write(KEYS[0], number=1)
+    machine.work()
+    machine.flush(0)
+    assert all(machine.store.tree.ready), "nothing was written in between"
+    machine.check()
+
+
+def test_a_flush_of_one_of_several_buckets_makes_the_trees_anew() -> None:
+    machine = Machine()
+    for key in KEYS:
+        machine.write(key)
+        machine.write(key, number=1)
+    machine.work()
+    machine.flush(0)
+    assert not any(machine.store.tree.ready)
+    machine.work()
+    assert all(machine.store.tree.ready) and any(machine.store.tree.roots)
     machine.check()
 
 

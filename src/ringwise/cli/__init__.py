@@ -11,6 +11,7 @@ from typing import NoReturn
 import click
 
 from ringwise import __version__
+from ringwise.cli.bucket import bucket
 from ringwise.cli.dev import dev
 from ringwise.cli.explain import explain
 from ringwise.cli.keys import delete, get, put
@@ -32,7 +33,7 @@ def cli() -> None:
 
 cli.add_command(serve)
 cli.add_command(dev)
-for _command in (status, ring, explain, repair, replace, get, put, delete):
+for _command in (status, ring, bucket, explain, repair, replace, get, put, delete):
     cli.add_command(_command)
 
 

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import click
 
-from ringwise.cli.options import as_json, at_node, plain, readable, refusal, tell_json
+from ringwise.cli.options import as_json, at_node, in_bucket, plain, readable, refusal, tell_json
 from ringwise.cli.resp import NodeError, UnreachableError, call_mapped
 
 # What an owner's answer means, in a few words.
@@ -23,13 +23,14 @@ STATES = {
 
 @click.command()
 @click.argument("key")
+@in_bucket
 @at_node
 @as_json
-def explain(key: str, host: str, port: int, as_json: bool) -> None:
+def explain(key: str, bucket: str, host: str, port: int, as_json: bool) -> None:
     """Show what each owner of KEY holds, how the copies compare, and what a read would answer."""
     try:
         # Longer than the node's own deadline, after which it tells who was silent.
-        reply = call_mapped(host, port, "RW.EXPLAIN", key, timeout_s=5.0)
+        reply = call_mapped(host, port, "RW.EXPLAIN", key, timeout_s=5.0, bucket=bucket)
     except (UnreachableError, NodeError) as error:
         raise refusal(error) from error
     found = cast("dict[str, Any]", plain(reply))

@@ -11,7 +11,7 @@ import sys
 
 import click
 
-from ringwise.cli.options import as_json, at_node, plain, readable, refusal, tell_json
+from ringwise.cli.options import as_json, at_node, in_bucket, plain, readable, refusal, tell_json
 from ringwise.cli.resp import NodeError, Reply, UnreachableError, call_mapped
 from ringwise.runtime.settings import StartError
 
@@ -24,11 +24,12 @@ _level = click.option("--level", default="", metavar="LEVEL", help="one, quorum,
 @click.command()
 @click.argument("key")
 @_level
+@in_bucket
 @at_node
 @as_json
-def get(key: str, level: str, host: str, port: int, as_json: bool) -> None:
+def get(key: str, level: str, bucket: str, host: str, port: int, as_json: bool) -> None:
     """Print the value of KEY."""
-    found = _run(host, port, level, "RW.GET", key)
+    found = _run(host, port, bucket, level, "RW.GET", key)
     siblings = found[b"siblings"]
     assert isinstance(siblings, list)
     if as_json:
@@ -42,7 +43,7 @@ def get(key: str, level: str, host: str, port: int, as_json: bool) -> None:
         click.echo(f"{len(siblings)} siblings, clock {_text(found[b'clock'])}:", err=True)
         for sibling in siblings:
             click.echo(readable(_value(sibling)))
-        at = "".join(f" {option}" for option in _given(host=host, port=port))
+        at = "".join(f" {option}" for option in _given(host=host, port=port, bucket=bucket))
         words = f"{shlex.quote(key)} VALUE{at} --context {_text(found[b'context'])}"
         click.echo(f"merge them: ringwise put {words}", err=True)
     if not siblings:
@@ -61,6 +62,7 @@ def get(key: str, level: str, host: str, port: int, as_json: bool) -> None:
 @click.option("--type", "content_type", default="", metavar="MIME", help="Its content type.")
 @click.option("--flags", type=click.IntRange(0, 2**32 - 1), help="A number to keep with it.")
 @_level
+@in_bucket
 @at_node
 @as_json
 def put(
@@ -71,6 +73,7 @@ def put(
     content_type: str,
     flags: int | None,
     level: str,
+    bucket: str,
     host: str,
     port: int,
     as_json: bool,
@@ -81,7 +84,7 @@ def put(
     for name, option in (("CONTEXT", context), ("TYPE", content_type), ("FLAGS", flags), ("EX", ttl)):
         if option not in ("", None):
             options += [name, str(option)]
-    done = _run(host, port, level, "RW.PUT", key, given, *options)
+    done = _run(host, port, bucket, level, "RW.PUT", key, given, *options)
     if as_json:
         tell_json(plain(done))
     elif done[b"siblings"] != 1:
@@ -92,19 +95,20 @@ def put(
 @click.argument("key")
 @click.option("--context", default="", help="What get has shown: exactly that is deleted.")
 @_level
+@in_bucket
 @at_node
 @as_json
-def delete(key: str, context: str, level: str, host: str, port: int, as_json: bool) -> None:
+def delete(key: str, context: str, level: str, bucket: str, host: str, port: int, as_json: bool) -> None:
     """Delete KEY."""
-    done = _run(host, port, level, "RW.DEL", key, *(("CONTEXT", context) if context else ()))
+    done = _run(host, port, bucket, level, "RW.DEL", key, *(("CONTEXT", context) if context else ()))
     if as_json:
         tell_json(plain(done))
 
 
-def _run(host: str, port: int, level: str, *command: str | bytes) -> dict[bytes, Reply]:
+def _run(host: str, port: int, bucket: str, level: str, *command: str | bytes) -> dict[bytes, Reply]:
     words = ("RW.AT", level, *command) if level else command
     try:
-        return call_mapped(host, port, *words)
+        return call_mapped(host, port, *words, bucket=bucket)
     except (UnreachableError, NodeError) as error:
         if isinstance(error, UnreachableError) and error.sent and command[0] != "RW.GET":
             raise StartError(f"{error}; it may be written or not: read the key before trying again") from error

@@ -16,6 +16,15 @@ F = TypeVar("F", bound=Callable[..., object])
 as_json = click.option("--json", "as_json", is_flag=True, help="For programs.")
 
 
+in_bucket = click.option(
+    "--bucket",
+    default="",
+    metavar="BUCKET",
+    envvar="RINGWISE_BUCKET",
+    help="A bucket's name, or a number from 0 to 15.",
+)
+
+
 def at_node(command: F) -> F:
     """--host and --port of any node."""
     host = click.option("--host", default="127.0.0.1", show_default=True, envvar="RINGWISE_HOST", help="Any node.")

@@ -38,6 +38,7 @@ class MemberStatus:
     filling: bool = False  # its disk was empty, and it has not all data yet
     fill_percent: int = 100
     fill_waits_for: str = ""
+    merge_failure: str = ""
     fill_unreadable: int = 0  # keys that another owner could not read when this one was filled
     reap_waiting: int = 0  # deleted or expired records that it has found, and that have not gone yet
     reap_waits_for: str = ""  # the members because of whom
@@ -50,6 +51,7 @@ class ClusterStatus:
     epoch: int
     formed: bool
     replicas: int
+    named_buckets: int
     under_replicated_slots: int  # with fewer copies than that whole and up
     members: list[MemberStatus]
     attention: list[str]
@@ -85,6 +87,7 @@ def look(host: str, port: int) -> ClusterStatus:
         epoch=int(asked["epoch"]),
         formed=asked["formed"] == "1",
         replicas=int(settings[1]),
+        named_buckets=int(asked.get("named_buckets", "0")),
         under_replicated_slots=int(asked.get("under_replicated_slots", "0")),
         members=sorted(members, key=lambda member: member.name or member.id),
         attention=[],
@@ -123,6 +126,7 @@ def _member(line: str, asked: dict[str, str]) -> MemberStatus:
     member.filling = info.get("filling") == "1"
     member.fill_percent = int(info.get("fill_percent", "100"))
     member.fill_unreadable = int(info.get("fill_unreadable", "0"))
+    member.merge_failure = info.get("merge_last_failure", "")
     member.fill_waits_for = info.get("fill_waits_for", "")
     member.reap_waiting = int(info.get("reap_waiting", "0"))
     member.reap_waits_for = info.get("reap_waits_for", "")
@@ -155,6 +159,8 @@ def _attention(found: ClusterStatus) -> list[str]:
             lines.append(f"{who} was filled without {member.fill_unreadable} records that another owner could not read")
         if member.fill_waits_for:
             lines.append(f"{who} is being filled, and waits for {member.fill_waits_for}: start it again")
+        if member.merge_failure:
+            lines.append(f"on {who} a merge function has failed, and siblings stay: {member.merge_failure}")
         if member.dot_collisions:
             lines.append(
                 f"{who} has met different values under one version {member.dot_collisions} times; both are kept: "
@@ -183,7 +189,8 @@ def _print(found: ClusterStatus) -> None:
 
     console = Console(highlight=False)
     state = "formed" if found.formed else "forming"
-    console.print(f"cluster {found.cluster}, epoch {found.epoch}, {state}, {found.replicas} copies of each key")
+    named = f", {found.named_buckets} named buckets" if found.named_buckets else ""
+    console.print(f"cluster {found.cluster}, epoch {found.epoch}, {state}, {found.replicas} copies of each key{named}")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in ("member", "state", "gossip", "redis", "peers", "epoch", "clients", "commands", "up"):
         table.add_column(column, no_wrap=True)

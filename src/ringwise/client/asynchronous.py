@@ -36,6 +36,7 @@ class _Link(asyncio.Protocol):
         self.replies: list[Any] = []
         self.sent = False
         self.usable = True
+        self.entered = False  # its bucket is selected
         self._loop = loop
         self._reader = hiredis.Reader()
         self._count = 0
@@ -199,7 +200,7 @@ class AsyncClient:
     """As `Client`, on asyncio: hundreds of tasks may share one; on whatever event loop is running.
 
     `timeout`: seconds for a whole call, tries on other nodes included. `level`: the default consistency level; None leaves
-    it to the node.
+    it to the bucket, or the node. `bucket`: the name, or the number from 0 to 15, of that whose keys these are.
     """
 
     def __init__(
@@ -209,11 +210,25 @@ class AsyncClient:
         timeout: float = 5.0,
         level: str | None = None,
         max_connections: int = 128,
+        bucket: str | int = 0,
     ) -> None:
         self._timeout = commands.checked_timeout(timeout)
         self._level = level
-        self._routing = Routing(addresses, random.Random())
-        self._pool = _Pool(commands.checked_count(max_connections, "max_connections", 1))
+        self._addresses = [addresses] if isinstance(addresses, str) else list(addresses)
+        self._select = commands.select(bucket) if bucket != 0 else None
+        self._routing = Routing(self._addresses, random.Random())
+        self._max_connections = commands.checked_count(max_connections, "max_connections", 1)
+        self._pool = _Pool(self._max_connections)
+
+    def bucket(self, bucket: str | int) -> AsyncClient:
+        """The same cluster and settings, for the keys of another bucket; with connections of its own, to be closed by itself."""
+        return AsyncClient(
+            self._addresses,
+            timeout=self._timeout,
+            level=self._level,
+            max_connections=self._max_connections,
+            bucket=bucket,
+        )
 
     async def put(
         self,
@@ -366,11 +381,12 @@ class AsyncClient:
         try:
             link = await self._pool.acquire(address, until, exchange.connect_deadline)
             await self._learn(link, until)
+            await self._enter(link, until)
             link.replies = []
             link.sent = False
             asked = True
             replies = await link.exchange(exchange.payload(), len(exchange.pending), until)
-        except TimedOut as error:
+        except RingwiseError as error:
             exchange.unsent(error)
         except (OSError, hiredis.HiredisError) as error:
             if not isinstance(error, TimeoutError):
@@ -391,3 +407,12 @@ class AsyncClient:
             if not isinstance(outcome, RingwiseError):
                 self._routing.learn(outcome)
             link.replies = []
+
+    async def _enter(self, link: _Link, deadline: float) -> None:
+        """Once for each connection: the bucket that it is for. Raises RingwiseError where there is none; nothing else is sent."""
+        if self._select is not None and not link.entered:
+            outcome = self._select.outcome((await link.exchange(self._select.wire, 1, deadline))[0])
+            link.replies = []
+            if isinstance(outcome, RingwiseError):
+                raise outcome
+            link.entered = True

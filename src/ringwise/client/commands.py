@@ -147,6 +147,13 @@ def scan(cursor: int, prefix: Text, count: int, level: str | None) -> Command[tu
     return request(arguments, level, False, read_page)
 
 
+def select(bucket: str | int) -> Command[None]:
+    """A connection's bucket."""
+    if isinstance(bucket, bool) or not isinstance(bucket, str | int):
+        raise TypeError(f"a bucket is a name or a number, not {type(bucket).__name__}")
+    return request((b"SELECT", str(bucket).encode()), None, False, lambda _: None)
+
+
 def members() -> Command[list[str]]:
     return request((b"RW.MEMBERS",), None, False, read_members)
 

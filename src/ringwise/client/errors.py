@@ -44,6 +44,10 @@ class InvalidRequest(Refused):
     """A limit, an option or a level that the node does not take; the message names it. Sending it again does not help."""
 
 
+class NoSuchBucket(InvalidRequest):
+    """There is no bucket of that name: it was never created, or has been dropped."""
+
+
 class UnknownOutcome(RingwiseError):
     """The write may have been applied, and may still surface: read before writing again."""
 
@@ -84,6 +88,7 @@ _BY_CODE: dict[str, type[RingwiseError]] = {
     "TOOLATE": NotReady,
     "WRONGTYPE": InvalidRequest,
     "BADCONTEXT": BadContext,
+    "NOBUCKET": NoSuchBucket,
     "CLOCKSKEW": Refused,
     "UNKNOWN": UnknownOutcome,
     "ERR": InvalidRequest,

@@ -37,6 +37,7 @@ class _Link:
         self.replies: list[Any] = []
         self.sent = False
         self.usable = True
+        self.entered = False  # its bucket is selected
         self._reader = hiredis.Reader()
         self._socket = socket.create_connection(address, _left(deadline))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -144,7 +145,7 @@ class Client:
     """A cluster, through any of its nodes. Threads may share one; see docs/client.md.
 
     `timeout`: seconds for a whole call, tries on other nodes included. `level`: the default consistency level; None leaves
-    it to the node.
+    it to the bucket, or the node. `bucket`: the name, or the number from 0 to 15, of that whose keys these are.
     """
 
     def __init__(
@@ -154,12 +155,26 @@ class Client:
         timeout: float = 5.0,
         level: str | None = None,
         max_connections: int = 64,
+        bucket: str | int = 0,
     ) -> None:
         self._timeout = commands.checked_timeout(timeout)
         self._level = level
-        self._routing = Routing(addresses, random.Random())
-        self._pool = _Pool(commands.checked_count(max_connections, "max_connections", 1))
+        self._addresses = [addresses] if isinstance(addresses, str) else list(addresses)
+        self._select = commands.select(bucket) if bucket != 0 else None
+        self._routing = Routing(self._addresses, random.Random())
+        self._max_connections = commands.checked_count(max_connections, "max_connections", 1)
+        self._pool = _Pool(self._max_connections)
         _clients.add(self)
+
+    def bucket(self, bucket: str | int) -> Client:
+        """The same cluster and settings, for the keys of another bucket; with connections of its own, to be closed by itself."""
+        return Client(
+            self._addresses,
+            timeout=self._timeout,
+            level=self._level,
+            max_connections=self._max_connections,
+            bucket=bucket,
+        )
 
     def put(
         self,
@@ -311,11 +326,12 @@ class Client:
         try:
             link = self._pool.acquire(address, until, exchange.connect_deadline)
             self._learn(link, until)
+            self._enter(link, until)
             link.replies = []
             link.sent = False
             asked = True
             replies = link.exchange(exchange.payload(), len(exchange.pending), until)
-        except TimedOut as error:
+        except RingwiseError as error:
             exchange.unsent(error)
         except (OSError, hiredis.HiredisError) as error:
             if not isinstance(error, TimeoutError):
@@ -336,6 +352,15 @@ class Client:
             if not isinstance(outcome, RingwiseError):
                 self._routing.learn(outcome)
             link.replies = []
+
+    def _enter(self, link: _Link, deadline: float) -> None:
+        """Once for each connection: the bucket that it is for. Raises RingwiseError where there is none; nothing else is sent."""
+        if self._select is not None and not link.entered:
+            outcome = self._select.outcome(link.exchange(self._select.wire, 1, deadline)[0])
+            link.replies = []
+            if isinstance(outcome, RingwiseError):
+                raise outcome
+            link.entered = True
 
 
 def _after_fork() -> None:

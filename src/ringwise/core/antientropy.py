@@ -11,7 +11,7 @@ begins asks, step by step, and the peer answers each question by itself and reme
 of the two dies. Both nodes of a pair begin rounds; each exchanges both ways.
 
 Invariants
-* Only slots that both own are compared, under one and the same epoch and incarnation of the bucket (T5): any other question is
+* Only slots that both own are compared, all buckets in force at once, under one and the same epoch (T5): any other question is
   refused, and any change ends the comparison.
 * A slot whose tree is not ready is not compared; the rest is.
 * What differs by its hashes is a suspicion only. Keys are exchanged where the data differ, twice (core/exchange.py), and listing
@@ -35,12 +35,13 @@ from ringwise.core.config import NodeConfig
 from ringwise.core.exchange import Exchange, Tally
 from ringwise.core.hashing import FOLDED_AT_ONCE, FOLDS_MAX, Hashing
 from ringwise.core.hashtree import GROUP_SLOTS, LEAF_BITS, LEAF_SHIFT, LEAVES
-from ringwise.core.keys import Bucket, key_of, position_of
+from ringwise.core.keys import BUCKET_BYTES, key_of, position_of
 from ringwise.core.lesson import teach
 from ringwise.core.messages import Digested, Digests, Found, Hashed, Hashes, NodeId, Written, encode
 from ringwise.core.now import Now
 from ringwise.core.peers import Link, Peers
 from ringwise.core.ring import SLOTS, slot_of
+from ringwise.core.space import Spaces
 from ringwise.core.store import Store
 from ringwise.core.topology import Topology
 
@@ -50,7 +51,7 @@ STEPS_PER_TICK = 8  # questions; each costs both sides about a tenth of a millis
 GAP_KEYS = 8  # between two leaves that differ: to list so many more is cheaper than another question
 ANSWER_DEADLINES = 5  # request timeouts that a question may take: a listing may wait for the disk
 
-Page: TypeAlias = tuple[dict[bytes, bytes], int]  # digests by key, and the position before which these are all
+Page: TypeAlias = tuple[dict[bytes, bytes], int]  # digests by row key, and the position before which these are all
 
 _EVERY = bytes([1]) * SLOTS
 
@@ -60,7 +61,6 @@ class _Comparison:
 
     __slots__ = (
         "asked_ms",
-        "bucket",
         "epoch",
         "exchange",
         "folds",
@@ -76,10 +76,9 @@ class _Comparison:
         "theirs",
     )
 
-    def __init__(self, link: Link, epoch: int, bucket: bytes, shared: bytes, exchange: Exchange) -> None:
+    def __init__(self, link: Link, epoch: int, shared: bytes, exchange: Exchange) -> None:
         self.link = link
         self.epoch = epoch
-        self.bucket = bucket
         self.shared = shared
         self.exchange = exchange
         self.started = False
@@ -103,7 +102,7 @@ class AntiEntropy:
         topology: Topology,
         store: Store,
         clock: Clock,
-        bucket: Bucket,
+        spaces: Spaces,
         config: NodeConfig,
         now: Now,
         cold: Cold,
@@ -111,7 +110,8 @@ class AntiEntropy:
         rng: random.Random,
     ) -> None:
         self.tally = Tally()
-        self.hashing = Hashing(peers, topology, store, bucket, config, self.tally)
+        self.hashing = Hashing(peers, topology, store, config, self.tally)
+        self._live = spaces.live
         self._peers = peers
         self._topology = topology
         self._store = store
@@ -126,15 +126,6 @@ class AntiEntropy:
         self._slots = _EVERY  # of the present round
         self._waiting: list[NodeId] = []  # peers that the round comes to
         self._comparison: _Comparison | None = None
-
-    @property
-    def bucket(self) -> Bucket:
-        """In force; the node sets another (T5)."""
-        return self.hashing.bucket
-
-    @bucket.setter
-    def bucket(self, bucket: Bucket) -> None:
-        self.hashing.bucket = bucket
 
     # -- rounds
 
@@ -203,12 +194,11 @@ class AntiEntropy:
         if self._slots is not _EVERY:
             shared = bytes(a & b for a, b in zip(shared, self._slots, strict=True))
         if link is not None and self._peers.is_up(peer) and self._topology.formed and self._may_write() and any(shared):
-            bucket = self.bucket.prefix
             exchange = Exchange(
-                self._store, self._clock, self._config, self._now, self._cold, self._chunks, self.tally, bucket
+                self._store, self._clock, self._config, self._now, self._cold, self._chunks, self.tally, self._live
             )
             self.tally.comparisons += 1
-            self._comparison = _Comparison(link, self._topology.epoch, bucket, shared, exchange)
+            self._comparison = _Comparison(link, self._topology.epoch, shared, exchange)
         elif not self._waiting:
             self._end_round()
 
@@ -241,7 +231,7 @@ class AntiEntropy:
 
     def _step(self, at: _Comparison) -> None:
         self._steps_left -= 1
-        same = at.epoch == self._topology.epoch and at.bucket == self.bucket.prefix
+        same = at.epoch == self._topology.epoch
         if not same or self._peers.links.get(at.link.peer) is not at.link or not self._may_write():
             self._over(False)
         elif at.id or at.exchange.loading:
@@ -274,7 +264,7 @@ class AntiEntropy:
         elif at.ranges:
             start, end = at.ranges.popleft()
             at.mine = at.theirs = None
-            question = Digests(self._next_id(at), at.epoch, at.bucket, start, end, self.hashing.page_keys)
+            question = Digests(self._next_id(at), at.epoch, start, end, self.hashing.page_keys)
             self._send(at, question)
             if not self._store.digests(start, end, self.hashing.page_keys, partial(self._own_page, at, at.id)):
                 at.id = 0  # too many wait: this range is left to the next round
@@ -297,7 +287,7 @@ class AntiEntropy:
         return at.id
 
     def _ask(self, at: _Comparison, level: int, numbers: list[int]) -> None:
-        self._send(at, Hashes(self._next_id(at), at.epoch, at.bucket, level, numbers))
+        self._send(at, Hashes(self._next_id(at), at.epoch, level, numbers))
 
     def _send(self, at: _Comparison, question: Hashes | Digests) -> None:
         """Not through `Peers.ask`: the answer may wait for the disk, and is no sign of life that others count on."""
@@ -355,7 +345,7 @@ class AntiEntropy:
             teach(self._peers, self._topology, at.link, {message.refused})
             self._over(False)
         else:
-            at.theirs = message.by_key(), message.end
+            at.theirs = message.by_row(), message.end
             self._compare_pages(at, at.question)
 
     def _own_page(self, at: _Comparison, request_id: int, listed: list[tuple[bytes, bytes]] | None, upto: int) -> None:
@@ -364,7 +354,7 @@ class AntiEntropy:
         if listed is None:
             at.id = 0  # it cannot be read: left to the next round
             return
-        at.mine = {key_of(rkey): digest for rkey, digest in listed}, upto
+        at.mine = dict(listed), upto
         self._compare_pages(at, at.question)
 
     def _compare_pages(self, at: _Comparison, asked: Digests) -> None:
@@ -375,10 +365,11 @@ class AntiEntropy:
         at.mine = at.theirs = None
         at.id = 0
         end = min(my_end, their_end)
-        for key in sorted({*mine, *theirs}):
-            one, other, slot = mine.get(key, b""), theirs.get(key, b""), slot_of(key)
-            if one != other and asked.start <= position_of(slot, key) < end:
-                at.exchange.add(slot, self.bucket.row_key(key), one, other)
+        for rkey in sorted({*mine, *theirs}):  # bucket by bucket: frames are of one incarnation
+            key, one, other = key_of(rkey), mine.get(rkey, b""), theirs.get(rkey, b"")
+            slot = slot_of(key)
+            if one != other and asked.start <= position_of(slot, key) < end and rkey[:BUCKET_BYTES] in self._live:
+                at.exchange.add(slot, rkey, one, other)
         if end < asked.end:
             at.ranges.appendleft((end, asked.end))
         self._go_on()

@@ -48,6 +48,17 @@ class Expire(msgspec.Struct, frozen=True):
         return dots.write(held, write, stamp)
 
 
+class ForAWhile(msgspec.Struct, frozen=True):
+    """A change that brings a key about where keys have a time to live unasked: its expiry is a register, stamped above it."""
+
+    change: Change
+    expiry_ms: int
+
+    def apply(self, dots: DotSource, held: bytes, stamp: int, wall_ms: int) -> bytes:
+        made = self.change.apply(dots, held, stamp, wall_ms)
+        return made if made == held else Expire(self.expiry_ms).apply(dots, made, stamp + 1, wall_ms)
+
+
 class Once(msgspec.Struct, frozen=True):
     """RW.INCR: the contribution of a session, under a dot that the client numbers: sent again, it is the same one.
 

@@ -245,6 +245,15 @@ class BadContext(Refused):
         super().__init__(f"{reason}; pass back, unchanged, the context of a read of the same key")
 
 
+class NoSuchBucket(Refused):
+    """It was never created, or has been dropped; or this node has not heard of it yet."""
+
+    code = "NOBUCKET"
+
+    def __init__(self, label: str) -> None:
+        super().__init__(f"there is no bucket {label}; create it with: ringwise bucket create {label}")
+
+
 class Flushed(Refused):
     """The bucket got a new incarnation before anything of the write was logged or sent (T5)."""
 

@@ -17,6 +17,7 @@ that BATCH_BYTES are; and after each a pause, as `repair_keys_per_s` has it.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Container
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
@@ -25,6 +26,7 @@ from ringwise.core.clock import Clock
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure
+from ringwise.core.keys import BUCKET_BYTES
 from ringwise.core.messages import DIGEST_BYTES, Found, Written
 from ringwise.core.now import Now
 from ringwise.core.record import intact
@@ -88,7 +90,7 @@ class Exchange:
         cold: Cold,
         chunks: list[bytes],
         tally: Tally,
-        bucket: bytes,
+        live: Container[bytes],
     ) -> None:
         self._store = store
         self._clock = clock
@@ -97,7 +99,7 @@ class Exchange:
         self._cold = cold
         self._chunks = chunks
         self._tally = tally
-        self._bucket = bucket
+        self._live = live  # the incarnations in force
         self._differing: deque[Difference] = deque()
         self._batch: list[Difference] = []
         self._unanswered: set[int] = set()  # positions of the batch
@@ -142,7 +144,10 @@ class Exchange:
             return messages.Write(request_id, epoch, self._clock.last, self._chunk())
         due_ms = self._now.now_ms - self._config.repair_confirm_ms
         while self._differing and len(self._batch) < self._batch_keys and self._differing[0].seen_ms <= due_ms:
-            difference = self._differing.popleft()
+            difference = self._differing[0]
+            if self._batch and difference.rkey[:BUCKET_BYTES] != self._batch[0].rkey[:BUCKET_BYTES]:
+                break  # T5: a frame is of one incarnation
+            self._differing.popleft()
             held = self._store.find(difference.slot, difference.rkey)
             if held is None or held[:DIGEST_BYTES] == difference.mine:
                 self._batch.append(difference)
@@ -161,6 +166,8 @@ class Exchange:
         while self._outgoing:
             size += len(self._outgoing[0][3])
             if size > self._config.frame_bytes_max and rows:
+                break
+            if rows and self._outgoing[0][1][:BUCKET_BYTES] != rows[0][1][:BUCKET_BYTES]:
                 break
             rows.append(self._outgoing.popleft())
         self._tally.sent += len(rows)
@@ -199,7 +206,7 @@ class Exchange:
 
     def _merge(self, difference: Difference, record: bytes) -> None:
         slot, rkey = difference.slot, difference.rkey
-        if self.ended or self._store.failed or not rkey.startswith(self._bucket):
+        if self.ended or self._store.failed or rkey[:BUCKET_BYTES] not in self._live:
             return
         held = self._store.find(slot, rkey)
         if held is None:

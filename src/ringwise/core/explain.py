@@ -15,11 +15,11 @@ from ringwise.core import messages
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure, NotReady
-from ringwise.core.keys import Bucket
 from ringwise.core.messages import Found, NodeId, encode
 from ringwise.core.now import Now
 from ringwise.core.peers import Link, Peers
 from ringwise.core.ring import slot_of
+from ringwise.core.space import Space, Spaces
 from ringwise.core.standins import StandIns
 from ringwise.core.store import Store
 from ringwise.core.topology import Topology
@@ -89,7 +89,7 @@ class ExplainPath:
         peers: Peers,
         topology: Topology,
         store: Store,
-        bucket: Bucket,
+        spaces: Spaces,
         config: NodeConfig,
         now: Now,
         cold: Cold,
@@ -101,18 +101,18 @@ class ExplainPath:
         self._peers = peers
         self._topology = topology
         self._store = store
-        self.bucket = bucket  # in force; the node sets another (T5)
+        self._spaces = spaces
         self._config = config
         self._now = now
         self._cold = cold
         self._open: dict[int, _Question] = {}
 
-    def explain(self, key: bytes, done: Done) -> None:
+    def explain(self, key: bytes, done: Done, space: Space | None = None) -> None:
         """Calls `done` once, with every owner's answer or with why there can be none."""
         if not self._topology.epoch:
             done(NotReady("this node is in no cluster yet"))
             return
-        slot, rkey = slot_of(key), self.bucket.row_key(key)
+        slot, rkey = slot_of(key), (space or self._spaces.home).row_key(key)
         topology = self._topology
         others = self._stand_ins.order(topology.sets[topology.owner_set[slot]])[:OTHERS_MAX]
         others = [node for node in others if node == self._peers.me or self._peers.is_up(node)]

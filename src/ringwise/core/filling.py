@@ -37,7 +37,7 @@ from ringwise.core.errors import Failure
 from ringwise.core.exchange import BATCH_BYTES, BATCH_KEYS_FIRST, BATCH_KEYS_MAX, Row
 from ringwise.core.hashing import FOLDED_AT_ONCE, Hashing
 from ringwise.core.hashtree import GROUP_SLOTS, GROUPS
-from ringwise.core.keys import POSITION_BITS, key_of, position_of
+from ringwise.core.keys import BUCKET_BYTES, POSITION_BITS, key_of, position_of
 from ringwise.core.lesson import teach
 from ringwise.core.levels import QUORUM
 from ringwise.core.messages import DIGEST_BYTES, Digested, Digests, Found, Hashed, Hashes, NodeId, encode
@@ -45,6 +45,7 @@ from ringwise.core.now import Now
 from ringwise.core.peers import Link, Peers
 from ringwise.core.record import intact
 from ringwise.core.ring import SLOTS, slot_of
+from ringwise.core.space import Spaces
 from ringwise.core.store import Store
 from ringwise.core.topology import Document, Topology, filled
 
@@ -112,7 +113,9 @@ class Filling:
         cold: Cold,
         chunks: list[bytes],
         hashing: Hashing,
+        spaces: Spaces,
     ) -> None:
+        self._spaces = spaces
         self._peers = peers
         self._topology = topology
         self._agreement = agreed
@@ -126,7 +129,7 @@ class Filling:
         self.sources: dict[NodeId, Source] = {}
         self.received = 0  # keys, since the start of the node
         self.unreadable = 0
-        self._bucket = b""
+        self._voided = -1  # flushes until it began; -1: it has not
         self._at: Source | None = None
         self._proposed = False
         self._durable_at: int | None = None
@@ -180,10 +183,10 @@ class Filling:
         if not self.active:
             if self.sources:
                 self._drop()
-                self._at, self.sources, self._bucket = None, {}, b""
+                self._at, self.sources, self._voided = None, {}, -1
                 self._durable_at, self._proposed = None, False
             return
-        if self._bucket != self._hashing.bucket.prefix:  # a flush meanwhile: what was before it is void (T5)
+        if self._voided != self._spaces.voided:  # a flush meanwhile: what was before it is void (T5)
             self._begin()
         if self._enough():
             self._finish()
@@ -202,7 +205,7 @@ class Filling:
     def _begin(self) -> None:
         self._drop()
         self._at = None
-        self._bucket = self._hashing.bucket.prefix
+        self._voided = self._spaces.voided
         self._durable_at = self._verify_from_ms = None
         self.sources = {}
         for peer in sorted(self._topology.members):
@@ -212,7 +215,7 @@ class Filling:
 
     def _enough(self) -> bool:
         """Whether every set of owners has as many done as have one in common with any majority less one."""
-        if not self._bucket:
+        if self._voided < 0:
             return False
         me, done = self._peers.me, {node for node, source in self.sources.items() if source.done}
         for owners in self._topology.sets:
@@ -274,7 +277,7 @@ class Filling:
         start, end = at.asked = at.ranges.popleft()
         self._own = self._theirs = None
         page = self._hashing.page_keys
-        question = Digests(self._next_id(), self._topology.epoch, self._bucket, start, end, page)
+        question = Digests(self._next_id(), self._topology.epoch, start, end, page)
         self._question = question
         self._peers.post(link, encode(question))
         if not self._store.digests(start, end, page, partial(self._own_page, at, question.id)):
@@ -294,7 +297,7 @@ class Filling:
             teach(self._peers, self._topology, link, {message.refused})
             self._again(unreadable=message.refused == messages.DAMAGED)
             return
-        self._theirs = message.by_key(), message.end
+        self._theirs = message.by_row(), message.end
         self._compare(at)
 
     def _own_page(self, at: Source, question_id: int, listed: list[tuple[bytes, bytes]] | None, upto: int) -> None:
@@ -303,7 +306,7 @@ class Filling:
         if listed is None:
             self._again(unreadable=True)
             return
-        self._own = {key_of(rkey): digest for rkey, digest in listed}, upto
+        self._own = dict(listed), upto
         self._compare(at)
 
     def _compare(self, at: Source) -> None:
@@ -317,13 +320,13 @@ class Filling:
         self._own = self._theirs = None
         now_ms = self._now.now_ms
         self._list_from_ms = now_ms + YIELD * (now_ms - self._asked_ms)
-        row_key = self._hashing.bucket.row_key
-        for key, digest in theirs.items():
+        for rkey, digest in sorted(theirs.items()):  # bucket by bucket: frames are of one incarnation
+            key = key_of(rkey)
             slot = slot_of(key)
-            if asked.start <= position_of(slot, key) < end:
+            if asked.start <= position_of(slot, key) < end and rkey[:BUCKET_BYTES] in self._spaces.live:
                 at.keys += 1
-                if mine.get(key) != digest:
-                    at.wanted.append(_Key(slot, row_key(key), mine.get(key, b""), 0))
+                if mine.get(rkey) != digest:
+                    at.wanted.append(_Key(slot, rkey, mine.get(rkey, b""), 0))
         at.asked = None
         if end < asked.end:
             at.ranges.appendleft((end, asked.end))
@@ -332,8 +335,11 @@ class Filling:
 
     def _read(self, at: Source, link: Link) -> None:
         """The next batch; the pause behind it is as long as its answer takes."""
-        count = min(len(at.wanted), self._batch_keys)
-        self._batch = batch = [at.wanted.popleft() for _ in range(count)]
+        prefix = at.wanted[0].rkey[:BUCKET_BYTES]
+        batch: list[_Key] = []
+        while at.wanted and len(batch) < self._batch_keys and at.wanted[0].rkey[:BUCKET_BYTES] == prefix:
+            batch.append(at.wanted.popleft())
+        self._batch, count = batch, len(batch)
         self._unanswered = set(range(count))
         self._batch_bytes = 0
         self._batch_ms = self._now.now_ms
@@ -375,7 +381,7 @@ class Filling:
             self.unreadable += 1
 
     def _merge(self, at: Source, key: _Key, record: bytes) -> None:
-        if self._store.failed or not key.rkey.startswith(self._bucket) or not record:
+        if self._store.failed or key.rkey[:BUCKET_BYTES] not in self._spaces.live or not record:
             return
         if not intact(record):
             self._not_read(at, key)
@@ -444,7 +450,7 @@ class Filling:
             at.done = True
             return
         groups = [at.groups.popleft() for _ in range(min(GROUPS_AT_ONCE, len(at.groups)))]
-        question = Hashes(self._next_id(), self._topology.epoch, self._bucket, messages.SLOTS, groups)
+        question = Hashes(self._next_id(), self._topology.epoch, messages.SLOTS, groups)
         self._question = question
         self._peers.post(link, encode(question))
 

@@ -1,10 +1,10 @@
-"""Flushes: a bucket's rows become void all at once, by a new incarnation of the bucket (T3, T5).
+"""Flushes: a bucket's rows, or those of all buckets, become void all at once, by a new incarnation (T3, T5).
 
     flush ─▶ agreement: document e+1, the next incarnation ─▶ owners hold it, durably ─▶ a majority of every slot's: done(None)
 
-From then on no majority of any slot's owners can be had for the old incarnation: an owner that holds e+1 refuses frames of
-older epochs. So no read at `quorum` shows, and no write at `quorum` joins, what was before the flush. Below a majority, a node
-that has not heard of it yet still answers alone.
+From then on no majority of any slot's owners can be had for the old incarnation, since an owner that holds e+1 refuses its rows:
+no read at `quorum` shows, and no write at `quorum` joins, what was before the flush. Below a majority, a node that has not heard
+of it yet still answers alone.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
-from ringwise.core.agreement import Agreement, AgreementFailed, Known
+from ringwise.core.agreement import Agreement, AgreementFailed, Change, Known
+from ringwise.core.buckets import flush_all
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure, FlushNotAgreed, NotReady, Overloaded, Refused, UnknownOutcome
 from ringwise.core.messages import encode
 from ringwise.core.now import Now
 from ringwise.core.peers import Peers
+from ringwise.core.space import Space
 from ringwise.core.topology import Document, Topology, flush
 
 Done: TypeAlias = Callable[[Failure | None], None]
@@ -46,8 +48,17 @@ class Flushes:
         self._deciding = 0
         self._decided: list[_Decided] = []
 
-    def flush(self, done: Done) -> None:
-        """A new incarnation of bucket 0; `done` is called once, with the failure if there is one."""
+    def flush(self, done: Done, space: Space | None = None) -> None:
+        """A new incarnation of a bucket, the default one if none is given; `done` is called once, with the failure if there is
+        one."""
+        number = space.number if space is not None else 0
+        self._flush(done, lambda document: flush(document, number))
+
+    def flush_all(self, done: Done) -> None:
+        """A new incarnation of every bucket, in one document."""
+        self._flush(done, flush_all)
+
+    def _flush(self, done: Done, change: Change) -> None:
         if not self._topology.epoch:
             done(NotReady("this node is in no cluster yet"))
             return
@@ -58,7 +69,7 @@ class Flushes:
         now_ms = self._now.now_ms
         deadline_ms = now_ms + self._config.flush_timeout_ms
         agreed = partial(self._agreed, done, deadline_ms)
-        self._agreement.propose(lambda document: flush(document, 0), agreed, now_ms, deadline_ms)
+        self._agreement.propose(change, agreed, now_ms, deadline_ms)
 
     def _agreed(self, done: Done, deadline_ms: float, result: Document | AgreementFailed) -> None:
         self._deciding -= 1

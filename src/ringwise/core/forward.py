@@ -22,7 +22,15 @@ from msgspec import structs
 from ringwise.core import messages
 from ringwise.core.clock import Clock
 from ringwise.core.config import NodeConfig
-from ringwise.core.errors import Failure, QuorumNotReached, Relayed, TooLate, UnknownOutcome, WritesStopped
+from ringwise.core.errors import (
+    Failure,
+    NoSuchBucket,
+    QuorumNotReached,
+    Relayed,
+    TooLate,
+    UnknownOutcome,
+    WritesStopped,
+)
 from ringwise.core.lesson import teach
 from ringwise.core.levels import Level
 from ringwise.core.messages import Forward, Forwarded, ForwardedUpdate, ForwardedWrite, NodeId, Outcome, encode
@@ -31,6 +39,7 @@ from ringwise.core.peers import Link, Peers
 from ringwise.core.put import PutPath
 from ringwise.core.ring import slot_of
 from ringwise.core.sink import Sink
+from ringwise.core.space import Spaces
 from ringwise.core.topology import Topology
 from ringwise.core.update import DELETE, UpdatePath
 
@@ -165,12 +174,14 @@ class ForwardPath:
         self,
         peers: Peers,
         topology: Topology,
+        spaces: Spaces,
         put: PutPath,
         update: UpdatePath,
         config: NodeConfig,
         now: Now,
         clock: Clock,
     ) -> None:
+        self._spaces = spaces
         self._now = now
         self._clock = clock
         self.floor: Callable[[], int] = lambda: 0  # set by the node: what was sent before it was given up (V8)
@@ -343,13 +354,16 @@ class ForwardPath:
         me = self._peers.me
         for position, operation in enumerate(message.operations):
             level = self._level(operation.level)
-            if me not in self._topology.serving[slot_of(operation.key)]:  # never forwarded twice
+            space = self._spaces.get(operation.bucket)
+            if space is None:  # dropped meanwhile, as far as this owner knows: and it knows what the taker knew
+                answers.failed(position, NoSuchBucket(str(operation.bucket)))
+            elif me not in self._topology.serving[slot_of(operation.key)]:  # never forwarded twice
                 answers.failed(position, QuorumNotReached(needed=1, acknowledged=0))
             elif given_up or (late and _repeatable(operation) and not operation.again):
                 answers.failed(position, TooLate())
             elif operation.again:
                 write = operation.write if isinstance(operation, ForwardedWrite) else DELETE
-                self._update.again(operation.key, write, operation.stamp, level, answers, position)
+                self._update.again(operation.key, write, operation.stamp, level, answers, position, space)
             elif isinstance(operation, ForwardedWrite):
                 self._put.write(
                     operation.key,
@@ -357,11 +371,13 @@ class ForwardPath:
                     level,
                     answers,
                     position,
+                    space,
                     stamp=operation.stamp,
                     blind=operation.blind,
                 )
             else:
-                self._update.run(operation.key, operation.operation, operation.arguments, level, answers, position)
+                named, arguments = operation.operation, operation.arguments
+                self._update.run(operation.key, named, arguments, level, answers, position, space)
 
     def _late(self, link: Link, sent_ms: int) -> bool:
         """Whether its taker may have given it up, and to another owner; a flush since then would leave no trace of that. It is

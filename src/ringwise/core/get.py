@@ -17,7 +17,7 @@ from ringwise.core import messages, versions
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure, NotReady, ReadNotAnswered, Replaced
-from ringwise.core.keys import Bucket, key_of
+from ringwise.core.keys import BUCKET_BYTES, key_of
 from ringwise.core.lesson import teach
 from ringwise.core.levels import QUORUM, Level
 from ringwise.core.messages import Found, NodeId, encode
@@ -26,6 +26,7 @@ from ringwise.core.peers import Link, Peers
 from ringwise.core.quorum import Tally, take_part
 from ringwise.core.ring import slot_of
 from ringwise.core.sink import NOBODY, Nobody, Sink
+from ringwise.core.space import Space, Spaces
 from ringwise.core.standins import StandIns
 from ringwise.core.store import Store
 from ringwise.core.topology import Topology
@@ -54,6 +55,7 @@ class ReadGroup:
         "serving",
         "sinks",
         "slots",
+        "space",
         "standing_in",
         "started_ms",
         "stood_in",
@@ -68,6 +70,7 @@ class ReadGroup:
         self.owners = owners
         self.serving = serving  # those of them that have their data (T4): who is asked, and counts
         self.owned = path.me in serving
+        self.space: Space | None = None  # the bucket of all of it; none where a row is fetched, of whatever bucket
         self.repair = repair
         self.standing_in = False  # this node, for an owner: what it holds counts, that it holds nothing does not
         self.stood_in: set[int] = set()  # positions that have an answer of a stand-in
@@ -91,6 +94,10 @@ class ReadGroup:
         """A peer will not answer: ask another."""
         self.pending.pop(peer, None)
         self._path.ask_more(self)
+
+
+def _concerns(gone: frozenset[bytes] | None, group: ReadGroup) -> bool:
+    return gone is None or (bool(group.rkeys) and group.rkeys[0][:BUCKET_BYTES] in gone)
 
 
 class _Repaired(Nobody):
@@ -119,7 +126,7 @@ class GetPath:
         peers: Peers,
         topology: Topology,
         store: Store,
-        bucket: Bucket,
+        spaces: Spaces,
         config: NodeConfig,
         now: Now,
         cold: Cold,
@@ -134,7 +141,8 @@ class GetPath:
         self._topology = topology
         self._store = store
         self._find = store.find
-        self._row_key = bucket.row_key
+        self._spaces = spaces
+        self._row_key = spaces.home.row_key  # of the default bucket
         self._config = config
         self._reading = reading  # keys of open groups, shared with the put path (B1)
         self._spread = spread
@@ -145,34 +153,38 @@ class GetPath:
         self._groups: dict[int, ReadGroup] = {}  # unanswered, in order of age
         self._turn = 0
 
-    def get(self, key: bytes, level: Level, sink: Sink, index: int) -> None:
-        """Reads one key; the sink gets the merged record of R owners."""
+    def get(self, key: bytes, level: Level, sink: Sink, index: int, space: Space | None = None) -> None:
+        """Reads one key; the sink gets the merged record of R owners. No space: the default bucket."""
         slot = slot_of(key)
-        rkey = self._row_key(key)
         set_index = self._topology.owner_set[slot]
         code = set_index << 20 | level.code
+        if space is None:
+            rkey = self._row_key(key)
+        else:
+            rkey = space.row_key(key)
+            code |= space.code
         group = self._open.get(code)
         if group is None:
-            group = self._open_group(code, set_index, level, sink, index)
+            group = self._open_group(code, set_index, level, sink, index, space)
             if group is None:
                 return
         if group.owned:
             held = self._find(slot, rkey)
             if held is None:
-                again = partial(self.get, key, level, sink, index)
+                again = partial(self.get, key, level, sink, index, space)
                 self._cold.load(slot, rkey, again, partial(sink.failed, index))
                 return
             if group.tally.need == 1 and not group.repair:
                 sink.found(index, held)
                 return
         else:
-            if self.behind_forwards(key, partial(self.get, key, level, sink, index)):
+            if self.behind_forwards(key, partial(self.get, key, level, sink, index, space)):
                 return
             held = b""
             if group.standing_in:
                 mine = self._find(slot, rkey)
                 if mine is None:
-                    again = partial(self.get, key, level, sink, index)
+                    again = partial(self.get, key, level, sink, index, space)
                     self._cold.load(slot, rkey, again, partial(sink.failed, index))
                     return
                 held = mine
@@ -194,21 +206,26 @@ class GetPath:
         group.sinks, group.indexes = [sink], [index]
         self._send(group)
 
-    def follow(self, bucket: Bucket) -> None:
-        """T5: slots have changed, or another incarnation is in force. Reads have no effect, so they begin again."""
-        self._row_key = bucket.row_key
-        groups = [*self._groups.values(), *self._open.values()]
-        self._groups, self._open = {}, {}
-        self._reading.clear()
+    def follow(self, gone: frozenset[bytes] | None) -> None:
+        """T5: these incarnations are void, or (None) slots have changed. Reads have no effect, so those that it is about begin
+        again."""
+        self._row_key = self._spaces.home.row_key
+        groups = [group for group in (*self._groups.values(), *self._open.values()) if _concerns(gone, group)]
+        again = set(map(id, groups))
+        self._groups = {number: group for number, group in self._groups.items() if id(group) not in again}
+        self._open = {code: group for code, group in self._open.items() if id(group) not in again}
+        self._reading.difference_update(*(group.rkeys for group in groups if not group.id))
         for group in groups:
             left = group.tally.unreached() if group.id else range(len(group.slots))
             for i in left:
                 if group.level is None:
                     self._fail(group, i)
                 elif not group.id or group.tally.close(i):
-                    self.get(key_of(group.rkeys[i]), group.level, group.sinks[i], group.indexes[i])
+                    self.get(key_of(group.rkeys[i]), group.level, group.sinks[i], group.indexes[i], group.space)
 
-    def _open_group(self, code: int, set_index: int, level: Level, sink: Sink, index: int) -> ReadGroup | None:
+    def _open_group(
+        self, code: int, set_index: int, level: Level, sink: Sink, index: int, space: Space | None
+    ) -> ReadGroup | None:
         if not self._topology.epoch:
             sink.failed(index, NotReady("this node is in no cluster yet"))
             return None
@@ -219,12 +236,14 @@ class GetPath:
         owners, serving = self._topology.sets[set_index], self._topology.serving_sets[set_index]
         try:
             level.check(len(owners))
+            if space is not None:
+                space.check()
         except Failure as error:
             sink.failed(index, error)
             return None
         need = level.needed_reads(len(owners))
         group = ReadGroup(self, owners, serving, need, level.repair)
-        group.level = level
+        group.level, group.space = level, space
         up = len(self._peers.up(serving)) + group.owned
         if up < need and level.sloppy:
             able = self._stand_ins.able(owners, reading=True)

@@ -1,6 +1,6 @@
 """The answers to questions about hashes and digests, each by itself: nothing of a comparison is remembered here (R5).
 
-Who asks must do so under the very epoch and incarnation that are in force here (T5), so that both mean the same slots and rows.
+Who asks must do so under the very epoch that is in force here (T5), so that both mean the same slots and buckets.
 An answer waits some ticks where writes are still to be folded into the tree: it would find differences that are none.
 """
 
@@ -12,7 +12,6 @@ from ringwise.core import messages
 from ringwise.core.config import NodeConfig
 from ringwise.core.exchange import Tally
 from ringwise.core.hashtree import GROUPS, LEAVES
-from ringwise.core.keys import Bucket, key_of
 from ringwise.core.messages import DIGEST_BYTES, Digested, Digests, Hashed, Hashes, NodeId, encode
 from ringwise.core.peers import Link, Peers
 from ringwise.core.ring import SLOTS
@@ -28,10 +27,7 @@ QUESTIONS_MAX = 100  # that wait for folding; each peer asks one at a time
 class Hashing:
     """What this node tells others, and itself, of its hashes."""
 
-    def __init__(
-        self, peers: Peers, topology: Topology, store: Store, bucket: Bucket, config: NodeConfig, tally: Tally
-    ) -> None:
-        self.bucket = bucket  # in force
+    def __init__(self, peers: Peers, topology: Topology, store: Store, config: NodeConfig, tally: Tally) -> None:
         self._peers = peers
         self._topology = topology
         self._store = store
@@ -64,7 +60,7 @@ class Hashing:
         self._answer_folded(link, message, 0)
 
     def _answer_folded(self, link: Link, message: Hashes, folds: int) -> None:
-        refused = self._refusal(message.epoch, message.bucket)
+        refused = self._refusal(message.epoch)
         if not refused and not self._store.fold(FOLDED_AT_ONCE) and folds < FOLDS_MAX:
             if len(self._questions) < QUESTIONS_MAX:
                 self._questions.append((link, message, folds))
@@ -82,7 +78,7 @@ class Hashing:
 
     def digests(self, link: Link, message: Digests) -> None:
         """Answers with the keys of a range."""
-        refused = self._refusal(message.epoch, message.bucket)
+        refused = self._refusal(message.epoch)
         if not refused:
             limit = max(1, min(message.limit, self.page_keys))
             if self._store.digests(message.start, message.end, limit, partial(self._tell, link, message)):
@@ -91,20 +87,20 @@ class Hashing:
         self._peers.post(link, encode(Digested(message.id, 0, [], b"", refused)))
 
     def _tell(self, link: Link, message: Digests, listed: list[tuple[bytes, bytes]] | None, upto: int) -> None:
-        refused = self._refusal(message.epoch, message.bucket)
+        refused = self._refusal(message.epoch)
         if listed is None or refused:
             answer = Digested(message.id, 0, [], b"", refused or messages.DAMAGED)
         else:
-            keys = [key_of(rkey) for rkey, _ in listed]
-            answer = Digested(message.id, upto, keys, b"".join(digest for _, digest in listed), 0)
+            rkeys = [rkey for rkey, _ in listed]
+            answer = Digested(message.id, upto, rkeys, b"".join(digest for _, digest in listed), 0)
         frame = encode(answer)
         self._tally.hash_bytes += len(frame)
         self._peers.post(link, frame)
 
-    def _refusal(self, epoch: int, bucket: bytes) -> int:
+    def _refusal(self, epoch: int) -> int:
         if epoch > self._topology.epoch:
             return messages.BEHIND
-        return messages.STALE if epoch < self._topology.epoch or bucket != self.bucket.prefix else 0
+        return messages.STALE if epoch < self._topology.epoch else 0
 
     def hashes_of(self, question: Hashes, shared: bytes) -> list[int | None]:
         """This node's own answer to a question, over the slots that count."""

@@ -34,13 +34,14 @@ from ringwise.core.clock import Clock
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure, Overloaded
-from ringwise.core.keys import POSITION_BITS, Bucket, key_of
+from ringwise.core.keys import BUCKET_BYTES, POSITION_BITS, Bucket, key_of
 from ringwise.core.lesson import teach
 from ringwise.core.messages import NodeId, Written, encode
 from ringwise.core.now import Now
 from ringwise.core.peers import Link, Peers
 from ringwise.core.quorum import take_part
 from ringwise.core.ring import SLOTS, slot_of
+from ringwise.core.space import Spaces
 from ringwise.core.store import Store
 from ringwise.core.topology import NODE_ID_BYTES, Topology
 
@@ -115,7 +116,7 @@ class HintPath:
         peers: Peers,
         topology: Topology,
         store: Store,
-        bucket: Bucket,
+        spaces: Spaces,
         config: NodeConfig,
         now: Now,
         cold: Cold,
@@ -126,7 +127,7 @@ class HintPath:
         self._peers = peers
         self._topology = topology
         self._store = store
-        self._prefix = bucket.prefix
+        self._live = spaces.live  # changed in place
         self._config = config
         self._now = now
         self._cold = cold
@@ -193,7 +194,7 @@ class HintPath:
             kept = self._owners[owner] = _Owner()
         sequences = kept.sequences
         for rkey in rkeys:
-            if not rkey.startswith(self._prefix):
+            if rkey[:BUCKET_BYTES] not in self._live:
                 continue  # of a dead incarnation (T5)
             self._sequence += 1
             if rkey in sequences:
@@ -233,21 +234,24 @@ class HintPath:
             self._chunks.insert(0, messages.encode_rows(self._rows))
             self._rows = []
 
-    def follow(self, bucket: Bucket) -> None:
-        """T5: another incarnation is in force, so every hint is void."""
-        self._prefix = bucket.prefix
-        unneeded, self._unneeded = self._unneeded, {}
+    def follow(self, gone: frozenset[bytes]) -> None:
+        """T5: these incarnations are void, and so are their hints."""
         rows: dict[NodeId, dict[bytes, int]] = {}
-        for rkey, noted in unneeded.items():
-            for owner in noted:
+        for rkey in [rkey for rkey in self._unneeded if rkey[:BUCKET_BYTES] in gone]:
+            for owner in self._unneeded.pop(rkey):
                 rows.setdefault(owner, {})[rkey] = 0
         self._void += rows.items()
         for owner, kept in self._owners.items():
-            if kept.sequences:  # there may be a million: their rows go little by little
-                self._void.append((owner, kept.sequences))
-                self.waiting -= len(kept.sequences)
-                kept.sequences = {}
-                kept.waiting.clear()
+            void = {rkey: number for rkey, number in kept.sequences.items() if rkey[:BUCKET_BYTES] in gone}
+            if void:  # there may be a million: their rows go little by little
+                self._void.append((owner, void))
+                self.waiting -= len(void)
+                if len(void) == len(kept.sequences):
+                    kept.sequences = {}
+                    kept.waiting.clear()
+                else:
+                    for rkey in void:
+                        del kept.sequences[rkey]
 
     def _redirect(self, owner: NodeId, kept: _Owner, rkey: bytes) -> None:
         """R4: a hint is for the slot's present owners, who are others now. It may have counted, so none of them is left out."""
@@ -264,7 +268,7 @@ class HintPath:
     def _forget(self, owner: NodeId, kept: _Owner, rkey: bytes) -> None:
         del kept.sequences[rkey]
         self.waiting -= 1
-        if self._peers.me in self._topology.owners[slot_of(key_of(rkey))] or not rkey.startswith(self._prefix):
+        if self._peers.me in self._topology.owners[slot_of(key_of(rkey))] or rkey[:BUCKET_BYTES] not in self._live:
             self._log(owner, rkey, _MARK_DIGEST, b"")
         else:
             self._unneeded.setdefault(rkey, set()).add(owner)
@@ -348,7 +352,9 @@ class HintPath:
                         break
 
     def _hand_over(self, noted: NodeId, owner: NodeId, kept: _Owner) -> bool:
-        """Sends one frame; False where there is nothing to send just now."""
+        """Sends one frame, of one incarnation (T5); False where there is nothing to send just now."""
+        prefix = b""
+        others: list[bytes] = []
         slots: list[int] = []
         rkeys: list[bytes] = []
         states: list[bytes] = []
@@ -358,6 +364,10 @@ class HintPath:
                 break
             rkey = kept.waiting.popleft()
             if rkey not in kept.sequences:
+                continue
+            prefix = prefix or rkey[:BUCKET_BYTES]
+            if rkey[:BUCKET_BYTES] != prefix:
+                others.append(rkey)
                 continue
             slot = slot_of(key_of(rkey))
             if owner not in self._topology.owners[slot]:
@@ -378,8 +388,9 @@ class HintPath:
                 rkeys.append(rkey)
                 states.append(state)
                 size += len(state) + len(rkey)
+        kept.waiting.extend(others)
         if not rkeys:
-            return False
+            return bool(others)
         handover = Handover(self, owner, noted, rkeys, [kept.sequences[rkey] for rkey in rkeys], size)
         handover.id = self._peers.next_id()
         handover.started_ms = self._now.now_ms
@@ -504,5 +515,5 @@ class HintPath:
         if rkey not in kept.sequences:
             self._sequence += 1
             self._remember(kept, rkey)
-            if not rkey.startswith(self._prefix):
+            if rkey[:BUCKET_BYTES] not in self._live:
                 self._forget(owner, kept, rkey)

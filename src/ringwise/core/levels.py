@@ -27,6 +27,11 @@ _NUMBERS = re.compile(
     rb"(?:r=(?P<r>[1-9][0-9]?)(?:,w=(?P<rw>[1-9][0-9]?))?|w=(?P<w>[1-9][0-9]?)"
     rb"(?:,r=(?P<wr>[1-9][0-9]?))?)"
 )
+# What a bucket's R and W may come to, where they are not the same (Level.of): a name in one of them at least.
+_WORD = rb"one|quorum|all|strong"
+_NAMED = re.compile(
+    rb"r=(?P<r>(?:%(word)b)|[1-9][0-9]?(?=,w=[a-z])),w=(?P<w>%(word)b|[1-9][0-9]?)" % {b"word": _WORD},
+)
 
 
 def needed(count: int, n: int) -> int:
@@ -58,6 +63,9 @@ class Level(msgspec.Struct, frozen=True):
         level = LEVELS.get(text)
         if level is not None:
             return level
+        mixed = _NAMED.fullmatch(text)
+        if mixed is not None:
+            return cls.of(mixed["r"], mixed["w"])
         match = _NUMBERS.fullmatch(text)
         if match is None:
             raise UnknownLevel(text.decode("utf-8", "replace"))
@@ -65,6 +73,23 @@ class Level(msgspec.Struct, frozen=True):
         w = int(match["w"] or match["rw"] or MAJORITY)
         name = ",".join(f"{which}={count}" for which, count in (("r", r), ("w", w)) if count != MAJORITY)
         return cls(r=r, w=w, repair=False, name=name)
+
+    @classmethod
+    def of(cls, r: bytes, w: bytes) -> "Level":
+        """What a bucket asks for: each of the two a level's name or a number, or empty, which is `quorum`; raises UnknownLevel.
+
+        It is sloppy only where both are: a number, or a level that counts owners only, holds for the whole.
+        """
+        reads, writes = (cls.parse(text if not text.isdigit() else b"r=%b,w=%b" % (text, text)) for text in (r, w))
+        if reads == writes:
+            return reads
+        return cls(
+            r=reads.r,
+            w=writes.w,
+            repair=reads.repair,
+            name=f"r={r.decode()},w={w.decode()}".lower(),
+            sloppy=reads.sloppy and writes.sloppy,
+        )
 
     def needed_reads(self, n: int) -> int:
         return needed(self.r, n)

@@ -14,8 +14,8 @@ increment that a removal had not seen does not bring back the total from before 
 
 A removal covers what it has seen of its fields, and an entry that it has not seen survives it. It leaves nothing of a plain
 field; but where a contribution was ever seen, which an entry that covers one remembers (*was added to*), it leaves a `gone`,
-whose stamp is a cut. That stays until the key is deleted or stored whole, since nobody knows who has yet to hear of it. What
-the cut of a key was made from may be covered: a mark (core/sets.py) then remembers it.
+whose stamp is a cut. That stays until the key is deleted or stored whole, or is empty and reaped (V8), since before that nobody
+knows who has yet to hear of it. What the cut of a key was made from may be covered: a mark (core/sets.py) then remembers it.
 
 Expiry is as with sets: a passed register hides what was written before that moment; the next write covers what is hidden.
 Merging is that of dotted version vectors (V1), whatever the roles of versions.

@@ -19,7 +19,7 @@ from ringwise.wire.frame import frame
 
 NodeId: TypeAlias = bytes
 DIGEST_BYTES = 8  # of a state: its record's checksum
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2  # 1 knew one bucket
 
 # Why a position of a request was refused; whatever the reason, the receiver applied nothing there.
 BEHIND = 1  # the receiver's topology document is older than the frame's: send it, then the frame again
@@ -98,6 +98,7 @@ class ForwardedWrite(msgspec.Struct, array_like=True, frozen=True, tag=1):
     write: WriteSpec
     blind: bool  # a plain SET: covers what its coordinator knows, and may be forwarded once more
     again: bool = False  # another may have coordinated it before
+    bucket: int = 0  # its number, which no other bucket ever has
 
 
 class ForwardedUpdate(msgspec.Struct, array_like=True, frozen=True, tag=2):
@@ -109,6 +110,7 @@ class ForwardedUpdate(msgspec.Struct, array_like=True, frozen=True, tag=2):
     arguments: list[bytes | int]
     stamp: int = 0  # of its taker, when it was taken
     again: bool = False  # another may have coordinated it before; only a delete is forwarded once more
+    bucket: int = 0
 
 
 class Forward(msgspec.Struct, array_like=True, frozen=True, tag=6):
@@ -161,11 +163,10 @@ class Scanned(msgspec.Struct, array_like=True, frozen=True, tag=9):
 
 
 class Hashes(msgspec.Struct, array_like=True, frozen=True, tag=10):
-    """Asks for hashes of the trees over the slots that both own (R5), under exactly this epoch and incarnation (T5)."""
+    """Asks for hashes of the trees over the slots that both own (R5), under exactly this epoch, and so these buckets (T5)."""
 
     id: int
     epoch: int
-    bucket: bytes  # number and incarnation
     level: int
     numbers: list[int]  # groups at level SLOTS, slots at level LEAVES
 
@@ -185,34 +186,33 @@ class Hashed(msgspec.Struct, array_like=True, frozen=True, tag=11):
 
 
 class Digests(msgspec.Struct, array_like=True, frozen=True, tag=12):
-    """Asks for the keys with start <= position < end (slot and hash48) and their digests, about `limit` of them."""
+    """Asks for the rows of all buckets with start <= position < end (slot and hash48) and their digests, about `limit`."""
 
     id: int
     epoch: int
-    bucket: bytes
     start: int
     end: int
     limit: int
 
 
 class Digested(msgspec.Struct, array_like=True, frozen=True, tag=13):
-    """All that is held below `end`, in no order: keys, and the first eight bytes of their records in one string."""
+    """All that is held below `end`, in no order: row keys, and the first eight bytes of their records in one string."""
 
     id: int
     end: int
-    keys: list[bytes]
+    rkeys: list[bytes]
     digests: bytes
     refused: int
 
     @property
     def whole(self) -> bool:
-        """There is a digest for every key."""
-        return len(self.digests) == DIGEST_BYTES * len(self.keys)
+        """There is a digest for every row."""
+        return len(self.digests) == DIGEST_BYTES * len(self.rkeys)
 
-    def by_key(self) -> dict[bytes, bytes]:
-        """Digests by key."""
+    def by_row(self) -> dict[bytes, bytes]:
+        """Digests by row key."""
         at = range(0, len(self.digests), DIGEST_BYTES)
-        return {key: self.digests[i : i + DIGEST_BYTES] for key, i in zip(self.keys, at, strict=True)}
+        return {rkey: self.digests[i : i + DIGEST_BYTES] for rkey, i in zip(self.rkeys, at, strict=True)}
 
 
 class Gossip(msgspec.Struct, array_like=True, frozen=True, tag=14):

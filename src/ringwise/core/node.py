@@ -24,10 +24,11 @@ from typing import Protocol
 from ringwise.core import messages
 from ringwise.core.agreement import Agreement, AgreementFailed
 from ringwise.core.antientropy import AntiEntropy
+from ringwise.core.bucketchanges import BucketChanges
 from ringwise.core.clock import Clock
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
-from ringwise.core.errors import Failure, NotReady, Overloaded, Replaced
+from ringwise.core.errors import Failure, NoSuchBucket, NotReady, Overloaded, Replaced
 from ringwise.core.explain import ExplainPath
 from ringwise.core.filling import Filling
 from ringwise.core.flush import Flushes
@@ -35,9 +36,9 @@ from ringwise.core.forward import ForwardPath
 from ringwise.core.get import GetPath, ReadGroup
 from ringwise.core.gossip.presets import PRESETS
 from ringwise.core.hints import Handover, HintPath
-from ringwise.core.keys import Bucket
 from ringwise.core.levels import Level
 from ringwise.core.liveness import Liveness
+from ringwise.core.merging import Merging
 from ringwise.core.messages import ForwardedUpdate, Found, Hello, Message, NodeId, Written, encode
 from ringwise.core.now import Now
 from ringwise.core.peers import Link, Peers, Request
@@ -50,11 +51,13 @@ from ringwise.core.ring import slot_of
 from ringwise.core.scan import ScanPath
 from ringwise.core.settling import Settling
 from ringwise.core.sink import Sink
+from ringwise.core.space import Space, Spaces
 from ringwise.core.standins import StandIns
 from ringwise.core.store import LogFailed, Store
 from ringwise.core.topology import ChangeRefused, Document, Former, Member, Topology, form
 from ringwise.core.update import UpdatePath
 from ringwise.core.versions import DotSource, Write
+from ringwise.core.view import View
 from ringwise.core.writegroup import WriteGroup
 
 
@@ -109,25 +112,28 @@ class Node:
         self._timers: list[tuple[float, int, Callable[[], None]]] = []  # a heap: when, in the order they were set, what
         self._timers_set = 0
 
-        self._changed = topology.changed_max  # as far as the paths follow it
-        self._bucket = bucket = topology.document.bucket(0) if topology.document is not None else Bucket(0, 1)
-        store.follow(bucket.prefix, fresh=False)
+        self._epoch = topology.epoch  # as far as the paths follow it
+        self._changed = topology.changed_max
+        self.spaces = spaces = Spaces(topology)
+        self.space = spaces.home  # of whoever selects no other
+        self._views: dict[int, View] = {}
+        store.follow(frozenset(spaces.live), frozenset(), spaces.void())
         self.peers = Peers(self.id)
         chance = random.Random(rng.getrandbits(32))  # of its own: how often a member is pinged changes nothing else
         preset = PRESETS[config.membership]
         self.liveness = Liveness(member, started_ms, preset, self.peers, self._back, topology, chance)
         self.cold = cold = Cold(store, config, self._chunks)
         now = self.now
-        self.replica = Replica(store, topology, clock, config, now, cold, self._chunks)
+        self.replica = Replica(store, topology, clock, config, now, cold, self._chunks, spaces)
         self.stand_ins = StandIns(self.peers, topology, now)
         self._put = PutPath(
-            self.peers, topology, store, dots, clock, bucket, config, now, cold, self._chunks, self.stand_ins
+            self.peers, topology, store, dots, clock, spaces, config, now, cold, self._chunks, self.stand_ins
         )
         self._get = GetPath(
             self.peers,
             topology,
             store,
-            bucket,
+            spaces,
             config,
             now,
             cold,
@@ -140,28 +146,30 @@ class Node:
             self.peers,
             topology,
             store,
-            bucket,
+            spaces,
             config,
             now,
-            lambda *read: self.get(*read),  # as it then is
+            lambda *read: self.get_in(*read),  # as it then is
         )
+        self._bucket_changes = BucketChanges(self.peers, topology, agreed, now)
         self._flushes = Flushes(self.peers, topology, agreed, config, now)
-        self._forward = ForwardPath(self.peers, topology, self._put, self._update, config, now, clock)
-        self.repair = AntiEntropy(self.peers, topology, store, clock, bucket, config, now, cold, self._chunks, rng)
-        self.hints = HintPath(self.peers, topology, store, bucket, config, now, cold, clock, self._chunks, rng)
+        self._forward = ForwardPath(self.peers, topology, spaces, self._put, self._update, config, now, clock)
+        self.repair = AntiEntropy(self.peers, topology, store, clock, spaces, config, now, cold, self._chunks, rng)
+        self.hints = HintPath(self.peers, topology, store, spaces, config, now, cold, clock, self._chunks, rng)
         hashing = self.repair.hashing
-        self.filling = Filling(self.peers, topology, agreed, store, clock, config, now, cold, self._chunks, hashing)
+        self.filling = Filling(
+            self.peers, topology, agreed, store, clock, config, now, cold, self._chunks, hashing, spaces
+        )
         self._explain = ExplainPath(
-            self.peers, topology, store, bucket, config, now, cold, self.hints.hints_of, self.stand_ins
+            self.peers, topology, store, spaces, config, now, cold, self.hints.hints_of, self.stand_ins
         )
         self._settling = Settling(self.peers, cold)
         self._settling.background = [self._put, self.repair, self.hints]
         self._owner = owner = Owner(
-            self.peers, topology, store, clock, config, now, cold, self._chunks, self._settling, dots
+            self.peers, topology, store, clock, config, now, cold, self._chunks, self._settling, dots, spaces
         )
         self.reaping = Reaping(self.peers, topology, store, clock, config, now, owner, self._settling, chance)
         self.replica.floor = self._forward.floor = lambda: owner.floor
-        self.replica.bucket = owner.bucket = self.reaping.bucket = bucket.prefix
         self._put.seal = self.seal
         self._put.hint = self.hints.keep
         self.stand_ins.room = self.hints.room
@@ -179,10 +187,17 @@ class Node:
         cold.lost = lambda: dots.renew(rng.randbytes(4))
         store.on_synced = self._synced
 
-        self.put = self._put.put
-        self.get = self._get.get if topology.formed else self._get_in_order
+        self.put_in = self._put.put
+        self.write_in = self._put.write
+        self.get_in = self._get.get if topology.formed else self._get_in_order
+        self.merging = Merging(lambda *read: self.get_in(*read), self._put.write, config, now)
+        self.put: Callable[[bytes, bytes, Level, Sink, int], None]
+        self.get: Callable[[bytes, Level, Sink, int], None]
+        self._serve_home()
         self.scan = self._scan.scan
         self.flush = self._flushes.flush
+        self.flush_all = self._flushes.flush_all
+        self.change_buckets = self._bucket_changes.change
         self.replace = Replacements(self.peers, topology, agreed, now).replace
         self.is_up = self.peers.is_up
         self.explain = self._explain.explain
@@ -191,32 +206,57 @@ class Node:
 
     def write(self, key: bytes, write: Write, level: Level, sink: Sink, index: int) -> None:
         """A put with context, content type, flags or expiry."""
-        self._put.write(key, write, level, sink, index)
+        self.view(self.space).write(key, write, level, sink, index)
+
+    def select(self, label: str) -> Node | View | None:
+        """The operations on the bucket of that name or number, None where there is none."""
+        space = self.spaces.find(label)
+        if space is None:
+            return None
+        return self if space is self.space else self.view(space)
+
+    def view(self, space: Space) -> View:
+        """The operations on a bucket."""
+        view = self._views.get(space.number)
+        if view is None:
+            view = self._views[space.number] = View(self, space)
+        return view
 
     def update(
-        self, key: bytes, operation: str, arguments: tuple[bytes | int, ...], level: Level, sink: Sink, index: int
+        self,
+        key: bytes,
+        operation: str,
+        arguments: tuple[bytes | int, ...],
+        level: Level,
+        sink: Sink,
+        index: int,
+        space: Space | None = None,
     ) -> None:
         """A read-modify-write named in `core.update.OPERATIONS`."""
         slot = slot_of(key)
         if self.replaced is not None:
             sink.failed(index, Replaced(self.replaced.name, self.replaced.epoch))
             return
+        space = space or self.space
         mine = not self.topology.epoch or self.id in self.topology.serving[slot]
         if mine and not self._unformed:
-            self._update.run(key, operation, arguments, level, sink, index)
+            self._update.run(key, operation, arguments, level, sink, index, space)
         elif not self.topology.formed:
-            self._await_formed(lambda: self.update(key, operation, arguments, level, sink, index), sink, index)
+            self._await_formed(lambda: self.update(key, operation, arguments, level, sink, index, space), sink, index)
+        elif space.gone:
+            sink.failed(index, NoSuchBucket(space.label))
         else:
             stamp = self.clock.last = self.clock.last + 1
-            forwarded = ForwardedUpdate(key, level.name.encode(), operation, list(arguments), stamp)
+            name = level.name.encode()
+            forwarded = ForwardedUpdate(key, name, operation, list(arguments), stamp, False, space.number)
             self._forward.send(forwarded, slot, sink, index)
 
-    def _get_in_order(self, key: bytes, level: Level, sink: Sink, index: int) -> None:
+    def _get_in_order(self, key: bytes, level: Level, sink: Sink, index: int, space: Space | None = None) -> None:
         """B1 while the table is not formed: a read stays behind the writes that wait for that."""
         if self._unformed:
-            self._await_formed(lambda: self.get(key, level, sink, index), sink, index)
+            self._await_formed(lambda: self.get_in(key, level, sink, index, space), sink, index)
         else:
-            self._get.get(key, level, sink, index)
+            self._get.get(key, level, sink, index, space)
 
     # -- turns
 
@@ -253,6 +293,7 @@ class Node:
         """Logs, sends and answers what the turn brought, in that order."""
         self._agree()
         self._flushes.check()
+        self._bucket_changes.check()
         # Answers can start new operations (a second phase, V5, commands that waited), which belong to this turn too.
         while self._settle():
             pass
@@ -348,6 +389,7 @@ class Node:
         self.hints.tick()
         self.agreement.tick(now_ms)
         self._flushes.tick()
+        self._bucket_changes.tick()
         self._follow()
         self.repair.tick()
         self.filling.tick()
@@ -495,26 +537,36 @@ class Node:
 
     def _follow(self) -> None:
         """T5: what a newer document means for what is under way: before anything of this node can be of both at once."""
-        topology = self.topology
-        if topology.changed_max == self._changed or topology.document is None:
+        topology, spaces = self.topology, self.spaces
+        if topology.epoch == self._epoch:
             return
-        self._changed = topology.changed_max
-        bucket = topology.document.bucket(0)
-        if bucket != self._bucket:
-            self._bucket = self._scan.bucket = self._explain.bucket = self.repair.bucket = bucket
-            self.replica.bucket = self._owner.bucket = self.reaping.bucket = bucket.prefix
-            self.store.follow(bucket.prefix, fresh=True)
-            self._put.follow(bucket)
-            self.hints.follow(bucket)
-        else:
+        self._epoch = topology.epoch
+        gone, fresh = spaces.follow()
+        if gone or fresh:
+            self._views = {number: view for number, view in self._views.items() if not view.space.gone}
+            self.store.follow(frozenset(spaces.live), fresh, spaces.void() if gone else [])
+        if gone:
+            self._put.follow(gone)
+            self.hints.follow(gone)
+            self._get.follow(gone)
+        if topology.changed_max != self._changed:
+            self._changed = topology.changed_max
             self._put.move()
-        self._get.follow(bucket)
+            self._get.follow(None)
         self._scan.follow()
+        self._serve_home()
+
+    def _serve_home(self) -> None:
+        """The default bucket's own operations: nothing in between where its rules ask for nothing."""
+        home = self.space
+        self.put = self.view(home).put if home.rules.ttl_s else self._put.put
+        self.get = self.view(home).get if home.merge else self.get_in
 
     def _go_on_if_formed(self) -> None:
         """Lets go what waits, in order, before anything newer can overtake it."""
         if self.topology.formed:
-            self.get = self._get.get
+            self.get_in = self._get.get
+            self._serve_home()
             waiting, self._unformed = self._unformed, []
             for again, _, _ in waiting:
                 again()

@@ -16,8 +16,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
+from msgspec import structs
+
 from ringwise.core import messages, versions
-from ringwise.core.changes import Change
+from ringwise.core.changes import Change, ForAWhile
 from ringwise.core.clock import Clock
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
@@ -31,7 +33,7 @@ from ringwise.core.errors import (
     UnknownOutcome,
     WritesStopped,
 )
-from ringwise.core.keys import Bucket
+from ringwise.core.keys import BUCKET_BYTES
 from ringwise.core.lesson import teach
 from ringwise.core.levels import Level
 from ringwise.core.messages import NodeId, Written, encode
@@ -40,6 +42,7 @@ from ringwise.core.peers import Link, Peers
 from ringwise.core.quorum import Tally, take_part
 from ringwise.core.ring import slot_of
 from ringwise.core.sink import Sink
+from ringwise.core.space import Space, Spaces, code_of
 from ringwise.core.standins import StandIns
 from ringwise.core.store import Store
 from ringwise.core.topology import Topology
@@ -57,7 +60,7 @@ class PutPath:
         store: Store,
         dots: DotSource,
         clock: Clock,
-        bucket: Bucket,
+        spaces: Spaces,
         config: NodeConfig,
         now: Now,
         cold: Cold,
@@ -77,7 +80,9 @@ class PutPath:
         self._dots = dots
         self._clock = clock
         self._config = config
-        self._name_rows(bucket)
+        self._spaces = spaces
+        self._live = spaces.live  # changed in place
+        self._name_rows()
         self._chunks = chunks
         self.reading: set[bytes] = set()  # keys of open read groups (B1)
         self.seal: Callable[[], None] = self.seal_writes  # the node puts its own in place: writes, then reads
@@ -89,22 +94,26 @@ class PutPath:
         self._groups: dict[int, WriteGroup] = {}  # unanswered, in order of age
         self._stale: dict[tuple[NodeId, int], WriteGroup] = {}  # what owners that are ahead of this node have refused
 
-    def _name_rows(self, bucket: Bucket) -> None:
-        self._bucket = bucket.prefix
-        self._row_key = bucket.row_key
+    def _name_rows(self) -> None:
+        """How row keys of the default bucket begin, by the length of the key."""
+        row_key = self._spaces.home.row_key
         sizes = range(self._config.key_bytes_max + 1)
-        self._prefixes = [bucket.row_key(bytes(size))[: -size or None] for size in sizes]
+        self._prefixes = [row_key(bytes(size))[: -size or None] for size in sizes]
 
-    def follow(self, bucket: Bucket) -> None:
-        """T5: another incarnation is in force. What was sent of the old one is void, with an unknown outcome; what was not, is
-        refused."""
-        self._name_rows(bucket)
-        self._give_up(Flushed(), "the database was flushed meanwhile")
+    def follow(self, gone: frozenset[bytes]) -> None:
+        """T5: these incarnations are void. What was sent of them has an unknown outcome; what was not, is refused."""
+        self._name_rows()
+        self._give_up(Flushed(), "the database was flushed meanwhile", gone)
 
-    def _give_up(self, refusal: Failure, detail: str) -> None:
-        opened, self._open = self._open, {}
-        groups, self._groups = self._groups, {}
-        self._stale = {}
+    def _give_up(self, refusal: Failure, detail: str, gone: frozenset[bytes] | None = None) -> None:
+        """Ends what is under way, of these incarnations or of all."""
+        opened = {code: group for code, group in self._open.items() if gone is None or group.prefix in gone}
+        groups = {number: group for number, group in self._groups.items() if gone is None or group.prefix in gone}
+        self._open = {code: group for code, group in self._open.items() if code not in opened}
+        self._groups = {number: group for number, group in self._groups.items() if number not in groups}
+        self._stale = {
+            key: group for key, group in self._stale.items() if gone is not None and group.prefix not in gone
+        }
         for group in opened.values():
             for _, _, _, _, sink, index in group.rows:
                 sink.failed(index, refusal)
@@ -162,25 +171,29 @@ class PutPath:
 
     # -- the operations
 
-    def put(self, key: bytes, value: bytes, level: Level, sink: Sink, index: int) -> None:
-        """A plain SET: supersedes what this coordinator knows of the key (V5)."""
+    def put(self, key: bytes, value: bytes, level: Level, sink: Sink, index: int, space: Space | None = None) -> None:
+        """A plain SET: supersedes what this coordinator knows of the key (V5). No space: the default bucket."""
         slot = slot_of(key)
-        rkey = self._prefixes[len(key)] + key
+        code = self._owner_set[slot] << 20 | level.code << 1 | 1
+        if space is None:
+            rkey = self._prefixes[len(key)] + key
+        else:
+            rkey = space.row_key(key)
+            code |= space.code
         if self.reading and rkey in self.reading:
             self.seal()
-        code = self._owner_set[slot] << 20 | level.code << 1 | 1
         group = self._open.get(code)
         if group is None:
-            again = partial(self.put, key, value, level, sink, index)
-            group = self._open_group(code, slot, level, True, again, sink, index)
+            again = partial(self.put, key, value, level, sink, index, space)
+            group = self._open_group(code, slot, level, True, again, sink, index, space)
             if group is None:
                 return
             if not group.owned:
-                self._forward(key, slot, level, Write(value=value), True, sink, index)
+                self._forward(key, slot, level, Write(value=value), True, sink, index, space)
                 return
         held = self._find(slot, rkey)
         if held is None:
-            self._load(slot, rkey, partial(self.put, key, value, level, sink, index), sink, index)
+            self._load(slot, rkey, partial(self.put, key, value, level, sink, index, space), sink, index)
             return
         clock = self._clock
         clock.last = stamp = clock.last + 1
@@ -196,6 +209,7 @@ class PutPath:
         level: Level,
         sink: Sink,
         index: int,
+        space: Space | None = None,
         *,
         stamp: int = 0,
         blind: bool = False,
@@ -204,21 +218,22 @@ class PutPath:
         """A put with a context, an expiry, a content type; or one that another node took and forwarded with its stamp: `exact`
         refuses to raise it, since what is above it may have come after it (R1)."""
         slot = slot_of(key)
-        rkey = self._row_key(key)
+        space = space or self._spaces.home
+        rkey = space.row_key(key)
         if self.reading and rkey in self.reading:
             self.seal()
         blind = blind or (write.context is None and not write.tombstone)
-        again = partial(self.write, key, write, level, sink, index, stamp=stamp, blind=blind, exact=exact)
-        code = self._topology.owner_set[slot] << 20 | level.code << 1 | blind
-        group = self._open.get(code) or self._open_group(code, slot, level, blind, again, sink, index)
+        again = partial(self.write, key, write, level, sink, index, space, stamp=stamp, blind=blind, exact=exact)
+        code = space.code | self._topology.owner_set[slot] << 20 | level.code << 1 | blind
+        group = self._open.get(code) or self._open_group(code, slot, level, blind, again, sink, index, space)
         if group is None:
             return
         if not group.owned and not exact:
-            self._forward(key, slot, level, write, blind, sink, index)
+            self._forward(key, slot, level, write, blind, sink, index, space)
             return
         held = self._find(slot, rkey)
         if held is None:
-            self._load(slot, rkey, partial(self._write_loaded, self._bucket, again, sink, index), sink, index)
+            self._load(slot, rkey, partial(self._write_loaded, rkey, again, sink, index), sink, index)
             return
         try:
             if stamp:
@@ -228,6 +243,8 @@ class PutPath:
         except Failure as error:
             sink.failed(index, error)
             return
+        if write.context is not None and space.last_wins:  # V6: it replaces what its writer has not seen, too
+            write = structs.replace(write, context=versions.joined(write.context, held))
         covered = max(versions.max_stamp(held), write.context.stamp if write.context is not None else 0)
         if exact and (stamp <= covered or not group.owned):
             detail = "another write of the key came at the same time, or since"
@@ -238,15 +255,17 @@ class PutPath:
         record = self._dots.write(held, write, stamp)
         self._add(group, slot, rkey, held, record, sink, index)
 
-    def change(self, key: bytes, before: bytes, change: Change, level: Level, sink: Sink, index: int) -> None:
+    def change(
+        self, key: bytes, before: bytes, change: Change, level: Level, sink: Sink, index: int, space: Space
+    ) -> None:
         """A change of what this node holds and of what was read (core/changes.py)."""
         slot = slot_of(key)
-        rkey = self._row_key(key)
+        rkey = space.row_key(key)
         if self.reading and rkey in self.reading:
             self.seal()
-        again = partial(self.change, key, before, change, level, sink, index)
-        code = self._topology.owner_set[slot] << 20 | level.code << 1
-        group = self._open.get(code) or self._open_group(code, slot, level, False, again, sink, index)
+        again = partial(self.change, key, before, change, level, sink, index, space)
+        code = space.code | self._topology.owner_set[slot] << 20 | level.code << 1
+        group = self._open.get(code) or self._open_group(code, slot, level, False, again, sink, index, space)
         if group is None:
             return
         if not group.owned:  # it was when the update began: nothing of it has been written
@@ -254,7 +273,7 @@ class PutPath:
             return
         held = self._find(slot, rkey)
         if held is None:
-            self._load(slot, rkey, partial(self._write_loaded, self._bucket, again, sink, index), sink, index)
+            self._load(slot, rkey, partial(self._write_loaded, rkey, again, sink, index), sink, index)
             return
         clock = self._clock
         try:
@@ -262,32 +281,34 @@ class PutPath:
             clock.observe(versions.max_stamp(known), self._now.wall_ms)
             clock.last = stamp = clock.last + 1
             record = change.apply(self._dots, known, stamp, self._now.wall_ms)
+            if isinstance(change, ForAWhile):  # two versions, the second one above the first
+                clock.last = stamp + 1
         except Failure as error:
             sink.failed(index, error)
             return
         self._add(group, slot, rkey, held, record, sink, index)
 
-    def _write_loaded(self, bucket: bytes, again: Callable[[], None], sink: Sink, index: int) -> None:
+    def _write_loaded(self, rkey: bytes, again: Callable[[], None], sink: Sink, index: int) -> None:
         """T5: what an update has read is void with the incarnation that it read it in."""
-        if bucket == self._bucket:
+        if rkey[:BUCKET_BYTES] in self._live:
             again()
         else:
             sink.failed(index, Flushed())
 
-    def repeat(self, key: bytes, state: bytes, level: Level, sink: Sink, index: int) -> None:
+    def repeat(self, key: bytes, state: bytes, level: Level, sink: Sink, index: int, space: Space) -> None:
         """Brings a state that was read to as many owners as a write needs: what is in it may be on fewer (R1)."""
         slot = slot_of(key)
         owners = self._topology.sets[self._topology.owner_set[slot]]
-        self.spread(slot, self._row_key(key), state, level.needed_writes(len(owners)), sink, index)
+        self.spread(slot, space.row_key(key), state, level.needed_writes(len(owners)), sink, index)
 
     def spread(self, slot: int, rkey: bytes, state: bytes, need: int, sink: Sink, index: int) -> None:
         """Brings a merged state to the key's owners, this node among them where it is one: a repair, which issues no dot."""
-        if not rkey.startswith(self._bucket):
+        if rkey[:BUCKET_BYTES] not in self._live:
             sink.failed(index, Flushed())
             return
         if self.reading and rkey in self.reading:
             self.seal()
-        group = self._group_for(slot, need, False)
+        group = self._group_for(slot, rkey, need, False)
         held = self._find(slot, rkey) if group.owned else b""
         if held is None:
             self._load(slot, rkey, partial(self.spread, slot, rkey, state, need, sink, index), sink, index)
@@ -307,20 +328,28 @@ class PutPath:
             self._store_put(slot, rkey, base, record)
         group.rows.append((slot, rkey, base, record, sink, index))
 
-    def _group_for(self, slot: int, need: int, blind: bool, first: WriteGroup | None = None) -> WriteGroup:
+    def _group_for(self, slot: int, rkey: bytes, need: int, blind: bool, first: WriteGroup | None = None) -> WriteGroup:
         """The open group of what is not a client's own operation: repairs, and what is issued again, as the `first` was."""
         number = self._topology.owner_set[slot]
         owners = self._topology.sets[number]
         serving = self._topology.serving_sets[number]
         owned, sloppy = (self.me in serving, False) if first is None else (first.owned, first.sloppy)
-        code = number << 20 | 1 << 19 | blind << 18 | owned << 17 | sloppy << 16 | need
+        code = code_of(rkey) | number << 20 | 1 << 19 | blind << 18 | owned << 17 | sloppy << 16 | need
         group = self._open.get(code)
         if group is None:
             group = self._open[code] = WriteGroup(self, owners, need, blind, sloppy, owned)
         return group
 
     def _open_group(
-        self, code: int, slot: int, level: Level, blind: bool, again: Callable[[], None], sink: Sink, index: int
+        self,
+        code: int,
+        slot: int,
+        level: Level,
+        blind: bool,
+        again: Callable[[], None],
+        sink: Sink,
+        index: int,
+        space: Space | None,
     ) -> WriteGroup | None:
         """A new group for these owners and level; None where the operation was refused, or waits for a formed document."""
         topology = self._topology
@@ -338,6 +367,8 @@ class PutPath:
         owners, serving = topology.sets[number], topology.serving_sets[number]
         try:
             level.check(len(owners))
+            if space is not None:
+                space.check()
         except Failure as error:
             sink.failed(index, error)
             return None
@@ -362,9 +393,21 @@ class PutPath:
             self._open[code] = group  # what is found open is owned: `put` relies on it
         return group
 
-    def _forward(self, key: bytes, slot: int, level: Level, write: Write, blind: bool, sink: Sink, index: int) -> None:
+    def _forward(
+        self,
+        key: bytes,
+        slot: int,
+        level: Level,
+        write: Write,
+        blind: bool,
+        sink: Sink,
+        index: int,
+        space: Space | None,
+    ) -> None:
         stamp = self._clock.last = self._clock.last + 1
-        self.elsewhere(messages.ForwardedWrite(key, level.name.encode(), stamp, write, blind), slot, sink, index)
+        number = space.number if space is not None else 0
+        forwarded = messages.ForwardedWrite(key, level.name.encode(), stamp, write, blind, False, number)
+        self.elsewhere(forwarded, slot, sink, index)
 
     def _load(self, slot: int, rkey: bytes, again: Callable[[], None], sink: Sink, index: int) -> None:
         self._cold.load(slot, rkey, again, partial(sink.failed, index))
@@ -535,7 +578,7 @@ class PutPath:
         if message.positions:
             group.stood_in = group.stood_in or peer in group.stand_ins
             self._count_part(peer, group, message.positions)
-        void = self.me in self._topology.former or not group.rkeys[0].startswith(self._bucket)
+        void = self.me in self._topology.former or group.prefix not in self._live
         if stale and peer in group.pending and not void:
             if group.epoch < self._topology.epoch:
                 self._ask_again(group)
@@ -589,7 +632,7 @@ class PutPath:
         """
         slot, rkey, first = group.slots[i], group.rkeys[i], group.records[i]
         sink, index = group.sinks[i], group.indexes[i]
-        if not rkey.startswith(self._bucket):
+        if rkey[:BUCKET_BYTES] not in self._live:
             self._fail_again(group, i, Flushed())
             return
         if self.reading and rkey in self.reading:
@@ -604,7 +647,7 @@ class PutPath:
         if held and not versions.alive(held, version):  # a stand-in's copy may be where it belongs by now
             version = versions.successor(held, version)
             if version is None or version.stamp >= group.higher[i]:
-                same = self._group_for(slot, group.tally.need, False, group)
+                same = self._group_for(slot, rkey, group.tally.need, False, group)
                 self._add(same, slot, rkey, held, held, sink, index)
                 return
             context = versions.with_version(context, version, held)
@@ -625,7 +668,7 @@ class PutPath:
             context=context,
         )
         self._clock.last = stamp = self._clock.last + 1
-        fresh = self._group_for(slot, group.tally.need, True, group)
+        fresh = self._group_for(slot, rkey, group.tally.need, True, group)
         self._add(fresh, slot, rkey, held, self._dots.write(held, write, stamp), sink, index)
 
     def _fail_again(self, group: WriteGroup, i: int, error: Failure) -> None:

@@ -19,12 +19,13 @@ from ringwise.core.clock import Clock, wall_of
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure, StampTooFar
-from ringwise.core.keys import key_of
+from ringwise.core.keys import BUCKET_BYTES, key_of
 from ringwise.core.messages import DIGEST_BYTES, Drop, Dropped, Reap, Reapable, Settle, Settled, encode
 from ringwise.core.now import Now
 from ringwise.core.peers import Link, Peers
 from ringwise.core.ring import slot_of
 from ringwise.core.settling import Settling
+from ringwise.core.space import Spaces
 from ringwise.core.store import Store
 from ringwise.core.topology import Topology
 from ringwise.core.versions import DotSource
@@ -68,8 +69,9 @@ class Owner:
         chunks: list[bytes],
         settling: Settling,
         dots: DotSource,
+        spaces: Spaces,
     ) -> None:
-        self.bucket = b""  # set by the node: the incarnation in force, as row keys begin with it
+        self._live = spaces.live  # the incarnations in force, as row keys begin with them; changed in place
         self.floor = 0  # frames with a lower stamp were given up by who sent them
         self.dropped = 0
         self._peers = peers
@@ -101,7 +103,7 @@ class Owner:
     def _look_at(self, look: Look, position: int) -> None:
         rkey = look.rkeys[position]
         slot = slot_of(key_of(rkey))
-        held = self._store.find(slot, rkey) if rkey.startswith(self.bucket) else b"?"
+        held = self._store.find(slot, rkey) if rkey[:BUCKET_BYTES] in self._live else b"?"
         if held is None:
             self._cold.load(slot, rkey, partial(self._look_at, look, position), partial(_unknown, look))
             return

@@ -77,7 +77,6 @@ class Reaping:
         settling: Settling,
         rng: random.Random,
     ) -> None:
-        self.bucket = b""  # set by the node: the incarnation in force
         self.reaped = 0  # records that went, of those this node has looked for
         self.rounds = 0
         self.failed = 0  # rounds that ended early
@@ -150,8 +149,8 @@ class Reaping:
 
     def _look(self) -> None:
         self._sweeping = True
-        swept = partial(self._swept, self.bucket, self._topology.epoch)
-        if not self._store.sweep(self.bucket, self._at, END, PAGE_NAMES, self._mine(), self._owner.dead, swept):
+        swept = partial(self._swept, self._topology.epoch)
+        if not self._store.sweep(self._at, END, PAGE_NAMES, self._mine(), self._owner.dead, swept):
             self._sweeping = False
             self._next_page_ms = self._now.now_ms + CALM_PAGE_MS
 
@@ -159,11 +158,11 @@ class Reaping:
         owners, me = self._topology.owners, self._peers.me
         return lambda slot: owners[slot][0] == me
 
-    def _swept(self, bucket: bytes, epoch: int, found: list[tuple[bytes, bytes]] | None, upto: int) -> None:
+    def _swept(self, epoch: int, found: list[tuple[bytes, bytes]] | None, upto: int) -> None:
         self._sweeping = False
         now_ms = self._now.now_ms
         self._next_page_ms = now_ms if found and len(found) >= MANY else now_ms + CALM_PAGE_MS
-        if bucket != self.bucket or epoch != self._topology.epoch:
+        if epoch != self._topology.epoch:
             return
         if found is None:  # a damaged place: whoever reads it heals it, and the rest is not to wait for it
             upto = ((self._at // (END // SLOTS)) + 1) * (END // SLOTS)

@@ -18,9 +18,11 @@ from ringwise.core.clock import Clock, wall_of
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure, Overloaded, StampTooFar
+from ringwise.core.keys import BUCKET_BYTES
 from ringwise.core.messages import Found, NodeId, Read, Write, Written
 from ringwise.core.now import Now
 from ringwise.core.peers import Link
+from ringwise.core.space import Spaces
 from ringwise.core.store import Store
 from ringwise.core.topology import Topology
 
@@ -54,8 +56,9 @@ class Replica:
         now: Now,
         cold: Cold,
         chunks: list[bytes],
+        spaces: Spaces,
     ) -> None:
-        self.bucket = b""  # set by the node: the incarnation in force, as row keys begin with it
+        self._live = spaces.live  # the incarnations in force, as row keys begin with them; changed in place
         self._now = now
         self._cold = cold
         self._store = store
@@ -80,7 +83,7 @@ class Replica:
         columns = messages.decode_chunk(message.chunk)
         refusal = messages.STALE if link.peer in self._topology.former else self._refusal(message)
         slots, rkeys = columns.slots, columns.rkeys
-        if not refusal and rkeys and not rkeys[0].startswith(self.bucket):
+        if not refusal and rkeys and rkeys[0][:BUCKET_BYTES] not in self._live:
             refusal = messages.STALE  # T5: a frame is of one incarnation; this one is dead
         if not refusal and message.owner:
             refusal = self._stand_in(message.owner, rkeys)
@@ -114,7 +117,7 @@ class Replica:
         refused: list[tuple[int, int]] = []
         for position in odd:
             slot, rkey, record = slots[position], rkeys[position], records[position]
-            if self._topology.changed[slot] > message.epoch or not rkey.startswith(self.bucket):
+            if self._topology.changed[slot] > message.epoch or rkey[:BUCKET_BYTES] not in self._live:
                 refused.append((position, messages.STALE))
                 left_out.add(position)
                 continue
@@ -160,7 +163,9 @@ class Replica:
         if self._store.failed:
             self._refuse_write(link, request_id, position, None)
             return
-        if not rkey.startswith(self.bucket) or self._topology.changed[slot] > epoch:  # flushed, or fenced, meanwhile
+        if (
+            rkey[:BUCKET_BYTES] not in self._live or self._topology.changed[slot] > epoch
+        ):  # flushed, or fenced, meanwhile
             self._late_write(link, request_id).refused.append((position, messages.STALE))
             return
         held = self._store.find(slot, rkey)
@@ -194,7 +199,7 @@ class Replica:
     def read(self, link: Link, message: Read) -> None:
         """Looks up keys and answers with those that differ from the asker's digests."""
         refusal = messages.BEHIND if message.epoch > self._topology.epoch else 0
-        if message.rkeys and not message.rkeys[0].startswith(self.bucket):
+        if message.rkeys and message.rkeys[0][:BUCKET_BYTES] not in self._live:
             refusal = refusal or messages.STALE  # T5: of a dead incarnation
         if refusal:
             refused = [(i, refusal) for i in range(len(message.slots))]
@@ -263,7 +268,7 @@ class Replica:
         self, link: Link, request_id: int, synced: bool, position: int, slot: int, rkey: bytes, digest: bytes
     ) -> None:
         late = self._late_read(link, request_id, synced)
-        if not rkey.startswith(self.bucket):  # flushed while it waited
+        if rkey[:BUCKET_BYTES] not in self._live:  # flushed while it waited
             late.refused.append((position, messages.STALE))
             return
         held = self._store.find(slot, rkey)

@@ -27,8 +27,8 @@ from typing import NamedTuple, TypeAlias
 
 from ringwise.core import messages, versions
 from ringwise.core.config import NodeConfig
-from ringwise.core.errors import Failure, NotReady, Overloaded, ReadNotAnswered, Replaced
-from ringwise.core.keys import POSITION_BITS, Bucket, position_of
+from ringwise.core.errors import Failure, NoSuchBucket, NotReady, Overloaded, ReadNotAnswered, Replaced
+from ringwise.core.keys import POSITION_BITS, position_of
 from ringwise.core.lesson import teach
 from ringwise.core.levels import Level
 from ringwise.core.messages import NodeId, Scanned, encode
@@ -37,6 +37,7 @@ from ringwise.core.peers import Link, Peers
 from ringwise.core.preference import is_first
 from ringwise.core.ring import SLOTS, slot_of
 from ringwise.core.sink import Nobody, Sink
+from ringwise.core.space import Space, Spaces
 from ringwise.core.store import Store
 from ringwise.core.topology import Topology
 
@@ -50,7 +51,7 @@ FIRST_READS = 32
 PAGE_BYTES = 1024 * 1024
 
 Names: TypeAlias = list[tuple[int, bytes]]
-Get: TypeAlias = Callable[[bytes, Level, Sink, int], None]
+Get: TypeAlias = Callable[[bytes, Level, Sink, int, Space], None]
 
 
 class Page(NamedTuple):
@@ -66,9 +67,24 @@ Done: TypeAlias = Callable[[Page | Failure], None]
 class _Scan:
     """One page in the making."""
 
-    __slots__ = ("count", "cursor", "deadline_ms", "done", "first_only", "found", "level", "names", "size", "upto")
+    __slots__ = (
+        "count",
+        "cursor",
+        "deadline_ms",
+        "done",
+        "first_only",
+        "found",
+        "level",
+        "names",
+        "size",
+        "space",
+        "upto",
+    )
 
-    def __init__(self, cursor: int, count: int, level: Level, done: Done, first_only: bool, deadline_ms: float) -> None:
+    def __init__(
+        self, cursor: int, count: int, level: Level, done: Done, first_only: bool, deadline_ms: float, space: Space
+    ) -> None:
+        self.space = space
         self.cursor = cursor
         self.count = count
         self.level = level
@@ -88,6 +104,7 @@ class _Asked:
         "_path",
         "answered",
         "asked",
+        "bucket",
         "end",
         "epoch",
         "frame",
@@ -114,6 +131,7 @@ class _Asked:
         self.hedges = 0
         self.id = 0
         self.epoch = 0
+        self.bucket = b""  # its incarnation, when it was asked
         self.frame = b""
         self.started_ms = 0.0
 
@@ -127,13 +145,13 @@ class ScanPath:
     """Coordinates scans on any node, and names keys to those who do."""
 
     def __init__(
-        self, peers: Peers, topology: Topology, store: Store, bucket: Bucket, config: NodeConfig, now: Now, get: Get
+        self, peers: Peers, topology: Topology, store: Store, spaces: Spaces, config: NodeConfig, now: Now, get: Get
     ) -> None:
         self._me = peers.me
         self._peers = peers
         self._topology = topology
         self._store = store
-        self.bucket = bucket  # in force; the node sets another (T5)
+        self._spaces = spaces
         self._config = config
         self._now = now
         self._get = get
@@ -142,7 +160,15 @@ class ScanPath:
         # B3: the names of a page fit one frame.
         self.count_max = max(1, config.frame_bytes_max // (config.key_bytes_max + 8))
 
-    def scan(self, cursor: int, count: int, level: Level, done: Done, first_only: bool = False) -> None:
+    def scan(
+        self,
+        cursor: int,
+        count: int,
+        level: Level,
+        done: Done,
+        first_only: bool = False,
+        space: Space | None = None,
+    ) -> None:
         """The page at a cursor, of about `count` keys, dead ones included; `done` is called once, at once or in a later turn.
 
         `first_only`: only slots of which this node is the first live owner, so that the pages of all nodes make up the whole.
@@ -151,7 +177,8 @@ class ScanPath:
             done(Page(0, []))
             return
         deadline_ms = self._now.now_ms + self._config.request_timeout_ms
-        self._begin(_Scan(cursor, max(1, min(count, self.count_max)), level, done, first_only, deadline_ms))
+        space = space or self._spaces.home
+        self._begin(_Scan(cursor, max(1, min(count, self.count_max)), level, done, first_only, deadline_ms, space))
 
     # -- names
 
@@ -163,6 +190,9 @@ class ScanPath:
         former = topology.former.get(self._me)
         if former is not None:
             scan.done(Replaced(former.name, former.epoch))
+            return
+        if scan.space.gone:
+            scan.done(NoSuchBucket(scan.space.label))
             return
         first, last = scan.cursor >> POSITION_BITS, SLOTS
         if len(topology.members) > MEMBERS_ASKED_MAX:
@@ -181,7 +211,8 @@ class ScanPath:
         self._ask(_Asked(self, scan, needs, last << POSITION_BITS))
 
     def _ask(self, asked: _Asked) -> None:
-        scan, store, bucket = asked.scan, self._store, self.bucket.prefix
+        scan, store = asked.scan, self._store
+        bucket = asked.bucket = scan.space.prefix
         asked.id = self._peers.next_id()
         asked.epoch = self._topology.epoch
         asked.started_ms = self._now.now_ms
@@ -260,7 +291,7 @@ class ScanPath:
     def follow(self) -> None:
         """T5: slots have changed, or another incarnation is in force. Names that are not complete are asked for again."""
         for asked in list(self._asking.values()):
-            if asked.epoch < self._topology.changed_max:
+            if self._is_old(asked):
                 del self._asking[asked.id]
                 self._begin(asked.scan)
 
@@ -268,7 +299,7 @@ class ScanPath:
         """Enough owners of every slot have answered."""
         del self._asking[asked.id]
         scan = asked.scan
-        if asked.epoch < self._topology.changed_max:
+        if self._is_old(asked):
             self._begin(scan)  # the answers of owners that are none any more prove nothing
             return
         scan.upto = asked.upto
@@ -276,6 +307,9 @@ class ScanPath:
         if scan.first_only:
             scan.names = [name for name in scan.names if self._is_first(name[0] >> POSITION_BITS)]
         self._read(scan, FIRST_READS)
+
+    def _is_old(self, asked: _Asked) -> bool:
+        return asked.epoch < self._topology.changed_max or asked.bucket not in self._spaces.live
 
     def _is_first(self, slot: int) -> bool:
         return is_first(self._topology, slot, self._me, self._peers.is_up)
@@ -294,7 +328,7 @@ class ScanPath:
         batch, scan.names = names[:count], names[count:]
         reads = _Reads(len(batch), partial(self._were_read, scan, batch))
         for index, (_, key) in enumerate(batch):
-            self._get(key, scan.level, reads, index)
+            self._get(key, scan.level, reads, index, scan.space)
 
     def _were_read(self, scan: _Scan, batch: Names, reads: _Reads) -> None:
         if reads.failure is not None:
@@ -317,9 +351,10 @@ class ScanPath:
         refused = 0
         if message.epoch > topology.epoch:
             refused = messages.BEHIND
-        elif message.epoch < topology.changed_max and message.epoch < max(
-            topology.changed[first : ((message.end - 1) >> POSITION_BITS) + 1], default=0
-        ):
+        elif (
+            message.epoch < topology.changed_max
+            and message.epoch < max(topology.changed[first : ((message.end - 1) >> POSITION_BITS) + 1], default=0)
+        ) or message.bucket not in self._spaces.live:
             refused = messages.STALE
         elif not self._store.names(
             message.bucket,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol, TypeAlias
 
 from ringwise.core.hashtree import HashTree
@@ -81,7 +81,7 @@ class Store(Protocol):
 
     @property
     def tree(self) -> HashTree:
-        """The hash tree of the rows of the bucket's incarnation in force, but for what is still to be folded in (R5)."""
+        """The hash tree of the rows of all buckets in force, but for what is still to be folded in (R5)."""
         ...
 
     def fold(self, limit: int) -> bool:
@@ -89,12 +89,12 @@ class Store(Protocol):
         ...
 
     def digests(self, start: int, end: int, limit: int, then: Digested) -> bool:
-        """As `names`, with (row key, checksum of the record), in no order. Leaves that lie in it whole are set from the data."""
+        """As `names`, of all buckets in force, with (row key, checksum of the record), in no order. Leaves that lie in it whole
+        are set from the data."""
         ...
 
     def sweep(
         self,
-        bucket: bytes,
         start: int,
         end: int,
         limit: int,
@@ -102,13 +102,14 @@ class Store(Protocol):
         dead: Callable[[bytes], bool],
         then: Swept,
     ) -> bool:
-        """As `names`, with (row key, checksum) of the records in `wanted` slots that are `dead`, which a worker asks, too.
-        They may have been replaced meanwhile."""
+        """As `digests`, of the records in `wanted` slots that are `dead`, which a worker asks, too. They may have been replaced
+        meanwhile."""
         ...
 
-    def follow(self, bucket: bytes, fresh: bool) -> None:
-        """From now on only rows of this incarnation of the bucket (its six bytes) count; those of earlier ones are void, and are
-        removed in the background. `fresh`: the incarnation has just begun, so nothing of it is held yet.
+    def follow(self, live: Collection[bytes], fresh: Collection[bytes], void: Sequence[tuple[bytes, bytes]]) -> None:
+        """From now on only rows of these incarnations of buckets (six bytes each) count, and hints. `fresh`: those that have just
+        begun, so that nothing of them is held yet. `void`: ranges of others (low <= prefix < high, ascending) of which there may
+        be rows, which are removed in the background.
         """
         ...
 

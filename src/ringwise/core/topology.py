@@ -10,8 +10,8 @@ Invariants
 - Nodes follow the table, never the planner: two versions of the program cannot disagree about owners (T2).
 - A bucket's owners of a slot are the first N of the slot's list; lists are as long as the greatest N of any bucket, or
   as long as there are members.
-- `changed[slot]` is the epoch that last changed *or reordered* the slot's list (T4, T5); a new incarnation of a bucket
-  changes every slot.
+- `changed[slot]` is the epoch that last changed *or reordered* the slot's list (T4, T5). A new incarnation of a bucket
+  changes no slot: it is in the row keys, so that other buckets are not disturbed (core/space.py).
 - While `formed` is false no owner applies a write; once true, join() refuses (T3), but for who takes a lost member's place.
 - Who is `filling` has taken such a place, has the data not yet, and counts for nothing (T4): `serving` are the others.
 """
@@ -28,7 +28,8 @@ from ringwise.core.ring import SLOTS
 
 NodeId = bytes  # six random bytes: the identity of a data directory (T3)
 
-FORMAT = 2
+FORMAT = 3
+FORMAT_REPLACED = 2  # of documents in which somebody was replaced, and there is one bucket
 FORMAT_PLAIN = 1  # of documents in which nobody was ever replaced: what an older version reads, too
 NODE_ID_BYTES = 6
 MEMBERS_MAX = 1024  # a document of 1,000 members is about 250 KB: what a frame and a state file are built for
@@ -37,6 +38,7 @@ VOTERS_MAX = 7  # three may be away; more voters would only make every change sl
 WEIGHT_MAX = 100.0  # 25,600 virtual nodes
 NAME_CHARACTERS_MAX = 64
 INCARNATION_MAX = 0xFFFF_FFFF  # the field of a row key has four bytes: a flush a second for 136 years
+NUMBERED = 16  # buckets that are there from the start, as clients SELECT them by number; 0 is the default bucket
 
 
 class TopologyTooNew(Exception):
@@ -84,6 +86,9 @@ class BucketRules(msgspec.Struct, array_like=True, frozen=True):
     policy: str = "siblings"
     engine: str = "lsm"
     incarnation: int = 1
+    r: str = ""  # R2: what reads and writes on it ask for that do not say; levels by name, or numbers
+    w: str = ""
+    ttl_s: int = 0  # of what is written without saying how long; 0: for ever
 
 
 class Move(msgspec.Struct, array_like=True, frozen=True):
@@ -127,6 +132,7 @@ class Document(msgspec.Struct, array_like=True, frozen=True):
     ] = []  # members whose data an operator has given up: an empty node of that name may take the place
     filling: list[NodeId] = []  # members that took one, and have not all of its data yet (T4)
     former: list[Former] = []
+    named: int = 0  # buckets with a name that were ever created: the next one's number, which nobody had before
 
     def encode(self) -> bytes:
         return _encoder.encode(self)
@@ -178,10 +184,25 @@ class Document(msgspec.Struct, array_like=True, frozen=True):
 
     def bucket(self, number: int) -> Bucket:
         """A bucket in its present incarnation."""
-        return Bucket(number, next(rules.incarnation for rules in self.buckets if rules.number == number))
+        rules = self.rules(number)
+        assert rules is not None
+        return Bucket(number, rules.incarnation)
+
+    def rules(self, number: int) -> BucketRules | None:
+        """A bucket's rules; the numbered ones have those of bucket 0 at first, but for what is its own."""
+        found = next((rules for rules in self.buckets if rules.number == number), None)
+        if found is None and number < NUMBERED:
+            return BucketRules(number, n=self.replicas)
+        return found
+
+    def in_force(self) -> list[BucketRules]:
+        """All buckets, by number."""
+        stored = {rules.number: rules for rules in self.buckets}
+        numbers = sorted({*range(NUMBERED), *stored})
+        return [stored.get(number) or BucketRules(number, n=self.replicas) for number in numbers]
 
     def changed(self) -> list[int]:
-        """By slot: the epoch of the last change of its owners, or of the incarnation of a bucket."""
+        """By slot: the epoch of the last change of its owners."""
         epochs: list[int] = []
         for count, epoch in self.table.changed:
             epochs.extend([epoch] * count)
@@ -349,15 +370,25 @@ def form(document: Document) -> Document | None:
 
 def flush(document: Document, number: int) -> Document:
     """A new incarnation of a bucket: every row of the one before is void, in all slots (T5)."""
-    buckets = list(document.buckets)
-    index = next(index for index, rules in enumerate(buckets) if rules.number == number)
-    incarnation = buckets[index].incarnation + 1
-    if incarnation > INCARNATION_MAX:
-        raise ChangeRefused(f"bucket {number} was flushed {INCARNATION_MAX:,} times, the most there can be")
-    buckets[index] = msgspec.structs.replace(buckets[index], incarnation=incarnation)
-    epoch = document.epoch + 1
-    table = msgspec.structs.replace(document.table, changed=[(SLOTS, epoch)])
-    return msgspec.structs.replace(document, epoch=epoch, buckets=buckets, table=table)
+    rules = document.rules(number)
+    if rules is None:
+        raise ChangeRefused("this bucket was dropped meanwhile")
+    return with_rules(document, [next_incarnation(rules)])
+
+
+def next_incarnation(rules: BucketRules) -> BucketRules:
+    if rules.incarnation >= INCARNATION_MAX:
+        raise ChangeRefused(f"bucket {rules.number} was flushed {INCARNATION_MAX:,} times, the most there can be")
+    return msgspec.structs.replace(rules, incarnation=rules.incarnation + 1)
+
+
+def with_rules(document: Document, changed: Sequence[BucketRules]) -> Document:
+    """The next document, with these buckets' rules."""
+    rules = {each.number: each for each in (*document.buckets, *changed)}
+    buckets = [rules[number] for number in sorted(rules)]
+    plain = all(each == BucketRules(n=each.n, incarnation=each.incarnation) for each in buckets)
+    format_ = document.format if plain else FORMAT
+    return msgspec.structs.replace(document, format=format_, epoch=document.epoch + 1, buckets=buckets)
 
 
 def lose(document: Document, name: str) -> Document | None:
@@ -370,7 +401,8 @@ def lose(document: Document, name: str) -> Document | None:
     if not document.formed:
         raise ChangeRefused(f"the cluster holds no data yet: start {name} on an empty directory with --join")
     _check_alone(document, old)
-    return msgspec.structs.replace(document, format=FORMAT, epoch=document.epoch + 1, lost=[*document.lost, old.id])
+    format_ = max(document.format, FORMAT_REPLACED)
+    return msgspec.structs.replace(document, format=format_, epoch=document.epoch + 1, lost=[*document.lost, old.id])
 
 
 def filled(document: Document, node: NodeId) -> Document | None:
@@ -411,7 +443,7 @@ def _replaced(document: Document, old: Member, member: Member) -> Document:
         filling.append(member.id)
     return msgspec.structs.replace(
         document,
-        format=FORMAT,
+        format=max(document.format, FORMAT_REPLACED),
         epoch=epoch,
         members=members,
         voters=[member.id if node == old.id else node for node in document.voters],

@@ -18,7 +18,17 @@ from typing import TypeAlias
 from msgspec import structs
 
 from ringwise.core import versions
-from ringwise.core.changes import AddElements, AddMembers, Change, Expire, Increment, Once, RemoveMembers, StoreMembers
+from ringwise.core.changes import (
+    AddElements,
+    AddMembers,
+    Change,
+    Expire,
+    ForAWhile,
+    Increment,
+    Once,
+    RemoveMembers,
+    StoreMembers,
+)
 from ringwise.core.copying import forget, place
 from ringwise.core.counters import decimal_of, passed, session_actor
 from ringwise.core.errors import Failure, ValueTooLong, WrongType
@@ -30,6 +40,7 @@ from ringwise.core.now import Now
 from ringwise.core.put import PutPath
 from ringwise.core.record import Sibling
 from ringwise.core.sink import Sink
+from ringwise.core.space import Space
 from ringwise.core.versions import Write
 
 Arguments: TypeAlias = Sequence[bytes | int]
@@ -217,10 +228,11 @@ OPERATIONS: dict[str, Operation] = {
 class _Phases:
     """The sink of both phases of one update: passes on what the second one comes to, beside what the first has read."""
 
-    __slots__ = ("_before", "_index", "_key", "_level", "_path", "_sink")
+    __slots__ = ("_before", "_index", "_key", "_level", "_path", "_sink", "_space")
 
-    def __init__(self, path: UpdatePath, key: bytes, level: Level, sink: Sink, index: int) -> None:
+    def __init__(self, path: UpdatePath, key: bytes, level: Level, sink: Sink, index: int, space: Space) -> None:
         self._path = path
+        self._space = space
         self._key = key
         self._level = level
         self._sink = sink
@@ -262,8 +274,9 @@ class _Running(_Phases):
         level: Level,
         sink: Sink,
         index: int,
+        space: Space,
     ) -> None:
-        super().__init__(path, key, level, sink, index)
+        super().__init__(path, key, level, sink, index, space)
         self._operation = operation
         self._arguments = arguments
 
@@ -274,13 +287,26 @@ class _Running(_Phases):
         except Failure as refusal:
             self.failed(0, refusal)
             return
+        if write is not None and self._space.rules.ttl_s:
+            write = self._for_a_while(before, write)
         if write is None:
             self.stored(0, before)
         elif isinstance(write, Write):
             write = structs.replace(write, context=versions.context_of(before))
-            put.write(self._key, write, self._level, self, 0)
+            put.write(self._key, write, self._level, self, 0, self._space)
         else:
-            put.change(self._key, before, write, self._level, self, 0)
+            put.change(self._key, before, write, self._level, self, 0, self._space)
+
+    def _for_a_while(self, before: bytes, write: Write | Change) -> Write | Change:
+        """The bucket's time to live, of what says none: of what was not there, and of what a SET replaces."""
+        wall_ms = self._path.now.wall_ms
+        replaces = self._operation is set_ and not self._arguments[2]
+        if not replaces and versions.live(before, wall_ms) is not None:
+            return write  # it keeps the expiry that it has, or has been rid of
+        expiry_ms = wall_ms + 1000 * self._space.rules.ttl_s
+        if not isinstance(write, Write):
+            return ForAWhile(write, expiry_ms)
+        return write if write.tombstone or write.expiry_ms else structs.replace(write, expiry_ms=expiry_ms)
 
 
 class _Again(_Phases):
@@ -294,9 +320,9 @@ class _Again(_Phases):
     __slots__ = ("_stamp", "_wanted")
 
     def __init__(
-        self, path: UpdatePath, key: bytes, write: Write, stamp: int, level: Level, sink: Sink, index: int
+        self, path: UpdatePath, key: bytes, write: Write, stamp: int, level: Level, sink: Sink, index: int, space: Space
     ) -> None:
-        super().__init__(path, key, level, sink, index)
+        super().__init__(path, key, level, sink, index, space)
         self._wanted = write
         self._stamp = stamp
 
@@ -310,10 +336,10 @@ class _Again(_Phases):
         if done and not before:
             self.stored(0, before)
         elif done:
-            put.repeat(self._key, before, self._level, self, 0)
+            put.repeat(self._key, before, self._level, self, 0, self._space)
         else:
             write = structs.replace(wanted, context=versions.context_of(before))
-            put.write(self._key, write, self._level, self, 0, stamp=self._stamp, exact=True)
+            put.write(self._key, write, self._level, self, 0, self._space, stamp=self._stamp, exact=True)
 
 
 class UpdatePath:
@@ -324,11 +350,13 @@ class UpdatePath:
         self.get = get
         self.put = put
 
-    def run(self, key: bytes, operation: str, arguments: Arguments, level: Level, sink: Sink, index: int) -> None:
+    def run(
+        self, key: bytes, operation: str, arguments: Arguments, level: Level, sink: Sink, index: int, space: Space
+    ) -> None:
         """Starts the first phase."""
-        running = _Running(self, key, OPERATIONS[operation], arguments, level, sink, index)
-        self.get.get(key, level, running, 0)
+        running = _Running(self, key, OPERATIONS[operation], arguments, level, sink, index, space)
+        self.get.get(key, level, running, 0, space)
 
-    def again(self, key: bytes, write: Write, stamp: int, level: Level, sink: Sink, index: int) -> None:
+    def again(self, key: bytes, write: Write, stamp: int, level: Level, sink: Sink, index: int, space: Space) -> None:
         """A SET or DEL that may have been applied before."""
-        self.get.get(key, level, _Again(self, key, write, stamp, level, sink, index), 0)
+        self.get.get(key, level, _Again(self, key, write, stamp, level, sink, index, space), 0, space)

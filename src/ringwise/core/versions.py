@@ -466,6 +466,11 @@ def siblings(record: bytes, wall_ms: int) -> list[Sibling]:
     return list(shown.values())
 
 
+def latest(record: bytes, wall_ms: int) -> list[Sibling]:
+    """What `RW.GET` shows where the last write wins: the newest version, as a `GET` shows it (V6), or nothing."""
+    return siblings(record, wall_ms)[:1] if live(record, wall_ms) is not None else []
+
+
 def _as_shown(found: list[Sibling], wall_ms: int) -> list[Sibling]:
     base = newest_of(found)
     first = Shown(found, wall_ms).version
@@ -500,6 +505,13 @@ def context_of(record: bytes) -> Context:
     """What a client that reads this record has seen: to be handed back with its next put of the key."""
     state = records.unpack(record)
     return Context(state.context, state.cloud, max_stamp(record))
+
+
+def joined(context: Context, record: bytes) -> Context:
+    """A context that has seen all of the record, too."""
+    seen, held = Seen(context), records.unpack(record)
+    seen.add(Seen(held))
+    return Context(*seen.lists(), max(context.stamp, max_stamp(record)))
 
 
 def carried(version: Sibling, held: bytes) -> tuple[Sibling, list[Sibling]]:

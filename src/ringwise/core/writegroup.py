@@ -1,10 +1,11 @@
-"""Writes of one turn with the same owners and level: what `core/put.py` sends as one chunk, and counts together."""
+"""Writes of one turn with the same bucket, owners and level: what `core/put.py` sends as one chunk, and counts together."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ringwise.core.keys import BUCKET_BYTES
 from ringwise.core.messages import NodeId
 from ringwise.core.quorum import Tally
 from ringwise.core.sink import Sink
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class WriteGroup:
-    """Writes of one turn with the same owners and level, column by column."""
+    """Writes of one turn with the same bucket, owners and level, column by column."""
 
     __slots__ = (
         "_path",
@@ -75,6 +76,12 @@ class WriteGroup:
         self.pending: dict[NodeId, set[int] | None] = {}  # None: has answered for no position yet
         self.higher: dict[int, int] = {}
         self.unlogged = True
+
+    @property
+    def prefix(self) -> bytes:
+        """The incarnation of the bucket that all of it is of (T5); none while it is open and empty."""
+        rkey = self.rkeys[0] if self.rkeys else self.rows[0][1] if self.rows else b""
+        return rkey[:BUCKET_BYTES]
 
     def lost(self, peer: NodeId) -> None:
         """A peer will not answer."""

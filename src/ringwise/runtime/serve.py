@@ -48,6 +48,7 @@ from ringwise.runtime import log
 from ringwise.runtime.gossip import Datagrams
 from ringwise.runtime.http import HttpServer
 from ringwise.runtime.hugepages import HugePages
+from ringwise.runtime.merging import Merger, functions
 from ringwise.runtime.peers import Dialer, Peers
 from ringwise.runtime.server import ClientServer
 from ringwise.runtime.settings import MEBIBYTE, Settings, StartError
@@ -119,6 +120,8 @@ class Process:
         self._disk = disk = OsDisk(settings.data_dir)
         self._identity = identity = open_identity(disk, settings.name, secrets.token_bytes)
         self._worker = ThreadWorker(loop, _fail)
+        self._merge_worker = ThreadWorker(loop, _fail, threads=1)
+        self._merger = Merger(self._merge_worker)
         config = NodeConfig(
             replicas=settings.replicas,
             default_level=_level(settings.level, settings.replicas),
@@ -174,6 +177,9 @@ class Process:
         )
         self._turn = Turn(loop, self._node, store, self._follow, _fail)
         self._worker.attach(self._turn)
+        self._merge_worker.attach(self._turn)
+        self._node.merging.run = self._merger.run
+        self._node.merging.names = functions()
         clients = Clients(settings.port, os.getpid(), time.time_ns() // 1_000_000, settings.sync)
         clients.multi = settings.multi
         clients.debug = settings.debug_commands
@@ -247,6 +253,9 @@ class Process:
         self._huge_pages.stop()
         self._turn.stop()
         await self._turn.ended()
+        await self._merge_worker.drain()
+        self._merge_worker.close()
+        self._merger.close()
         await self._worker.drain()
         self._worker.close()
         whole = not self._store.failed

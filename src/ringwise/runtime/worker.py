@@ -23,10 +23,12 @@ THREADS = 4
 class ThreadWorker:
     """The `Worker` of storage, on a thread pool."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, fail: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, fail: Callable[[BaseException], None], threads: int = THREADS
+    ) -> None:
         self._loop = loop
         self._fail = fail
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="ringwise")
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="ringwise")
         self._turn: Turn | None = None
         self._pending = 0
         self._idle = asyncio.Event()

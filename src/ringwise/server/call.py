@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ringwise.core.agreement import Change
+from ringwise.core.bucketchanges import Done as BucketsChanged
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure
 from ringwise.core.exchange import Tally
@@ -17,6 +19,7 @@ from ringwise.core.now import Now
 from ringwise.core.replace import Lost
 from ringwise.core.scan import Done
 from ringwise.core.sink import Sink
+from ringwise.core.space import Space
 from ringwise.core.topology import NodeId, Topology
 from ringwise.core.versions import Write
 from ringwise.wire.replies import Value, encode, error
@@ -61,6 +64,15 @@ class StandIns(Protocol):
 
     writes: int
     reads: int
+
+
+class Merging(Protocol):
+    """Merge functions (core/merging.py)."""
+
+    names: Sequence[str]
+    merged: int
+    failed: int
+    failure: str
 
 
 class Liveness(Protocol):
@@ -109,6 +121,7 @@ class Node(Protocol):
     now: Now
     rng: random.Random
     linked_since: dict[NodeId, int]  # members with a link dialled from here, and its wall-clock time in ms
+    space: Space  # the bucket that its operations are on
 
     @property
     def repair(self) -> Repair: ...
@@ -122,6 +135,8 @@ class Node(Protocol):
     def filling(self) -> Filling: ...
     @property
     def reaping(self) -> Reaping: ...
+    @property
+    def merging(self) -> Merging: ...
 
     def put(self, key: bytes, value: bytes, level: Level, sink: Sink, index: int) -> None: ...
     def get(self, key: bytes, level: Level, sink: Sink, index: int) -> None: ...
@@ -131,7 +146,12 @@ class Node(Protocol):
     ) -> None: ...
 
     def scan(self, cursor: int, count: int, level: Level, done: Done, first_only: bool = False) -> None: ...
+    def select(
+        self, label: str
+    ) -> Any: ...  # the same with another bucket, None where there is none of that name or number
     def flush(self, done: Callable[[Failure | None], None]) -> None: ...
+    def flush_all(self, done: Callable[[Failure | None], None]) -> None: ...
+    def change_buckets(self, change: Change, done: BucketsChanged) -> None: ...
     def replace(self, name: str, done: Callable[[Lost | Failure], None]) -> None: ...
     def explain(self, key: bytes, done: Callable[[Explanation | Failure], None]) -> None: ...
     def after(self, delay_ms: float, call: Callable[[], None]) -> None: ...

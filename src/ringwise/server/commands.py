@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ringwise.server import (
+    buckets,
     cluster,
     connection,
     copying,
@@ -143,9 +144,9 @@ TABLE = CommandTable((
             "Expiry in so many seconds: [NX | XX | GT | LT]"),
     Command("expireat", -3, "write fast", ONE_KEY, expiry.expire, "generic", "Expiry at a Unix time in seconds"),
     Command("expiretime", 2, "readonly fast", ONE_KEY, expiry.expiretime, "generic", "When a key expires, in Unix seconds"),
-    Command("flushall", -1, "write", NO_KEYS, keyspace.flushdb, "server", "FLUSHDB: there is one database", barrier=True),
-    Command("flushdb", -1, "write", NO_KEYS, keyspace.flushdb, "server",
-            "Removes all keys, on every node: [ASYNC | SYNC], which are the same", barrier=True),
+    Command("flushall", -1, "write", NO_KEYS, buckets.flushall, "server", "FLUSHDB of every bucket", barrier=True),
+    Command("flushdb", -1, "write", NO_KEYS, buckets.flushdb, "server",
+            "Removes all keys of the bucket, on every node: [ASYNC | SYNC], which are the same", barrier=True),
     Command("get", 2, "readonly fast", ONE_KEY, strings.get, "string", "The newest value of a key"),
     Command("getdel", 2, "write fast", ONE_KEY, values.getdel, "string", "Deletes a key; the value it had"),
     Command("getex", -2, "write fast", ONE_KEY, expiry.getex, "string",
@@ -211,6 +212,8 @@ TABLE = CommandTable((
     Command("role", 1, FREE, NO_KEYS, describe.role, "server", "master: every node takes writes"),
     Command("rw.at", -3, "write movablekeys", NO_KEYS, connection.rw_at, "ringwise", "One command at a level",
             find_keys=_inner_keys),
+    Command("rw.bucket", -2, "admin", NO_KEYS, buckets.rw_bucket, "ringwise",
+            "Buckets: LIST | SHOW name | CREATE name … | SET name [N n] [R r] [W w] [POLICY p] [TTL s] [ENGINE e] | DROP name"),
     Command("rw.consistency", -1, "fast", NO_KEYS, connection.rw_consistency, "ringwise", "The level of this connection"),
     Command("rw.del", -2, "write", ONE_KEY, siblings.rw_del, "ringwise", "Deletes what a context has seen: key [CONTEXT c]"),
     Command("rw.dev", -2, "admin", NO_KEYS, connection.rw_dev, "ringwise",
@@ -234,7 +237,7 @@ TABLE = CommandTable((
     Command("rw.ring", -1, ABOUT, NO_KEYS, ring.rw_ring, "ringwise", "Who owns what, or a slot's preference list: [SLOT n]"),
     Command("sdiff", -2, "readonly", ALL_KEYS, sets.combine, "set", "Members of the first set and of no other"),
     Command("sdiffstore", -3, "write denyoom", ALL_KEYS, sets.store, "set", "As SDIFF, kept under the first key"),
-    Command("select", 2, FREE, NO_KEYS, connection.select, CONNECTION, "Only database 0 exists"),
+    Command("select", 2, FREE, NO_KEYS, buckets.select, CONNECTION, "Chooses a bucket: 0 to 15, or its name"),
     Command("set", -3, "write denyoom", ONE_KEY, strings.set_, "string", "Sets a key, replacing what this node knows of it"),
     Command("setex", 4, "write denyoom", ONE_KEY, values.setex, "string", "Sets a key for so many seconds"),
     Command("setrange", 4, "write denyoom", ONE_KEY, values.setrange, "string", "Overwrites a part of a value; its length"),

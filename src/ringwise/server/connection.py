@@ -41,12 +41,6 @@ def reset(call: Call) -> None:
     call.answer(Simple("RESET"))
 
 
-def select(call: Call) -> None:
-    if integer_of(call.arguments[1]) != 0:
-        raise CommandError("ERR SELECT is not allowed in cluster mode: there is one database, number 0")
-    call.reply(OK)
-
-
 def auth(call: Call) -> None:
     if len(call.arguments) > 3:
         raise CommandError(SYNTAX)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 from ringwise import __version__
+from ringwise.core.topology import NUMBERED
 from ringwise.core.versions import alarms
 from ringwise.server.arguments import SYNTAX, integer_of
 from ringwise.server.call import Call, CommandError, shown
@@ -205,7 +206,7 @@ def _settings(call: Call) -> dict[str, str]:
         "appendfsync": APPENDFSYNC[call.session.clients.sync],
         "maxmemory": "0",
         "maxmemory-policy": "noeviction",
-        "databases": "1",
+        "databases": str(NUMBERED),
         "timeout": "0",
         "tcp-keepalive": "300",
         "maxclients": "10000",
@@ -284,6 +285,10 @@ def _sections(call: Call) -> dict[str, dict[str, object]]:
             "stand_in_writes": node.stand_ins.writes,
             "stand_in_reads": node.stand_ins.reads,
             **{f"hints_for_{member.hex()}": count for member, count in node.hints.waiting_for().items()},
+            "named_buckets": sum(bool(rules.name) for rules in topology.document.buckets) if topology.document else 0,
+            "merges": node.merging.merged,
+            "merges_failed": node.merging.failed,
+            "merge_last_failure": shown(node.merging.failure.encode()),
             "under_replicated_slots": under_replicated(node),
             "lost_members": ",".join(name_of(topology, each) for each in topology.document.lost)
             if topology.document

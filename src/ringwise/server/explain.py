@@ -20,6 +20,7 @@ from ringwise.core.levels import EVERY, ONE, QUORUM, STRONG
 from ringwise.core.maps import KINDS, told_of
 from ringwise.core.record import Sibling
 from ringwise.core.sets import MARK, MEMBER
+from ringwise.core.space import bound
 from ringwise.core.topology import Topology
 from ringwise.server.arguments import check_key
 from ringwise.server.call import Call
@@ -37,12 +38,12 @@ def rw_explain(call: Call) -> None:
         if isinstance(outcome, Failure):
             call.fail(outcome)
         else:
-            call.answer(_told(outcome, call.node.topology, call.node.now.wall_ms))
+            call.answer(_told(outcome, call.node.topology, call.node.now.wall_ms, call.node.space.number))
 
     call.node.explain(key, done)
 
 
-def _told(found: Explanation, topology: Topology, wall_ms: int) -> Value:
+def _told(found: Explanation, topology: Topology, wall_ms: int, bucket: int = 0) -> Value:
     held = [copy.record for copy in found.copies if copy.state == ANSWERED]
     kept = [copy.record for copy in found.stand_ins if copy.record]
     merged = b""
@@ -61,7 +62,7 @@ def _told(found: Explanation, topology: Topology, wall_ms: int) -> Value:
         if merged
         else [],
         "reads": {level.name: _reads(held, level.needed_reads(len(found.copies)), wall_ms) for level in LEVELS},
-        "context": (versions.context_of(merged) if merged else Context()).token(found.key),
+        "context": (versions.context_of(merged) if merged else Context()).token(bound(bucket, found.key)),
     }
 
 

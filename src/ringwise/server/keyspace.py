@@ -1,4 +1,4 @@
-"""Commands about all keys: SCAN, KEYS, RANDOMKEY, DBSIZE, FLUSHDB. They ask the whole cluster, page by page (core/scan.py).
+"""Commands about all keys of a bucket: SCAN, KEYS, RANDOMKEY, DBSIZE. They ask the whole cluster, page by page (core/scan.py).
 
 On a connection through the cluster port they speak for the slots of which this node is the first live owner (`first_only`), since
 a cluster client asks every node and adds up.
@@ -23,7 +23,7 @@ from ringwise.server.arguments import SYNTAX, integer_of
 from ringwise.server.call import Call, CommandError
 from ringwise.server.glob import PATTERN_BYTES_MAX, Matches, matcher
 from ringwise.server.values import type_of
-from ringwise.wire.replies import OK, bulk
+from ringwise.wire.replies import bulk
 
 COUNT = 10  # names of a page where none is given, as in Redis
 PAGE_NAMES = 256  # of the other commands: about two milliseconds of a turn
@@ -206,19 +206,3 @@ def _slot(call: Call, each: Callable[[list[bytes]], bool], done: Callable[[], No
 
     call.begin_update(EVERYTHING)
     _Pages(call, of_slot, done, slot << POSITION_BITS, (slot + 1) << POSITION_BITS, whole=True).go_on()
-
-
-def flushdb(call: Call) -> None:
-    """All keys are gone at once; their space comes back in the background, whatever was asked for."""
-    options = call.arguments[1:]
-    if len(options) > 1 or (options and options[0].upper() not in (b"ASYNC", b"SYNC")):
-        raise CommandError(SYNTAX)
-
-    def flushed(failure: Failure | None) -> None:
-        if failure is not None:
-            call.fail(failure)
-        else:
-            call.reply(OK)
-
-    call.begin_update(EVERYTHING)
-    call.node.flush(flushed)

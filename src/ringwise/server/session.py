@@ -67,7 +67,7 @@ class Session:
         abort: Callable[[], None] | None = None,
         first_only: bool = False,
     ) -> None:
-        self.node = node
+        self.node = self._home = node  # with the bucket that is selected
         self.now = node.now
         self.clients = clients
         self.address = address
@@ -104,12 +104,18 @@ class Session:
         self._gone = False
 
     def reset(self) -> None:
-        """As a new connection: what HELLO, CLIENT SETNAME and RW.CONSISTENCY have set."""
+        """As a new connection: what HELLO, SELECT, CLIENT SETNAME and RW.CONSISTENCY have set."""
+        self.node.space.watchers.discard(self._set_level)
+        self._home.space.watchers.add(self._set_level)
+        self.node = self._home
         self.protocol = 2
         self.null = NULL[2]
         self.client_name = b""
         self.queue: Queue | None = None  # of commands since MULTI
-        self.level = Level.parse(self.node.config.default_level.encode())
+        self._default_level = Level.parse(self.node.config.default_level.encode())
+        self._own_level: Level | None = None  # by RW.CONSISTENCY
+        self.moved = False  # some of the writes since the last WAIT are in other buckets
+        self.level = self.node.space.level or self._default_level
         self.write_levels = [self.level]  # of the writes that WAIT has to account for
 
     def set_protocol(self, protocol: int) -> None:
@@ -117,15 +123,32 @@ class Session:
         self.null = NULL[protocol]
 
     def set_level(self, level: Level) -> None:
-        self.level = level
+        self._own_level = level
+        self._set_level()
+
+    def _set_level(self) -> None:
+        """R2: what the connection has asked for, or else the bucket's rules, or else the node's default."""
+        self.level = self._own_level or self.node.space.level or self._default_level
+        self._note_level(self.level)
+
+    def _note_level(self, level: Level) -> None:
         if level not in self.write_levels:
             self.write_levels.append(level)
+
+    def select(self, node: Node) -> None:
+        """Goes on with another bucket. Writes to the one before are accounted for by what their own replies said (WAIT)."""
+        if node is not self.node:
+            self.node.space.watchers.discard(self._set_level)
+            node.space.watchers.add(self._set_level)
+            self.node = node
+            self.moved = self.moved or bool(self.written)
+            self.written.clear()
+            self._set_level()
 
     def wrote(self, key: bytes, level: Level) -> None:
         """Notes a write for WAIT."""
         self.written.append(key)
-        if level not in self.write_levels:
-            self.write_levels.append(level)
+        self._note_level(level)
 
     def busy(self) -> bool:
         """Whether anything is still to be answered."""
@@ -194,6 +217,7 @@ class Session:
     def closed(self) -> None:
         """The connection is gone; what is still under way is finished by the node and answered to nobody."""
         self.clients.leave(self)
+        self.node.space.watchers.discard(self._set_level)
         self._rows.clear()
         self._backlog.clear()
         self.closing = self._gone = True
@@ -278,6 +302,9 @@ class Session:
             self.run(arguments, level, row, index)
             index += 1
             level = self.level
+            if self.node is not node:
+                node = self.node
+                put, get = node.put, node.get
             if self.closing or self.queue is not None or (self._updating and index < len(requests)):
                 self._put_back(requests, row, index)
                 break

@@ -21,7 +21,7 @@ def client_line(session: Session) -> str:
         "age": max(0, now_ms - session.since_ms) // 1000,
         "idle": max(0, now_ms - session.seen_ms) // 1000,
         "flags": "N",
-        "db": 0,
+        "db": session.node.space.number,
         "sub": 0,
         "psub": 0,
         "multi": -1 if session.queue is None else len(session.queue.commands),

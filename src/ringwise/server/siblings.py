@@ -30,16 +30,23 @@ def _shown(gather: Gather) -> None:
         return
     call, record = gather.call, gather.records[0]
     wall_ms = call.node.now.wall_ms
-    found: list[Value] = [_sibling(sibling, wall_ms) for sibling in versions.siblings(record, wall_ms)]
+    found: list[Value] = [_sibling(sibling, wall_ms) for sibling in call.node.space.shown(record, wall_ms)]
     context = versions.context_of(record)
     call.answer(
         {
             "siblings": found,
-            "context": context.token(call.arguments[1]),
+            "context": context.token(call.node.space.bound(call.arguments[1])),
             "clock": clock_of(call.node.topology, context),
             **_told(gather),
+            **_unmerged(call, len(found)),
         }
     )
+
+
+def _unmerged(call: Call, count: int) -> dict[bytes | str, Value]:
+    """Why siblings are shown where a function should have merged them."""
+    space = call.node.space
+    return {"merge": f"failed: {space.merge_failure}"} if count > 1 and space.merge else {}
 
 
 def _told(gather: Gather) -> dict[bytes | str, Value]:
@@ -75,7 +82,7 @@ def rw_put(call: Call) -> None:
     for option, text in zip(options[::2], options[1::2], strict=True):
         match option.upper():
             case b"CONTEXT":
-                context = Context.parse(text, key)
+                context = Context.parse(text, call.node.space.bound(key))
             case b"TYPE":
                 content_type = _content_type(text)
             case b"FLAGS":
@@ -99,22 +106,22 @@ def _content_type(text: bytes) -> str:
 
 def _put(gather: Gather) -> None:
     if not refused(gather):
-        outcome = _outcome(gather.call.arguments[1], gather.records[0], gather.call.node.now.wall_ms)
+        outcome = _outcome(gather.call, gather.records[0])
         gather.call.answer({**outcome, **_told(gather)})
 
 
-def _outcome(key: bytes, record: bytes, wall_ms: int) -> dict[bytes | str, Value]:
+def _outcome(call: Call, record: bytes) -> dict[bytes | str, Value]:
     """What a write left.
 
     A context is given only where there are no siblings: it would cover versions that the client has not seen, and its next
     put would silently replace them.
     """
-    count = len(versions.siblings(record, wall_ms))
+    count = len(call.node.space.shown(record, call.node.now.wall_ms))
     newest = versions.newest(record)
     return {
         "version": version_of(newest) if newest is not None else None,
         "siblings": count,
-        "context": versions.context_of(record).token(key) if count <= 1 else None,
+        "context": versions.context_of(record).token(call.node.space.bound(call.arguments[1])) if count <= 1 else None,
     }
 
 
@@ -128,14 +135,14 @@ def rw_del(call: Call) -> None:
         return
     if len(call.arguments) != 4 or call.arguments[2].upper() != b"CONTEXT":
         raise CommandError(SYNTAX)
-    _delete(call, Context.parse(call.arguments[3], key))
+    _delete(call, Context.parse(call.arguments[3], call.node.space.bound(key)))
 
 
 def _delete_seen(gather: Gather) -> None:
     if refused(gather):
         return
     call, record = gather.call, gather.records[0]
-    if versions.siblings(record, call.node.now.wall_ms):
+    if call.node.space.shown(record, call.node.now.wall_ms):
         _delete(call, versions.context_of(record))
     else:
         _put(gather)

@@ -9,7 +9,8 @@ Its timeout is kept: when that has passed, it answers what is certain by then, W
 timeout of 0 leaves it to the node's own deadline for reads, after which it says what is certain too.
 
 It counts the writes since the last WAIT, and the last one before. More than 64 are not remembered: of those it says what
-their own replies said, W - 1, and says so again until something is written anew.
+their own replies said, W - 1, and says so again until something is written anew. So it does where another bucket was selected
+meanwhile.
 """
 
 from __future__ import annotations
@@ -32,13 +33,14 @@ def wait(call: Call) -> None:
     session, topology = call.session, call.node.topology
     written = session.written
     keys = list(dict.fromkeys(filter(None, written)))
-    if not written:
+    if not (written or session.moved):
         others = [member for member in topology.members if member != call.node.id and call.node.is_up(member)]
         call.answer(min(len(others), max(0, max(map(len, topology.owners)) - 1)))
         return
     copies = min(len(topology.owners[slot_of(key)]) for key in keys or [b""])
     w = max(1, min([level.needed_writes(copies) for level in session.write_levels], default=1))
-    if asked < w or copies <= w:
+    moved, session.moved = session.moved, False
+    if asked < w or copies <= w or moved:
         call.answer(min(w, copies) - 1)
         return
     if len(written) == written.maxlen and (written[0] or not keys):

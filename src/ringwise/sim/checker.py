@@ -33,8 +33,9 @@ from math import inf
 
 from ringwise.core import record
 from ringwise.core.counters import is_session
+from ringwise.core.space import bound
 from ringwise.core.versions import Context
-from ringwise.sim.history import READS, History, Operation, Vector
+from ringwise.sim.history import OTHER, READS, History, Operation, Vector, bucket_of
 from ringwise.sim.merging import check_merging, is_merging
 from ringwise.sim.model import Issue, Key, Witness, show_dot
 
@@ -66,12 +67,13 @@ def check(history: History, witness: Witness, endings: list[Ending]) -> list[Vio
     by_key: dict[bytes, list[Operation]] = {}
     for operation in history.operations:
         by_key.setdefault(operation.key, []).append(operation)
-    flushes = Flushes(history.flushed())
+    by_bucket = {bucket: Flushes(history.flushed(bucket)) for bucket in (0, OTHER)}
     violations = [Violation("dots", key, what) for key, what in witness.violations]
     for ending in endings:
         versions = witness.key(ending.key)
-        violations += check_ending(ending, by_key.get(ending.key, []), versions, flushes)
+        violations += check_ending(ending, by_key.get(ending.key, []), versions, by_bucket[bucket_of(ending.key)])
     for key, operations in by_key.items():
+        flushes = by_bucket[bucket_of(key)]
         violations += check_order(key, operations, witness.key(key), flushes)
         violations += check_flushes(key, operations, flushes)
         violations += check_pipelines(key, operations, witness.key(key), history)
@@ -197,7 +199,7 @@ def check_order(
 
 def check_pipelines(key: bytes, operations: list[Operation], versions: Key, history: History) -> Iterator[Violation]:
     """order: among operations of one client that were under way together."""
-    flushes = Flushes(history.flushed())
+    flushes = Flushes(history.flushed(bucket_of(key)))
     for reading in operations:
         orderly = reading.began_ms >= history.pipelines_from_ms and history.orderly(reading.began_ms, reading.ended_ms)
         if reading.kind != "inspect" or reading.outcome != "ok" or not orderly:
@@ -221,7 +223,7 @@ def check_pipelines(key: bytes, operations: list[Operation], versions: Key, hist
 def check_scans(key: bytes, operations: list[Operation], versions: Key, history: History) -> Iterator[Violation]:
     """missed: whatever a read meets has been written above the write in question, and shows a value unless that is deleted."""
     tombstones = [issue for issue in versions.issues.values() if issue.tombstone]
-    for scan in history.scans:
+    for scan in history.scans if bucket_of(key) == 0 else []:  # they are of the default bucket
         if key in scan.keys or scan.ended_ms == inf:
             continue
         for write in operations:
@@ -342,7 +344,11 @@ def covers(covered: Vector, issue: Issue) -> bool:
 
 def vector_of(operation: Operation) -> Vector:
     """What the reply's context covers."""
-    return dict(Context.parse(operation.token, operation.key).vector) if operation.token else {}
+    return (
+        dict(Context.parse(operation.token, bound(bucket_of(operation.key), operation.key)).vector)
+        if operation.token
+        else {}
+    )
 
 
 def show_vector(vector: Vector) -> str:

@@ -6,10 +6,10 @@ real engine is. It is slow where the worker is, because `get_many` and `finish` 
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from ringwise.storage.errors import ReadFailed
-from ringwise.storage.walk import end_of, walk
+from ringwise.storage.walk import end_of, end_of_rows, walk, walk_rows
 
 
 class Medium:
@@ -75,10 +75,16 @@ class ModelEngine:
         keys = self._medium.sorted_keys()
         return walk(_Keys(keys, bisect_left(keys, end_of(bucket, end))), bucket, start, end, limit)
 
-    def drop(self, low: bytes, high: bytes, first: int, end: int) -> int:
+    def rows(self, live: Collection[bytes], start: int, end: int, limit: int) -> tuple[list[tuple[int, bytes]], int]:
+        if self.fail_reads:
+            raise ReadFailed("the model engine was told to fail")
+        keys = self._medium.sorted_keys()
+        return walk_rows(_Keys(keys, bisect_left(keys, end_of_rows(end))), live, start, end, limit)
+
+    def drop(self, void: Sequence[tuple[bytes, bytes]], first: int, end: int) -> int:
         keys = self._medium.sorted_keys()
         within = keys[bisect_left(keys, first.to_bytes(2, "big")) : bisect_left(keys, end.to_bytes(2, "big"))]
-        dropped = [key for key in within if low <= key[2 : 2 + len(high)] < high]
+        dropped = [key for key in within if any(low <= key[2 : 2 + len(high)] < high for low, high in void)]
         for key in dropped:
             del self._medium.records[key]
         if dropped:

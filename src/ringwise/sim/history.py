@@ -20,6 +20,13 @@ WRITES = frozenset({"set", "update", "put", "delete"})
 FLUSH_GIVEN_UP_MS = 6_000.0  # beyond the node's own deadline
 SLOPPY = frozenset({"one", "quorum"})
 READS = frozenset({"get", "inspect"})
+OTHER = 3  # the bucket beside the default one, in histories that use two; its keys have names of their own
+EVERY = -1  # of a flush: all buckets
+
+
+def bucket_of(key: bytes) -> int:
+    """The bucket that a key of a history lies in."""
+    return OTHER if key.startswith(b"b") else 0
 
 
 @dataclass(slots=True)
@@ -51,6 +58,7 @@ class Operation:
     deleted: bool = False  # by delete: it said that there was something
     amount: int = 0  # of an incr: a bit of its own, so that the sum names those that count
     sequence: int = 0  # of a once
+    bucket: int = 0  # of a flush
     dot: Dot | None = None  # of a delete, whose value names nothing; the others are found by value
 
     @property
@@ -105,16 +113,17 @@ class History:
     emptied: list[float] = field(default_factory=list)  # when a machine has lost its disk
     pipelines_from_ms: float = inf  # from when on an order among operations under way together is promised
 
-    def flushed(self) -> list[tuple[float, float, bool]]:
-        """(from, to, acknowledged) of each flush that was not refused: between the two it takes effect, if it does.
+    def flushed(self, bucket: int = 0) -> list[tuple[float, float, bool]]:
+        """(from, to, acknowledged) of each flush of the bucket that was not refused: between the two it takes effect, if it does.
 
         One with an unknown outcome may be proposed until its coordinator gives up, and what was accepted may be decided as
         long as nothing else is: it is over when another is acknowledged that began after that.
         """
-        flushes = [
+        sent = [
             operation for operation in self.operations if operation.kind == "flush" and operation.outcome != "refused"
         ]
-        whole = [flush for flush in flushes if flush.outcome == "ok"]
+        whole = [flush for flush in sent if flush.outcome == "ok"]
+        flushes = [flush for flush in sent if flush.bucket in (bucket, EVERY)]
         spans = []
         for flush in flushes:
             ended_ms = flush.ended_ms

@@ -19,7 +19,7 @@ from ringwise.core import record
 from ringwise.core.errors import Failure
 from ringwise.core.replace import Lost
 from ringwise.sim.checker import Flushes, N, Violation, covers, issues_of
-from ringwise.sim.history import History
+from ringwise.sim.history import OTHER, History, bucket_of
 from ringwise.sim.model import Witness
 from ringwise.sim.scheduler import Scheduler
 from ringwise.sim.watched import WitnessedNode
@@ -79,12 +79,14 @@ def check_filled(
     history: History, witness: Witness, replicas: Callable[[bytes], dict[str, bytes]], emptied: str
 ) -> Iterator[Violation]:
     """What was acknowledged by owners before the disk was lost is there again."""
-    flushes = Flushes(history.flushed())
+    flushes = {bucket: Flushes(history.flushed(bucket)) for bucket in (0, OTHER)}
     end_ms = max((operation.ended_ms for operation in history.operations), default=0.0)
     for operation in history.of_owners():
         if not operation.writes or operation.outcome != "ok" or operation.w <= N // 2:
             continue
-        if operation.ended_ms >= history.emptied[-1] or any(began < end_ms for began, _, _ in flushes.spans):
+        if operation.ended_ms >= history.emptied[-1] or any(
+            began < end_ms for began, _, _ in flushes[bucket_of(operation.key)].spans
+        ):
             continue
         held = replicas(operation.key)
         if emptied not in held:

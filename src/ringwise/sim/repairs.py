@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from ringwise.core.hashtree import HashTree
-from ringwise.core.keys import key_of, split_storage_key
+from ringwise.core.keys import BUCKET_BYTES, key_of, split_storage_key
 from ringwise.core.ring import SLOTS, slot_of
 from ringwise.sim.checker import Violation
 from ringwise.sim.machine import Machine
@@ -93,13 +93,13 @@ def _check_trees(scheduler: Scheduler, machines: Sequence[Machine]) -> Iterator[
 def _truth(machine: Machine, store: Store) -> HashTree:
     node = machine.node
     assert node is not None and node.topology.document is not None
-    prefix = node.topology.document.bucket(0).prefix
+    live = node.spaces.live
     held = {split_storage_key(key)[1]: record for key, record in machine.medium.records.items()}
     for layer in reversed(store.layers()):
         for table in filter(None, layer):
             held.update(table)
     tree = HashTree()
     for rkey, record in held.items():
-        if rkey.startswith(prefix):
+        if rkey[:BUCKET_BYTES] in live:
             tree.apply(slot_of(key_of(rkey)), rkey, b"", record[:_DIGEST_BYTES])
     return tree

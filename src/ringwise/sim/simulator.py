@@ -21,7 +21,7 @@ from ringwise.core.ring import slot_of
 from ringwise.core.topology import Topology
 from ringwise.sim.checker import Ending, N, Violation, check, stale_reads
 from ringwise.sim.handoff import REMEMBERED, check_handoff
-from ringwise.sim.history import History, Operation
+from ringwise.sim.history import History, Operation, bucket_of
 from ringwise.sim.machine import Machine
 from ringwise.sim.model import Witness
 from ringwise.sim.nemesis import FAULTS_MIN, Nemesis
@@ -65,7 +65,8 @@ HINTS_MAX = 10_000
 REAP_AFTER_MS = 200  # a history is short
 REAP_INTERVAL_MS = 100
 REPAIR_INTERVAL_MS = 5_000  # half of the default: a history is short
-FLUSHED_EVERY = 5  # seeds of which one has flushes, and then no contexts; another one counters, another one reaping
+# Seeds of which one has two buckets and flushes, and then no contexts; another one counters, another one reaping.
+FLUSHED_EVERY = 5
 
 
 @dataclass(frozen=True)
@@ -325,7 +326,7 @@ class Simulation:
             elif node.id in node.topology.owners[slot]:
                 document = node.topology.document
                 assert document is not None
-                rkey = document.bucket(0).row_key(key)
+                rkey = document.bucket(bucket_of(key)).row_key(key)
                 record = node.store.find(slot, rkey)
                 if record is None:
                     record = machine.medium.records.get(storage_key(slot, rkey), b"")

@@ -12,6 +12,7 @@ from ringwise.core.levels import Level
 from ringwise.core.messages import NodeId
 from ringwise.core.node import Node
 from ringwise.core.sink import Sink
+from ringwise.core.space import Space
 from ringwise.core.versions import Context, DotSource, Write
 from ringwise.sim.history import Operation
 from ringwise.sim.model import Key, Witness
@@ -76,7 +77,14 @@ class WitnessedNode(Node):
     deletes: deque[Operation] | None = None  # of the connection whose commands the node is being given
 
     def update(
-        self, key: bytes, operation: str, arguments: tuple[bytes | int, ...], level: Level, sink: Sink, index: int
+        self,
+        key: bytes,
+        operation: str,
+        arguments: tuple[bytes | int, ...],
+        level: Level,
+        sink: Sink,
+        index: int,
+        space: Space | None = None,
     ) -> None:
         deletes = self.deletes
         if deletes is not None and operation == "delete":
@@ -84,7 +92,7 @@ class WitnessedNode(Node):
             if asked is not None:
                 deletes.remove(asked)
                 sink = DeleteSink(sink, asked, self.witness.key(key))
-        super().update(key, operation, arguments, level, sink, index)
+        super().update(key, operation, arguments, level, sink, index, space)
 
 
 class DeleteSink:

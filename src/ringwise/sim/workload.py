@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import hiredis
 
-from ringwise.sim.history import History, Operation, Scan
+from ringwise.sim.history import EVERY, OTHER, History, Operation, Scan, bucket_of
 from ringwise.sim.merging import ADDITIONS, NUMBER, REMOVALS
 from ringwise.sim.scheduler import Scheduler
 
@@ -56,6 +56,7 @@ class Mix:
     leases: int = 0  # the same
     hashes: int = 0
     sorted_sets: int = 0
+    others: int = 0  # keys in another bucket
     estimates: int = 0
     tag: bytes = b""  # before each key: a hashtag puts all of them into one slot
     operations: int = 1_000
@@ -63,9 +64,13 @@ class Mix:
     scans: float = 0.0  # share of the volleys before which a scan is begun; the next volleys take a page of it each
 
 
-# Flushes among the rest. A context from before a flush covers versions that are void: such puts have no place in the model.
+# Flushes among the rest, of two buckets, each by itself or both at once. A context from before a flush covers versions that are
+# void: such puts have no place in the model.
 FLUSHES = Mix(
     kinds=(("set", 36), ("update", 5), ("delete", 6), ("get", 18), ("inspect", 34), ("flush", 1)),
+    keys=12,
+    others=8,
+    operations=1_100,
 )
 
 
@@ -192,8 +197,7 @@ class Client:
         requests = self._page()
         for _ in range(rng.choice((1, 1, 1, 2, 3))):
             operations, request = self._draw(key if key is not None else self._workload.any_key())
-            self.open.append(operations)
-            requests.append(request)
+            requests.append(self._in_bucket(operations, request))
             key = None if rng.random() < 0.7 else key
         self._volley += 1
         self._workload.scheduler.after(PATIENCE_MS, self._impatient, self._volley)
@@ -206,9 +210,15 @@ class Client:
             self.leave()
             self._connection, self._node = server.connect(self), server.name
         operation = self._begin(kind, key, level)
-        self.open.append([operation])
-        self._connection.send(_command(b"RW.AT", level.encode(), *_words(operation, b"")))
+        request = _command(b"RW.AT", level.encode(), *_words(operation, b""))
+        self._connection.send(self._in_bucket([operation], request))
         return operation
+
+    def _in_bucket(self, operations: list[Operation], request: bytes) -> bytes:
+        """The command, with its bucket selected before, and the default one behind; these replies are of no operation."""
+        bucket = operations[0].bucket if operations[0].kind == "flush" else bucket_of(operations[0].key)
+        self.open.extend([[], operations, []] if bucket == OTHER else [operations])
+        return _command(b"SELECT", b"%d" % OTHER) + request + _command(b"SELECT", b"0") if bucket == OTHER else request
 
     def leave(self) -> None:
         if self._connection is not None:
@@ -254,10 +264,13 @@ class Client:
         rng, workload = self._rng, self._workload
         kind = workload.any_kind()
         if kind == "flush":
-            return [self._begin("flush", b"", "quorum")], _command(b"FLUSHDB")
+            flush = self._begin("flush", b"", "quorum")
+            flush.bucket = rng.choice((0, OTHER, OTHER, EVERY)) if workload.mix.others else 0
+            return [flush], _command(b"FLUSHALL" if flush.bucket == EVERY else b"FLUSHDB")
         level = workload.any_level()
         if kind == "get" and rng.random() < 0.2:
             keys = sorted({key, workload.any_key(), workload.any_key()})
+            keys = [each for each in keys if bucket_of(each) == bucket_of(key)]
             operations = [self._begin("get", each, level) for each in keys]
             return operations, _command(b"RW.AT", level.encode(), b"MGET", *keys)
         if kind in ("incr", "once", "count"):
@@ -386,6 +399,7 @@ class Workload:
         self.sorted_sets = [mix.tag + b"z%d" % number for number in range(mix.sorted_sets)]
         self._bits = dict.fromkeys([*self.counters, *self.hashes, *self.sorted_sets], 0)
         self._keys = [mix.tag + b"k%d" % number for number in range(mix.keys)]
+        self._keys += [b"b%d" % number for number in range(mix.others)]
         self._until_ms = until_ms
         self._kinds = [kind for kind, _ in mix.kinds], [weight for _, weight in mix.kinds]
         self._levels = [level for level, _ in mix.levels], [weight for _, weight in mix.levels]

@@ -49,10 +49,10 @@ class RecordCache:
             if self.bytes > self._bytes_max:
                 self._evict(shard)
 
-    def drop(self, low: bytes, high: bytes) -> Iterator[None]:
-        """Remove the entries with low <= row key < high, a shard at a time; nobody is told."""
+    def drop(self, void: Callable[[bytes], bool]) -> Iterator[None]:
+        """Remove the entries of row keys that are void, a shard at a time; nobody is told."""
         for shard in self._shards:
-            for rkey in [rkey for rkey in shard if low <= rkey < high]:
+            for rkey in [rkey for rkey in shard if void(rkey)]:
                 self.bytes -= len(rkey) + len(shard.pop(rkey)) + ENTRY_BYTES
             yield
 

@@ -7,7 +7,7 @@ the simulator's `ModelEngine` keep this contract and pass one test suite.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
@@ -57,9 +57,13 @@ class Engine(Protocol):
         """(position, key) of the bucket's keys with start <= position < end, ascending, about `limit` of them, and the
         position below which these are all. Keys of one position are never parted. Called in a worker; raises ReadFailed."""
 
-    def drop(self, low: bytes, high: bytes, first: int, end: int) -> int:
-        """Remove the rows of slots first <= slot < end whose storage key goes on, behind the slot, with low <= rest < high.
-        How many slots held some. A crash may bring them back. Called in a worker; other rows may be read and flushed."""
+    def rows(self, live: Collection[bytes], start: int, end: int, limit: int) -> tuple[list[tuple[int, bytes]], int]:
+        """As `names`, of all these incarnations of buckets, with row keys in place of keys."""
+
+    def drop(self, void: Sequence[tuple[bytes, bytes]], first: int, end: int) -> int:
+        """Remove the rows of slots first <= slot < end whose bucket lies, for any (low, high) in ascending order, within
+        low <= prefix < high. How many ranges held some. A crash may bring them back. Called in a worker; other rows may be read
+        and flushed."""
 
     def reclaim(self) -> None:
         """Give back the space of what was dropped, which is then gone for good. Called in a worker; it may take minutes."""

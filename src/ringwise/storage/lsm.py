@@ -17,7 +17,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from struct import Struct
@@ -38,8 +39,9 @@ from rocksdict import (
 )
 
 from ringwise.core.errors import RecordDamaged
+from ringwise.core.keys import BUCKET_BYTES
 from ringwise.storage.errors import EngineDamaged, ForeignDirectory, FormatTooNew, ReadFailed
-from ringwise.storage.walk import end_of, walk
+from ringwise.storage.walk import Names, end_of, end_of_rows, walk, walk_rows
 
 FORMAT = 1
 _META_KEY = b"\xffringwise"  # storage keys begin with a slot below 0x4000
@@ -112,9 +114,12 @@ class LsmEngine:
     def names(self, bucket: bytes, start: int, end: int, limit: int) -> tuple[list[tuple[int, bytes]], int]:
         bounds = ReadOptions()
         bounds.set_iterate_upper_bound(min(end_of(bucket, end), _META_KEY))
+        return self._walked(bounds, lambda steps: walk(steps, bucket, start, end, limit))
+
+    def _walked(self, bounds: ReadOptions, look: Callable[[Any], tuple[Names, int]]) -> tuple[Names, int]:
         steps: Any = self._db.iter(bounds)
         try:
-            found = walk(steps, bucket, start, end, limit)
+            found = look(steps)
             steps.status()  # an iterator that met damage ends as if nothing came behind it
         except RecordDamaged:
             raise
@@ -122,29 +127,41 @@ class LsmEngine:
             raise ReadFailed(f"reading from {self._path} failed: {error}") from error
         return found
 
-    def drop(self, low: bytes, high: bytes, first: int, end: int) -> int:
+    def rows(self, live: Collection[bytes], start: int, end: int, limit: int) -> tuple[list[tuple[int, bytes]], int]:
+        bounds = ReadOptions()
+        bounds.set_iterate_upper_bound(min(end_of_rows(end), _META_KEY))
+        return self._walked(bounds, lambda steps: walk_rows(steps, live, start, end, limit))
+
+    def drop(self, void: Sequence[tuple[bytes, bytes]], first: int, end: int) -> int:
+        if not void:
+            return 0
+        highs = [high for _, high in void]
         bounds = ReadOptions()
         bounds.set_iterate_upper_bound(end.to_bytes(2, "big"))
         steps: Any = self._db.iter(bounds)
-        steps.seek(first.to_bytes(2, "big") + low)
+        steps.seek(first.to_bytes(2, "big") + void[0][0])
         found = 0
         while steps.valid():
             stored: bytes = steps.key()
-            slot, rest = stored[:2], stored[2 : 2 + len(high)]
-            if rest < low:
+            slot, prefix = stored[:2], stored[2 : 2 + BUCKET_BYTES]
+            at = bisect_right(highs, prefix)  # the first range that ends behind it
+            if at == len(void):
+                steps.seek((int.from_bytes(slot, "big") + 1).to_bytes(2, "big") + void[0][0])
+                continue
+            low, high = void[at]
+            if prefix < low:
                 steps.seek(slot + low)
-            elif rest < high:
+            else:
                 self._db.delete_range(slot + low, slot + high, self._unlogged)
                 found += 1
                 steps.seek(slot + high)
-            else:
-                steps.seek((int.from_bytes(slot, "big") + 1).to_bytes(2, "big") + low)
         try:
             steps.status()
         except Exception:  # rocksdict raises bare Exception; what cannot be read can be removed unread
             for number in range(first, end):
                 slot = number.to_bytes(2, "big")
-                self._db.delete_range(slot + low, slot + high, self._unlogged)
+                for low, high in void:
+                    self._db.delete_range(slot + low, slot + high, self._unlogged)
             found = end - first
             self._met_damage = True
         return found

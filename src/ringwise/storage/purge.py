@@ -1,18 +1,21 @@
-"""Purges: what a flush of the database left behind is removed from memory and from the engine (T5, S5).
+"""Purges: what flushed and dropped buckets left behind is removed from memory and from the engine (T5, S5).
 
     MEMORY   slot by slot out of the memtable, shard by shard out of the cache      on the loop, a run at a time
     ENGINE   so many slots at a time, as ranges                                     in the worker, one job for each slice
     SPACE    the engine rewrites what holds removed rows                            in the worker, at its own bounded rate
 
-Rows of a dead incarnation are in another key range than those in force: nobody looks for them, so a purge may take its time, and
-needs no log record. A crash loses what was removed and not yet written; the next start purges again, from the topology document.
+What goes are ranges of incarnations that are over. Nobody looks for them, and nothing will ever be written there again, so a
+purge may take its time, and needs no log record. A crash loses what was removed and not yet written; the next start purges again,
+from the topology document.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
+from ringwise.core.keys import BUCKET_BYTES
 from ringwise.core.ring import SLOTS
 from ringwise.storage.cache import RecordCache
 from ringwise.storage.engine import Engine, Worker
@@ -22,10 +25,28 @@ SLOTS_AT_ONCE = 64  # of memory, where most are empty
 SLOTS_OF_A_JOB = 128  # a job takes the worker a few milliseconds, and there is one for each slice: all slots in seconds
 
 Tables = list[dict[bytes, bytes]]
+Ranges = Sequence[tuple[bytes, bytes]]
+
+
+class Void:
+    """Whether a row key lies in one of these ranges (low <= prefix < high, ascending); what was found of a prefix is kept."""
+
+    def __init__(self, ranges: Ranges) -> None:
+        self._lows = [low for low, _ in ranges]
+        self._highs = [high for _, high in ranges]
+        self._known: dict[bytes, bool] = {}
+
+    def __call__(self, rkey: bytes) -> bool:
+        prefix = rkey[:BUCKET_BYTES]
+        known = self._known.get(prefix)
+        if known is None:
+            at = bisect_right(self._lows, prefix)
+            known = self._known[prefix] = at > 0 and prefix < self._highs[at - 1]
+        return known
 
 
 class Purge:
-    """The removal of all rows with low <= row key < live; `purged` is told when memory is done."""
+    """The removal of all rows whose incarnation lies in one of the ranges; `purged` is told when memory is done."""
 
     def __init__(
         self,
@@ -33,13 +54,11 @@ class Purge:
         cache: RecordCache,
         engine: Engine,
         worker: Worker,
-        low: bytes,
-        live: bytes,
+        void: Ranges,
         purged: Callable[[], None],
         failed: Callable[[BaseException], None],
     ) -> None:
-        self.low = low
-        self.live = live
+        self._void = void
         self.ended = False
         self._tables = tables
         self._cache = cache
@@ -73,7 +92,7 @@ class Purge:
         if self._slot < SLOTS:
             first, self._slot = self._slot, self._slot + SLOTS_OF_A_JOB
             self._working = True
-            self._worker.submit(partial(self._engine.drop, self.low, self.live, first, self._slot), self._dropped)
+            self._worker.submit(partial(self._engine.drop, self._void, first, self._slot), self._dropped)
         elif self._found:
             self._found = 0
             self._working = True
@@ -98,18 +117,18 @@ class Purge:
         self._failed(error)
 
     def _memory(self) -> Iterator[None]:
-        tables, low, live = self._tables(), self.low, self.live
+        tables, void = self._tables(), Void(self._void)
         for slot, table in enumerate(tables):
             if table:
                 rkeys = list(table)
                 for at in range(0, len(rkeys), RUN_ROWS):
                     for rkey in rkeys[at : at + RUN_ROWS]:
-                        if low <= rkey < live:
+                        if void(rkey):
                             del table[rkey]
                     yield
                 if not table:
                     tables[slot] = {}  # a dictionary keeps the size that it once had
             elif not slot % SLOTS_AT_ONCE:
                 yield
-        for _ in self._cache.drop(low, live):
+        for _ in self._cache.drop(void):
             yield

@@ -11,7 +11,8 @@ Invariants
   order than they came to be, so replay overwrites what a state was made from (its base) and merges with anything else.
   What the log holds above the engine's position is in the memtable (or the frozen one) too, at every moment: after a
   crash nothing appended is missing (S2).
-* `complete[slot]` is 1 while all that the engine holds of the slot is in memory; then a miss is an absence.
+* `complete[slot]` is 1 while all that the engine holds of the slot is in memory; then a miss is an absence. So it is where all
+  is in memory that it holds of a bucket's incarnation which began in this run.
 * `find` says b"" only for what is known to be absent; what could not be read is None, before and after `load`.
 * At most one flush at a time. While the memtable is past twice its limit, the store is `overloaded`.
 """
@@ -19,11 +20,12 @@ Invariants
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from ringwise.core.hashtree import HashTree
-from ringwise.core.keys import BUCKET_BYTES, BUCKET_NUMBER_BYTES, key_of
+from ringwise.core.hints import BUCKET as HINTS
+from ringwise.core.keys import BUCKET_BYTES, key_of
 from ringwise.core.messages import decode_chunk
 from ringwise.core.record import CHECKSUM_BYTES
 from ringwise.core.ring import SLOTS, slot_of
@@ -44,6 +46,7 @@ MEBIBYTE = 1024 * 1024
 SYNC_EVERY_MS = 1000.0  # sync mode `periodic`, as Redis `everysec`
 REPLAY_FACTOR = 3  # of the memtable's size: the most that is logged before a flush
 FREEZE_PRESSURE = 1.5  # a flush this late waits for nothing more
+BEGUN_MAX = 64  # incarnations of which it is known what memory holds: 16 KB each
 ENTRY_BYTES = 200  # what CPython spends on an entry of the memtable beside the bytes of the chunk
 
 
@@ -76,6 +79,8 @@ class Store:
         self._has_older = not empty  # anything but the memtable: until the first flush of a new node there is nothing
         self.complete = bytearray([empty]) * SLOTS
         self._complete_count = SLOTS if empty else 0
+        self._begun: dict[bytes, bytearray] = {}  # as `complete`, by incarnation, for those that began in this run
+        self._live: frozenset[bytes] | None = None  # incarnations in force, and the hints; None: nobody has said
         self._frozen: list[dict[bytes, bytes]] | None = None
         self._cache = RecordCache(config.cache_bytes, self._evicted)
         self._engine = engine
@@ -95,7 +100,7 @@ class Store:
         self.on_synced: Callable[[int], None] = _ignore_position  # told `synced` when it grows, and when it will not
         self._reads = ColdReads(engine, worker, self._cache, self.find, config.cold_queue_max)
         self._walks = Walks(engine, worker, self._layers)
-        self._trees = Trees(engine, worker, self._layers, self.names, lambda: self._reads.flushes, self._clock_ms)
+        self._trees = Trees(engine, worker, self._layers, self._rows, lambda: self._reads.flushes, self._clock_ms)
         self._touched, self._bases = self._trees.touched, self._trees.bases
         self._log = CommitLog(disk, worker, engine.position, self._replay, config.segment_bytes)
         self._log.on_synced = self._synced
@@ -186,7 +191,6 @@ class Store:
 
     def sweep(
         self,
-        bucket: bytes,
         start: int,
         end: int,
         limit: int,
@@ -195,29 +199,34 @@ class Store:
         then: Swept,
     ) -> bool:
         """(Row key, checksum) of what is dead among about `limit` names (core/store.py); False where too many wait."""
-        looked_at = Sweep(self.find, self._engine, self._worker, bucket, wanted, dead, then)
-        return self.names(bucket, start, end, limit, looked_at.named)
+        page = Sweep(self.find, self._engine, self._worker, wanted, dead, then)
+        return self._rows((self._live or frozenset()) - {HINTS.prefix}, start, end, limit, page.named)
 
-    def follow(self, bucket: bytes, fresh: bool) -> None:
-        """Rows of earlier incarnations of the bucket are void from now on (core/store.py)."""
-        self._trees.follow(bucket, fresh)
-        if int.from_bytes(bucket[BUCKET_NUMBER_BYTES:], "big") <= 1:
-            return  # there was none before
-        low = bucket[:BUCKET_NUMBER_BYTES].ljust(BUCKET_BYTES, b"\x00")
-        self._purge = Purge(
-            lambda: self.tables,
-            self._cache,
-            self._engine,
-            self._worker,
-            low,
-            bucket,
-            self._purged,
-            self._log.fail,  # an engine that failed once is not trusted again
-        )
-        if fresh:  # and it is the only bucket: all that the engine holds is void
-            self.complete[:] = b"\x01" * SLOTS
-            self._complete_count = SLOTS
+    def follow(self, live: Collection[bytes], fresh: Collection[bytes], void: Sequence[tuple[bytes, bytes]]) -> None:
+        """Rows of other incarnations of buckets are void from now on (core/store.py)."""
+        kept = self._live = frozenset({*live, HINTS.prefix})
+        self._trees.follow(frozenset(live), fresh)
+        for prefix in [prefix for prefix in self._begun if prefix not in kept]:
+            del self._begun[prefix]
+        for prefix in sorted(fresh):
+            self._begun[prefix] = bytearray(b"\x01") * SLOTS
+            if len(self._begun) > BEGUN_MAX:
+                del self._begun[next(iter(self._begun))]
             self._cache.on_evicted = self._evicted
+        if void:
+            self._purge = Purge(
+                lambda: self.tables,
+                self._cache,
+                self._engine,
+                self._worker,
+                void,
+                self._purged,
+                self._log.fail,  # an engine that failed once is not trusted again
+            )
+
+    def _rows(self, live: Collection[bytes], start: int, end: int, limit: int, then: Named) -> bool:
+        """As `names`, of all buckets in force."""
+        return self._walks.rows(live, start, end, limit, then, self._has_older)
 
     @property
     def purging(self) -> bool:
@@ -329,9 +338,13 @@ class Store:
             if record is not None:
                 return record
         record = self._cache.get(slot, rkey)
-        if record is None and self.complete[slot]:
+        if record is None and (self.complete[slot] or (self._begun and self._all_here(slot, rkey))):
             return b""
         return record
+
+    def _all_here(self, slot: int, rkey: bytes) -> bool:
+        begun = self._begun.get(rkey[:BUCKET_BYTES])
+        return begun is not None and bool(begun[slot])
 
     def _replay(self, chunk: bytes) -> None:
         columns = decode_chunk(chunk)
@@ -407,12 +420,15 @@ class Store:
         self._log.cut(self._engine.position)
 
     def _evicted(self, rkey: bytes) -> None:
-        if self._purge is not None and self._purge.low <= rkey < self._purge.live:
+        if self._live is not None and rkey[:BUCKET_BYTES] not in self._live:
             return  # void; nobody asks for it
         slot = slot_of(key_of(rkey))
+        begun = self._begun.get(rkey[:BUCKET_BYTES])
+        if begun is not None:
+            begun[slot] = 0
         self._complete_count -= self.complete[slot]
         self.complete[slot] = 0
-        if not self._complete_count:
+        if not (self._complete_count or self._begun):
             self._cache.on_evicted = None
 
     def _synced(self, position: int) -> None:

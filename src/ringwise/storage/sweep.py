@@ -28,7 +28,6 @@ class Sweep:
         find: Callable[[int, bytes], bytes | None],
         engine: Engine,
         worker: Worker,
-        bucket: bytes,
         wanted: Callable[[int], bool],
         dead: Callable[[bytes], bool],
         then: Swept,
@@ -36,23 +35,21 @@ class Sweep:
         self._find = find
         self._engine = engine
         self._worker = worker
-        self._bucket = bucket
         self._wanted = wanted
         self._dead = dead
         self._then = then
 
     def named(self, names: list[tuple[int, bytes]] | None, upto: int) -> None:
-        """The names of the page."""
+        """The names of the page: (position, row key)."""
         if names is None:
             self._then(None, upto)
             return
         found: list[tuple[bytes, bytes]] = []
         cold: list[tuple[int, bytes]] = []
-        for position, key in names:
+        for position, rkey in names:
             slot = position >> POSITION_BITS
             if not self._wanted(slot):
                 continue
-            rkey = self._bucket + len(key).to_bytes(2, "big") + key
             record = self._find(slot, rkey)
             if record is None:
                 cold.append((slot, rkey))

@@ -15,13 +15,15 @@ Invariants
 * A listing is exact although it takes many turns: for a key that is dirty when it ends, the tree's digest is the one from before,
   which the next fold takes out; what was folded while the listing ran is looked up once more; where a flush ended meanwhile, the
   worker may have read something older, and the listing is made again.
+* Where an incarnation goes out of force, its terms go: by emptying the trees, where nothing else is in them, or else by making
+  them anew. So FLUSHDB costs nothing where one bucket is in use, and a rebuild where several are.
 * Slots are made anew in order of position. In the slot under way, what lies before `_at` is in the tree, what lies behind is not.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
@@ -49,7 +51,7 @@ TRIES_MAX = 8  # flushes are seconds apart
 
 END = SLOTS << POSITION_BITS
 
-Names: TypeAlias = Callable[[bytes, int, int, int, Named], bool]
+Rows: TypeAlias = Callable[[Collection[bytes], int, int, int, Named], bool]
 Tables: TypeAlias = list[dict[bytes, bytes]]
 
 
@@ -73,14 +75,14 @@ class _Listing(NamedTuple):
 
 
 class Trees:
-    """The hash tree of one store, for the rows of one bucket's incarnation."""
+    """The hash tree of one store, for the rows of all buckets in force."""
 
     def __init__(
         self,
         engine: Engine,
         worker: Worker,
         layers: Callable[[], list[Tables]],
-        names: Names,
+        rows: Rows,
         flushes: Callable[[], int],
         clock_ms: Callable[[], float],
     ) -> None:
@@ -92,12 +94,14 @@ class Trees:
         self._engine = engine
         self._worker = worker
         self._layers = layers  # the tables of memory, newest first
-        self._names = names
+        self._rows = rows
         self._flushes = flushes
         self._clock_ms = clock_ms
         self._let_go = False  # the trees, until a rebuild begins
         self._kept_up_ms = clock_ms()
-        self._bucket = b""
+        self._live: frozenset[bytes] = frozenset()
+        self._used: set[bytes] = set()  # incarnations of which there may be terms in the tree
+        self._followed = 0  # times; what was begun before the last one is void
         self._waiting: deque[_Listing] = deque()
         self._listing: _Listing | None = None
         self._folded: set[bytes] = set()  # since it began
@@ -107,14 +111,25 @@ class Trees:
         self._doubted = False  # a slot, since the rebuild began
         self._due_ms = 0.0
 
-    def follow(self, bucket: bytes, fresh: bool) -> None:
-        """Only rows of this incarnation count; `fresh`: there are none yet."""
-        self._bucket = bucket
-        self._gather().clear()
-        self._rebuilding = self._let_go = False
-        self._due_ms = 0.0
-        if fresh:
+    def follow(self, live: frozenset[bytes], fresh: Collection[bytes]) -> None:
+        """Only rows of these incarnations count; there are none yet of those that are `fresh`."""
+        gone, self._live = self._live - live, live
+        if self._rebuilding and self._at < END:
+            self.tree.forget(self._at >> POSITION_BITS)  # what of it is made already is made once more
+        self._followed += 1
+        self._rebuilding = False
+        if not self._let_go:
+            self._due_ms = 0.0
+        if live.issubset(fresh):
+            self._gather().clear()
+            self._let_go = False
             self.tree.clear()
+            self._used.clear()
+        elif self._used & gone:
+            ready = self.tree.ready if self._used <= gone else bytes(SLOTS)
+            self.tree.clear()
+            self.tree.ready[:] = ready
+            self._used.clear()
 
     def doubt(self, slot: int) -> None:
         """Something of the slot was replaced, nobody knows what: its tree is made anew."""
@@ -156,6 +171,7 @@ class Trees:
             self._let_go, self._rebuilding = True, False
             self._dirty = {}
             self.tree.forget_all()
+            self._used.clear()
             self._due_ms = now_ms + CALM_MS
         else:
             self.fold(min(allowed, FOLD_RUN))
@@ -163,13 +179,18 @@ class Trees:
     def fold(self, limit: int) -> bool:
         """Takes up to so many dirty keys into the tree; whether nothing is left. HOT: HashTree.apply, written out."""
         dirty, tree, tables = self._gather(), self.tree, self._layers()[0]
-        ready, leaves, roots, bucket = tree.ready, tree.leaves, tree.roots, self._bucket
+        ready, leaves, roots, live = tree.ready, tree.leaves, tree.roots, self._live
+        last = b""
         listing = self._listing is not None
         building = self._at >> POSITION_BITS if self._rebuilding else SLOTS
         for _ in range(min(limit, len(dirty))):
             rkey, old = dirty.popitem()
-            if rkey[:BUCKET_BYTES] != bucket:
-                continue
+            prefix = rkey[:BUCKET_BYTES]
+            if prefix != last:
+                if prefix not in live:
+                    continue
+                last = prefix
+                self._used.add(prefix)
             key = key_of(rkey)
             slot = slot_of(key)
             if listing:
@@ -204,19 +225,17 @@ class Trees:
         assert listing is not None
         self._folded.clear()
         self._tries += 1
-        named = partial(self._named, self._bucket, self._flushes())
-        if self._tries > TRIES_MAX or not self._names(self._bucket, listing.start, listing.end, listing.limit, named):
+        named = partial(self._named, self._followed, self._flushes())
+        if self._tries > TRIES_MAX or not self._rows(self._live, listing.start, listing.end, listing.limit, named):
             self._ended(None, listing.start)
 
-    def _named(self, bucket: bytes, flushes: int, names: list[tuple[int, bytes]] | None, upto: int) -> None:
+    def _named(self, followed: int, flushes: int, named: list[tuple[int, bytes]] | None, upto: int) -> None:
         listing = self._listing
         assert listing is not None
-        if names is None or bucket != self._bucket:
+        if named is None or followed != self._followed:
             self._ended(None, listing.start)
             return
-        rows: list[tuple[int, bytes]] = []
-        for position, key in names:
-            rows.append((position >> POSITION_BITS, bucket + len(key).to_bytes(2, "big") + key))
+        rows = [(position >> POSITION_BITS, rkey) for position, rkey in named]
         memtable, *frozen = self._layers()
         cold: list[tuple[int, bytes]] = []
         stored: dict[
@@ -230,7 +249,7 @@ class Trees:
                 cold.append((slot, rkey))
             else:
                 stored[rkey] = record[:CHECKSUM_BYTES]
-        done = partial(self._looked_up, bucket, flushes, upto, rows, cold, stored)
+        done = partial(self._looked_up, followed, flushes, upto, rows, cold, stored)
         if cold:
             keys = [storage_key(slot, rkey) for slot, rkey in cold]
             self._worker.submit(partial(_digests, self._engine, keys), done)
@@ -239,7 +258,7 @@ class Trees:
 
     def _looked_up(
         self,
-        bucket: bytes,
+        followed: int,
         flushes: int,
         upto: int,
         rows: list[tuple[int, bytes]],
@@ -251,7 +270,7 @@ class Trees:
         assert listing is not None
         if isinstance(found, BaseException):
             raise found  # _digests lets nothing through but mistakes in the program
-        if bucket != self._bucket:
+        if followed != self._followed:
             self._ended(None, listing.start)
             return
         if flushes != self._flushes():
@@ -287,6 +306,7 @@ class Trees:
                 leaf = leaf_of(slot, key_of(rkey))
                 if leaf in hashed:
                     hashed[leaf] ^= term(rkey, folded)
+            self._used.update(each.rkey[:BUCKET_BYTES] for each in entries)
             for leaf, value in hashed.items():
                 if self.tree.ready[leaf >> POSITION_BITS - LEAF_SHIFT]:
                     self.mended += self.tree.set_leaf(leaf, value)
@@ -296,7 +316,7 @@ class Trees:
 
     def step(self) -> None:
         """Goes on with the slots that are not ready, at a bounded rate."""
-        if self._listing is not None or not self._bucket:
+        if self._listing is not None or not self._live:
             return
         now_ms = self._clock_ms()
         if now_ms < self._due_ms:
@@ -316,12 +336,12 @@ class Trees:
         self._at = max(self._at, slot << POSITION_BITS)
         end = self.tree.ready.find(1, slot)
         end = SLOTS if end < 0 else end
-        built = partial(self._built, self._bucket, self._at)
+        built = partial(self._built, self._followed, self._at)
         self._waiting.append(_Listing(self._at, end << POSITION_BITS, REBUILD_KEYS, built))
         self._next()
 
-    def _built(self, bucket: bytes, at: int, entries: list[Entry] | None, upto: int) -> None:
-        if bucket != self._bucket or not self._rebuilding or at != self._at:
+    def _built(self, followed: int, at: int, entries: list[Entry] | None, upto: int) -> None:
+        if followed != self._followed or not self._rebuilding or at != self._at:
             return
         slot, tree = at >> POSITION_BITS, self.tree
         if entries is None:
@@ -330,6 +350,7 @@ class Trees:
             return
         for each, rkey, _, folded in entries:
             tree.add(leaf_of(each, key_of(rkey)), term(rkey, folded))
+            self._used.add(rkey[:BUCKET_BYTES])
         ended = upto >> POSITION_BITS
         tree.ready[slot:ended] = b"\x01" * (ended - slot)
         self._at = upto

@@ -9,6 +9,9 @@ two when it is looked at; the other way round, a flush that ends between the two
 
 A piece is never cut between keys of one position: a cursor that says "from the next position on" would lose the rest.
 
+What compares replicas wants the rows of all buckets in force instead, in the order of positions, too: `rows()`. Storage keys
+sort by slot, then bucket, so each slot is looked at bucket by bucket, and then put into that order.
+
 A slot holds few keys, so they are sorted when they are asked for. One that holds many, since they share a hashtag, gets an index
 first: made in the worker, and brought up to date from then on with what has been put since.
 """
@@ -16,7 +19,7 @@ first: made in the worker, and brought up to date from then on with what has bee
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import compress, islice
 from typing import NamedTuple, Protocol
@@ -28,7 +31,7 @@ from ringwise.core.store import Named
 from ringwise.storage.engine import Engine, Worker
 from ringwise.storage.errors import ReadFailed
 
-Names = list[tuple[int, bytes]]  # (position, key), ascending
+Names = list[tuple[int, bytes]]  # (position, key), ascending; or (position, row key)
 Table = dict[bytes, bytes]
 
 # A walk takes the worker about a millisecond. Whoever waits behind more than a second of them had better come back.
@@ -52,11 +55,12 @@ class Steps(Protocol):
 
 
 class _Walk(NamedTuple):
-    bucket: bytes
+    bucket: bytes  # b"": the rows of all that are `live`
     start: int
     end: int
     limit: int
     then: Named
+    live: Collection[bytes] = ()
 
 
 class Walks:
@@ -73,9 +77,16 @@ class Walks:
 
     def names(self, bucket: bytes, start: int, end: int, limit: int, then: Named, older: bool) -> bool:
         """`older`: the engine holds something too. False where too many wait."""
+        return self._walk(_Walk(bucket, start, end, limit, then), older)
+
+    def rows(self, live: Collection[bytes], start: int, end: int, limit: int, then: Named, older: bool) -> bool:
+        """The same for the rows of these incarnations of buckets."""
+        return self._walk(_Walk(b"", start, end, limit, then, live), older)
+
+    def _walk(self, walk: _Walk, older: bool) -> bool:
+        start = walk.start
         if len(self._waiting) + len(self._unindexed) >= WAITING_MAX:
             return False
-        walk = _Walk(bucket, start, end, limit, then)
         if self._index(start >> POSITION_BITS):
             self._unindexed.append((walk, older))
         else:
@@ -160,8 +171,7 @@ class Walks:
         if self._waiting and not self._walking:
             self._walking = True
             walk, held = self._waiting.popleft()
-            work = partial(_look, self._engine, walk.bucket, walk.start, walk.end, walk.limit)
-            self._worker.submit(work, partial(self._done, walk, held))
+            self._worker.submit(partial(_look, self._engine, walk), partial(self._done, walk, held))
 
     def _done(self, walk: _Walk, held: Names, result: tuple[Names, int] | BaseException) -> None:
         self._walking = False
@@ -218,8 +228,12 @@ class _Index:
 
 def _names(rkeys: Iterable[bytes], walk: _Walk, slot: int) -> Names:
     """Those of the row keys of a slot that are wanted, in order."""
-    keys = {key_of(rkey) for rkey in rkeys if rkey.startswith(walk.bucket)}
-    names = [(position_of(slot, key), key) for key in keys]
+    if walk.bucket:
+        keys = {key_of(rkey) for rkey in rkeys if rkey.startswith(walk.bucket)}
+        names = [(position_of(slot, key), key) for key in keys]
+    else:
+        wanted = {rkey for rkey in rkeys if rkey[:BUCKET_BYTES] in walk.live}
+        names = [(position_of(slot, key_of(rkey)), rkey) for rkey in wanted]
     return sorted(name for name in names if walk.start <= name[0] < walk.end)
 
 
@@ -259,6 +273,65 @@ def walk(steps: Steps, bucket: bytes, start: int, end: int, limit: int) -> tuple
     return names, end
 
 
+def walk_rows(steps: Steps, live: Collection[bytes], start: int, end: int, limit: int) -> tuple[Names, int]:
+    """As `walk`, the rows of all these incarnations; `steps` ends before the slot behind `end`."""
+    rows: Names = []
+    if not live:
+        return rows, end
+    last = max(live)
+    jumps = 0
+    steps.seek((start >> POSITION_BITS).to_bytes(2, "big"))
+    while steps.valid() and len(rows) < limit:
+        slot = int.from_bytes(steps.key()[:2], "big")
+        first, behind = slot << POSITION_BITS, (slot + 1) << POSITION_BITS
+        if first >= end:
+            break
+        begin, upto = max(first, start), min(behind, end)
+        found: Names = []
+        while steps.valid() and (stored := steps.key()) < behind_slot(slot):
+            prefix = stored[2:_HASH_AT]
+            if prefix > last:
+                break
+            jumps += 1
+            if prefix in live:
+                upto = min(upto, _rows_of(steps, prefix, begin, upto, limit - len(rows), found))
+            steps.seek(stored[:2] + (int.from_bytes(prefix, "big") + 1).to_bytes(BUCKET_BYTES, "big"))
+        rows += sorted(row for row in found if row[0] < upto)
+        if upto < behind or len(rows) >= limit or jumps > JUMPS_MAX:
+            return rows, min(upto, end)
+        if steps.valid() and steps.key() < behind_slot(slot):
+            steps.seek(behind_slot(slot))
+    return rows, end
+
+
+def _rows_of(steps: Steps, prefix: bytes, start: int, end: int, limit: int, found: Names) -> int:
+    """Adds one bucket's rows of one slot, about `limit`; the position below which these are all."""
+    head = (start >> POSITION_BITS).to_bytes(2, "big") + prefix
+    steps.seek(_stored(prefix, start))
+    count, last = 0, -1
+    while steps.valid() and (stored := steps.key()).startswith(head):
+        slot, rkey = split_storage_key(stored)
+        position = slot << POSITION_BITS | int.from_bytes(stored[_HASH_AT : _HASH_AT + HASH_BYTES], "big")
+        if position >= end:
+            break
+        if count >= limit and position != last:
+            return last + 1
+        found.append((position, rkey))
+        count, last = count + 1, position
+        steps.next()
+    return end
+
+
+def behind_slot(slot: int) -> bytes:
+    """The storage key before which a slot ends."""
+    return (slot + 1).to_bytes(2, "big")
+
+
+def end_of_rows(end: int) -> bytes:
+    """The storage key before which a walk over all buckets ends."""
+    return behind_slot((end - 1) >> POSITION_BITS)
+
+
 def end_of(bucket: bytes, end: int) -> bytes:
     """The storage key before which a walk ends."""
     return _stored(bucket, end) if end & _HASH_MASK else (end >> POSITION_BITS).to_bytes(2, "big")
@@ -278,8 +351,10 @@ def _occupied(layers: Sequence[list[Table]], first: int, last: int) -> Iterator[
     return compress(slots, map(any, zip(*(layer[first:last] for layer in layers), strict=True)))
 
 
-def _look(engine: Engine, bucket: bytes, start: int, end: int, limit: int) -> tuple[Names, int]:
+def _look(engine: Engine, walk: _Walk) -> tuple[Names, int]:
     try:
-        return engine.names(bucket, start, end, limit)
+        if walk.bucket:
+            return engine.names(walk.bucket, walk.start, walk.end, walk.limit)
+        return engine.rows(walk.live, walk.start, walk.end, walk.limit)
     except RecordDamaged as error:
         raise ReadFailed(f"a storage key is damaged: {error}") from error

@@ -22,6 +22,7 @@ from ringwise.server.http.parse import check_parameters, flag_of, percent_decode
 from ringwise.server.http.values import FORM
 
 KEYS = "/api/v1/kv"
+BUCKETS = "/api/v1/buckets"  # before a bucket's name, and then /kv and /batch as without it
 
 Handler: TypeAlias = Callable[[Ask, Request], Awaitable[Answer]]
 
@@ -56,11 +57,13 @@ class App:
     def match(self, method: str, target: str, headers: Mapping[str, str]) -> Match:
         """What the head of a request asks for; raises Refusal."""
         path, _, query = _origin_form(target).partition("#")[0].partition("?")
-        if path.startswith(KEYS + "/"):
-            handlers, key = self._one_key, path[len(KEYS) + 1 :]
+        bucket, inner = _bucket_of(path)
+        if inner.startswith(KEYS + "/"):
+            handlers, key = self._one_key, inner[len(KEYS) + 1 :]
         else:
-            found = self._routes.get(percent_decoded(path).decode("utf-8", "replace"))
-            if found is None:
+            named = percent_decoded(inner).decode("utf-8", "replace")
+            found = self._routes.get(named)
+            if found is None or (bucket and named not in _IN_BUCKETS):
                 message = f"there is nothing at this path; keys are at {KEYS}/{{key}}, GET / describes everything"
                 raise Refusal(404, "no_such_path", message)
             handlers, key = found, ""
@@ -68,13 +71,13 @@ class App:
         if handler is None:
             allow = ", ".join(sorted(handlers))
             raise Refusal(405, "method_not_allowed", f"this path takes {allow}", {"Allow": allow})
-        request = Request(method, path, query_of(query), headers, key)
+        request = Request(method, path, query_of(query), headers, key, bucket)
         return Match(request, handler, _body_limit(request, self._ask.node.config))
 
     async def answer(self, match: Match) -> Answer:
         """The answer to a request whose body, if it has one, is there."""
-        ask = self._ask.for_request()
         try:
+            ask = self._ask.for_request(match.request.bucket)
             answer = await match.handler(ask, match.request)
             if ask.sloppy:
                 answer.headers[STAND_IN_HEADER] = "1"
@@ -115,6 +118,18 @@ def why_not_ready(ask: Ask) -> str | None:
         if there <= len(owners) // 2:
             return f"of the {len(owners)} owners of some keys {there} can be reached, no majority"
     return None
+
+
+_IN_BUCKETS = frozenset((KEYS, "/api/v1/batch/get", "/api/v1/batch/put"))
+
+
+def _bucket_of(path: str) -> tuple[str, str]:
+    """The bucket that a path names, and the path without it: /api/v1/buckets/{bucket}/kv/… is /api/v1/kv/…"""
+    if not path.startswith(BUCKETS + "/"):
+        return "", path
+    name, _, rest = path[len(BUCKETS) + 1 :].partition("/")
+    bucket = percent_decoded(name).decode("utf-8", "replace")
+    return (bucket, "/api/v1/" + rest) if bucket else ("", path)
 
 
 def _read(handler: Handler) -> dict[str, Handler]:

@@ -10,13 +10,15 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ringwise.core.config import NodeConfig
-from ringwise.core.errors import Failure
+from ringwise.core.errors import Failure, NoSuchBucket
 from ringwise.core.levels import Level
 from ringwise.core.now import Now
 from ringwise.core.scan import Page
 from ringwise.core.sink import Sink
+from ringwise.core.space import Space
 from ringwise.core.topology import NodeId, Topology
 from ringwise.core.versions import Write
+from ringwise.server.call import shown
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -32,10 +34,12 @@ class Node(Protocol):
     topology: Topology
     config: NodeConfig
     now: Now
+    space: Space  # the bucket that its operations are on
 
     def get(self, key: bytes, level: Level, sink: Sink, index: int) -> None: ...
     def write(self, key: bytes, write: Write, level: Level, sink: Sink, index: int) -> None: ...
     def scan(self, cursor: int, count: int, level: Level, done: Callable[[Page | Failure], None]) -> None: ...
+    def select(self, label: str) -> Any: ...  # the same with another bucket; None: there is none of that name or number
     def is_up(self, node: NodeId) -> bool: ...
 
 
@@ -81,9 +85,12 @@ class Ask:
         self._future = future
         self.sloppy = False  # a stand-in has counted for something that was asked (R2)
 
-    def for_request(self) -> Ask:
-        """The same, and nothing asked yet."""
-        return Ask(self.node, self._enter, self._future)
+    def for_request(self, bucket: str = "") -> Ask:
+        """The same, and nothing asked yet, on the bucket of that name or number; raises NoSuchBucket."""
+        node = self.node.select(bucket) if bucket else self.node
+        if node is None:
+            raise NoSuchBucket(shown(bucket.encode()))
+        return Ask(node, self._enter, self._future)
 
     async def get(self, key: bytes, level: Level) -> bytes:
         """The merged record; raises Failure."""

@@ -9,10 +9,8 @@ from typing import Any
 
 from msgspec import UNSET
 
-from ringwise.core import versions
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure
-from ringwise.core.topology import Topology
 from ringwise.core.versions import Write
 from ringwise.server.http.ask import Ask
 from ringwise.server.http.keys import conflict, not_found, put_result, seen_of
@@ -38,12 +36,11 @@ ANSWER_BYTES_MAX = 8 * 1024 * 1024
 async def batch_get(ask: Ask, request: Request) -> Answer:
     check_parameters(request)
     config = ask.node.config
-    level = level_of(request, config)
+    level = level_of(request, config, ask.node.space.level)
     named = get_batch(request.body)
     _check_count(len(named), "keys")
     keys = [_key_of(each, config) for each in named]
     outcomes = await ask.get_many(keys, level)
-    wall_ms = ask.node.now.wall_ms
     results: list[dict[str, Any]] = []
     room = ANSWER_BYTES_MAX
     for key, outcome in zip(keys, outcomes, strict=True):
@@ -55,7 +52,7 @@ async def batch_get(ask: Ask, request: Request) -> Answer:
             result = _refused(Refusal(413, "batch_too_large", message, limit=ANSWER_BYTES_MAX))
         else:
             room -= len(outcome)
-            result = _found(outcome, key, ask.node.topology, wall_ms)
+            result = _found(ask, outcome, key)
         results.append({**shown_key(key), **result})
     return json_answer({"results": results})
 
@@ -64,11 +61,12 @@ def _key_of(named: str | KeyBase64, config: NodeConfig) -> bytes:
     return batch_key(named, UNSET, config) if isinstance(named, str) else batch_key(UNSET, named.key_base64, config)
 
 
-def _found(record: bytes, key: bytes, topology: Topology, wall_ms: int) -> dict[str, Any]:
-    found = versions.siblings(record, wall_ms)
+def _found(ask: Ask, record: bytes, key: bytes) -> dict[str, Any]:
+    wall_ms = ask.node.now.wall_ms
+    found = ask.node.space.shown(record, wall_ms)
     if not found:
         return _refused(not_found())
-    seen = seen_of(record, key, topology)
+    seen = seen_of(record, ask.node.space.bound(key), ask.node.topology)
     if len(found) > 1:
         return {"status": 300, **conflict(found, seen, wall_ms)}
     return {"status": 200, **shown(found[0], wall_ms), **seen}
@@ -77,18 +75,17 @@ def _found(record: bytes, key: bytes, topology: Topology, wall_ms: int) -> dict[
 async def batch_put(ask: Ask, request: Request) -> Answer:
     """An item that cannot be read refuses the whole batch, before anything is written."""
     check_parameters(request)
-    level = level_of(request, ask.node.config)
+    level = level_of(request, ask.node.config, ask.node.space.level)
     items = put_batch(request.body)
     _check_count(len(items), "items")
     writes = [_write(ask, index, item) for index, item in enumerate(items)]
     outcomes = await ask.write_many(writes, level)
-    wall_ms = ask.node.now.wall_ms
     results = []
     for (key, write), outcome in zip(writes, outcomes, strict=True):
         if isinstance(outcome, Failure):
             result = _refused(refusal_of(outcome))
         else:
-            result = {"status": 200, **put_result(outcome, key, write, wall_ms)}
+            result = {"status": 200, **put_result(ask, outcome, key, write)}
         results.append({**shown_key(key), **result})
     return json_answer({"results": results})
 
@@ -97,7 +94,7 @@ def _write(ask: Ask, index: int, item: Item) -> tuple[bytes, Write]:
     config = ask.node.config
     try:
         key = batch_key(item.key, item.key_base64, config)
-        return key, json_write(item, key, config, ask.node.now.wall_ms)
+        return key, json_write(item, ask.node.space.bound(key), config, ask.node.now.wall_ms)
     except Refusal as refusal:
         message = f"item {index}: {refusal.message}; nothing of this batch was written"
         raise Refusal(

@@ -56,23 +56,25 @@ CURSOR_MAX = 2**63 - 1
 async def put(ask: Ask, request: Request) -> Answer:
     check_parameters(request, "raw", "ttl", "flags")
     config = ask.node.config
-    key, level = key_of(request.key, config), level_of(request, config)
+    key, level = key_of(request.key, config), level_of(request, config, ask.node.space.level)
     refuse_conditions(request)
-    write = write_of(request, key, config, ask.node.now.wall_ms)
+    write = write_of(request, ask.node.space.bound(key), config, ask.node.now.wall_ms)
     record = await ask.write(key, write, level)
-    left = put_result(record, key, write, ask.node.now.wall_ms)
+    left = put_result(ask, record, key, write)
     return json_answer(left, headers={"ETag": f'W/"{left["version"]}"'})
 
 
-def put_result(record: bytes, key: bytes, write: Write, wall_ms: int) -> dict[str, Any]:
+def put_result(ask: Ask, record: bytes, key: bytes, write: Write) -> dict[str, Any]:
     """What a write left. A context is given only where there are no siblings: it would cover versions the client has not seen."""
-    found = versions.siblings(record, wall_ms)
+    found = ask.node.space.shown(record, ask.node.now.wall_ms)
     own = next((each for each in found if _same(each, write)), versions.newest(record))
     assert own is not None, "a write leaves a version"
     return {
         "version": version_of(own),
         "siblings": len(found),
-        "context": versions.context_of(record).token(key).decode("ascii") if len(found) <= 1 else None,
+        "context": versions.context_of(record).token(ask.node.space.bound(key)).decode("ascii")
+        if len(found) <= 1
+        else None,
     }
 
 
@@ -88,13 +90,17 @@ def _same(sibling: Sibling, write: Write) -> bool:
 async def get(ask: Ask, request: Request) -> Answer:
     check_parameters(request, "raw")
     config = ask.node.config
-    key, level, raw = key_of(request.key, config), level_of(request, config), flag_of(request, "raw")
+    key, level, raw = (
+        key_of(request.key, config),
+        level_of(request, config, ask.node.space.level),
+        flag_of(request, "raw"),
+    )
     record = await ask.get(key, level)
     wall_ms = ask.node.now.wall_ms
-    found = versions.siblings(record, wall_ms)
+    found = ask.node.space.shown(record, wall_ms)
     if not found:
         raise not_found()
-    seen = seen_of(record, key, ask.node.topology)
+    seen = seen_of(record, ask.node.space.bound(key), ask.node.topology)
     token = seen["context"]
     headers = {"ETag": etag_of(found), "Vary": "Accept"}
     if len(token) <= CONTEXT_HEADER_BYTES_MAX:
@@ -155,12 +161,12 @@ async def delete(ask: Ask, request: Request) -> Answer:
     """As RW.DEL: without a context, what a read at this level shows is what is deleted."""
     check_parameters(request)
     config = ask.node.config
-    key, level = key_of(request.key, config), level_of(request, config)
+    key, level = key_of(request.key, config), level_of(request, config, ask.node.space.level)
     refuse_conditions(request)
-    context = context_of(context_header(request), key)
+    context = context_of(context_header(request), ask.node.space.bound(key))
     if context is None:
         record = await ask.get(key, level)
-        if not versions.siblings(record, ask.node.now.wall_ms):
+        if not ask.node.space.shown(record, ask.node.now.wall_ms):
             return Answer(204)
         context = versions.context_of(record)
     await ask.write(key, Write(value=b"", tombstone=True, context=context), level)
@@ -170,7 +176,7 @@ async def delete(ask: Ask, request: Request) -> Answer:
 async def listing(ask: Ask, request: Request) -> Answer:
     """Keys in the order of the cursor, which is a position in the key space and holds no state on any node."""
     check_parameters(request, "prefix", "cursor", "limit")
-    level = level_of(request, ask.node.config)
+    level = level_of(request, ask.node.config, ask.node.space.level)
     cursor = natural_of(text_of(request, "cursor", "0"), "cursor", CURSOR_MAX)
     limit = natural_of(text_of(request, "limit", str(LIST_LIMIT)), "limit", LIST_LIMIT_MAX, 1)
     prefix = request.query.get("prefix", b"")
@@ -187,7 +193,7 @@ async def _keys(ask: Ask, cursor: int, limit: int, prefix: bytes, level: Level) 
         page = await ask.scan(cursor, max(count, SCAN_COUNT) if prefix else count, level)
         wall_ms = ask.node.now.wall_ms
         for key, record in page.found:
-            found = versions.siblings(record, wall_ms)
+            found = ask.node.space.shown(record, wall_ms)
             if not (found and key.startswith(prefix)):
                 continue
             position = position_of(slot_of(key), key)

@@ -41,6 +41,7 @@ class Request:
     query: dict[str, bytes]  # decoded
     headers: Mapping[str, str]
     key: str = ""  # as sent, of the paths that name one
+    bucket: str = ""  # of the paths that name one
     body: bytes = b""
 
     def header(self, name: str) -> str:
@@ -89,6 +90,7 @@ _BY_CODE = {
     "CLOCKSKEW": (503, "clock_skew", RETRY_RESTART_S),
     "TOOLATE": (503, "too_late", RETRY_SOON_S),
     "BADCONTEXT": (409, "bad_context", 0),
+    "NOBUCKET": (404, "no_such_bucket", 0),
     "DAMAGED": (500, "damaged_record", 0),
 }
 _BY_KIND: list[tuple[type[Failure], int, str]] = [

@@ -52,7 +52,7 @@ _VERSION = {"type": "string", "description": "The dot of a version: unique for e
 
 _ERRORS = {
     400: "The request is wrong, and the message says how",
-    404: "There is no such key, or it has expired",
+    404: "There is no such key, or it has expired; or no such bucket",
     405: "The path does not take this method; Allow names those it takes",
     406: "The value is of another type than those that are accepted",
     408: "The body did not come in time",
@@ -71,6 +71,11 @@ _ERRORS = {
 
 def document(config: NodeConfig, owners_max: int) -> _Schema:
     """The document of a node with these limits, where keys have so many owners."""
+    made = _document(config, owners_max)
+    return {**made, "paths": _with_buckets(made["paths"])}
+
+
+def _document(config: NodeConfig, owners_max: int) -> _Schema:
     key = {"$ref": "#/components/parameters/Key"}
     levels = [{"$ref": f"#/components/parameters/{name}"} for name in ("Consistency", "R", "W")]
     put_context = {"$ref": "#/components/parameters/Context"}
@@ -133,6 +138,27 @@ def document(config: NodeConfig, owners_max: int) -> _Schema:
             "responses": {f"E{status}": _error(status, text) for status, text in _ERRORS.items()},
         },
     }
+
+
+def _with_buckets(paths: _Schema) -> _Schema:
+    """Every path about keys once more, in a bucket."""
+    bucket = {"$ref": "#/components/parameters/Bucket"}
+    missing = {"404": {"$ref": "#/components/responses/E404"}}
+    found = dict(paths)
+    for path, item in paths.items():
+        if not path.startswith(("/api/v1/kv", "/api/v1/batch")):
+            continue
+        inner: _Schema = {"parameters": [bucket, *item.get("parameters", [])]}
+        for method, operation in item.items():
+            if method != "parameters":
+                inner[method] = {
+                    **operation,
+                    "operationId": operation["operationId"] + "_in_bucket",
+                    "summary": operation["summary"] + ", in a bucket",
+                    "responses": {**missing, **operation["responses"]},
+                }
+        found[path.replace("/api/v1/", "/api/v1/buckets/{bucket}/")] = inner
+    return found
 
 
 def _object(required: list[str], properties: _Schema, *, closed: bool = False, **more: Any) -> _Schema:
@@ -257,6 +283,14 @@ def _parameters(config: NodeConfig, owners_max: int) -> _Schema:
             "description": f"1 to {limit} bytes, percent-encoded; slashes may stand as they are",
             "schema": _key_text(limit),
             "example": "greeting",
+        },
+        "Bucket": {
+            "name": "bucket",
+            "in": "path",
+            "required": True,
+            "description": "The bucket's name, or a number from 0 to 15; 0 is the one of the paths without a bucket",
+            "schema": {"type": "string", "pattern": "^([a-z][a-z0-9_.-]{0,63}|[0-9]|1[0-5])$"},
+            "example": "3",
         },
         "Consistency": {
             "name": "Consistency",

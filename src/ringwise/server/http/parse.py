@@ -68,12 +68,15 @@ def checked_key(key: bytes, config: NodeConfig) -> bytes:
     return key
 
 
-def level_of(request: Request, config: NodeConfig) -> Level:
-    """The consistency that the headers `R` and `W`, or else `Consistency`, ask for; without them the node's own."""
+def level_of(request: Request, config: NodeConfig, own: Level | None) -> Level:
+    """The consistency that the headers `R` and `W`, or else `Consistency`, ask for; without them the bucket's own, if it has one,
+    or the node's."""
     counts = {which: request.headers[which].strip() for which in ("R", "W") if which in request.headers}
     for which, count in counts.items():
         if not _COUNT.fullmatch(count):
             raise _bad_level(f"{which} is a number of owners, from 1 to as many as a key has")
+    if own is not None and not counts and "Consistency" not in request.headers:
+        return own
     name = request.headers.get("Consistency", config.default_level).strip().lower()
     if name == "linearizable":
         raise Refusal(
