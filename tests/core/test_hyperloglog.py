@@ -13,7 +13,7 @@ from tests.core.test_counters import NOW_MS, Replica, meet, merge_keeps_its_laws
 from ringwise.core import hyperloglog, record, versions
 from ringwise.core.changes import AddElements, AddMembers, Increment
 from ringwise.core.errors import NotHyperLogLog, WrongType
-from ringwise.core.hyperloglog import NOTHING, of_elements, union
+from ringwise.core.hyperloglog import NOTHING, covers, from_redis, of_elements, union
 from ringwise.core.told import ESTIMATE_TYPE
 from ringwise.core.update import OPERATIONS
 
@@ -36,7 +36,7 @@ def numbers(count: int, start: int = 0) -> list[bytes]:
 
 def test_an_element_sets_the_register_that_it_sets_in_redis() -> None:
     """The sparse encoding of redis-server 7.0.15 after `PFADD k a`; tests/server/test_hyperloglog.py compares all of them."""
-    assert of_elements([b"a"]) == b"\1" + (12711 << 6 | 2).to_bytes(3, "big")
+    assert of_elements([b"a"]) == b"\1" + (12711).to_bytes(2, "big") + b"\2"
 
 
 def test_a_count_is_near_the_truth_and_its_error_is_that_of_the_paper() -> None:
@@ -68,6 +68,9 @@ def test_dense_and_sparse_values_unite_to_the_same(sizes: tuple[int, int]) -> No
     both = of_elements([*some, *others])
     assert union([a, b]) == union([b, a]) == both
     assert union([both, a]) == union([both, b]) == union([both]) == both
+    assert covers(both, a) and covers(both, b) and covers(both, both)
+    assert covers(a, b) == (union([a, b]) == a) and covers(b, a) == (union([a, b]) == b)
+    assert covers(from_redis(hyperloglog.as_redis(both)), a)
     registers, runs = hyperloglog._registers_of(both), hyperloglog._registers_of(of_elements(some))
     assert all(x >= y for x, y in zip(registers, runs, strict=True))
     assert hyperloglog._packed(registers) == hyperloglog.as_redis(both)[16:]

@@ -172,9 +172,9 @@ class AddElements(msgspec.Struct, frozen=True):
 
     def apply(self, dots: DotSource, held: bytes, stamp: int, wall_ms: int) -> bytes:
         there = versions.estimate(held, wall_ms)
-        together = self.value if there is None else hyperloglog.union([there, self.value])
-        if together == there:
+        if there is not None and hyperloglog.covers(there, self.value):
             return held
+        together = self.value if there is None else hyperloglog.union([there, self.value])
         replaced = hyperloglog.replaced(records.unpack(held).siblings, wall_ms)
         write = Write(together, content_type=hyperloglog.ESTIMATE, context=covering(replaced))
         return dots.write(held, write, stamp)

@@ -9,7 +9,7 @@ counts is the greater of each pair of registers: commutative, associative, idemp
 Flajolet, Fusy, Gandouet, Meunier 2007; the estimator is that of Ertl 2017, unbiased over the whole range without the tables of
 Heule, Nunkesser, Hall 2013. Hash, seed, registers and estimator are Redis's, so the counts are the very same.
 
-    value    1 | entry…, sorted      entry = register << 6 | run, 3 bytes        up to 1,024 registers are set
+    value    1 | entry…, sorted      entry = register u16 | run u8               up to 1,024 registers are set
              2 | 12,288 bytes        six bits a register, as Redis packs them    more are
 
 Invariants
@@ -21,7 +21,7 @@ Invariants
 from __future__ import annotations
 
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import reduce
 from math import floor, inf, sqrt
 from struct import Struct
@@ -46,7 +46,7 @@ _SEED = 0xADC83B19
 _ALPHA = 0.721347520444481703680  # 1 / (2 ln 2), as Redis writes it
 
 _SPARSE, _DENSE = b"\1", b"\2"
-_ENTRY_BYTES = 3
+_entries = Struct(">HB")
 # Six bits a character is what base64 does, at C speed.
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _TO_RUN = bytes.maketrans(_ALPHABET, bytes(range(64)))
@@ -88,28 +88,32 @@ def of_elements(elements: Iterable[bytes]) -> bytes:
 
 def union(values: Sequence[bytes]) -> bytes:
     """The value to which was added what was added to any of these."""
+    if len(values) == 1:
+        return values[0]
     runs: dict[int, int] = {}
-    dense: list[int] = []
+    dense: list[bytes] = []
     for value in values:
-        if value[:1] == _SPARSE:
-            for index, run in _runs_of(value):
-                if run > runs.get(index, 0):
-                    runs[index] = run
-        else:
-            dense.append(int.from_bytes(_registers_of(value), "big"))
+        if value[:1] == _DENSE:
+            dense.append(_registers_of(value))
+            continue
+        for index, run in _runs_of(value).items():
+            if run > runs.get(index, 0):
+                runs[index] = run
     if not dense:
         return _of_runs(runs)
-    if runs:
-        dense.append(int.from_bytes(_spread(runs), "big"))
-    # Of the united values one was dense, and registers only grow: so is this one.
-    return _DENSE + _packed(reduce(_greater, dense).to_bytes(REGISTERS, "big"))
+    registers = bytearray(reduce(_greatest, dense))
+    for index, run in runs.items():
+        if run > registers[index]:
+            registers[index] = run
+    return _DENSE + _packed(bytes(registers))  # one of them was dense, and registers only grow: so is this one
 
 
-def _greater(a: int, b: int) -> int:
-    """All registers of two at once, a byte each in one long number. The top bit of a byte stays where a's register is no less."""
+def _greatest(some: bytes, others: bytes) -> bytes:
+    """All registers of two at once, each a byte in one long number: its top bit stays where that of `some` is no less."""
+    a, b = int.from_bytes(some, "big"), int.from_bytes(others, "big")
     not_less = ((a | _TOP_BITS) - b) & _TOP_BITS
     of_a = not_less - (not_less >> 7)  # 0x7f in those bytes
-    return a & of_a | b & ~of_a
+    return (a & of_a | b & ~of_a).to_bytes(REGISTERS, "big")
 
 
 def count(value: bytes) -> int:
@@ -160,10 +164,21 @@ def as_redis(value: bytes) -> bytes:
     return _REDIS_HEAD + _packed(_registers_of(value))
 
 
-def has(shown: bytes, value: bytes) -> bool:
-    """Whether what `GET` shows counts what was added to the value."""
-    registers = _registers_of(_DENSE + shown[len(_REDIS_HEAD) :])
-    return all(registers[index] >= run for index, run in _runs_of(value))
+def covers(value: bytes, other: bytes) -> bool:
+    """Whether all that was added to the other was added to this one: so it seems, and adding it changes nothing."""
+    if other[:1] == _DENSE:
+        return union([value, other]) == value
+    added = _runs_of(other).items()
+    if value[:1] == _SPARSE:
+        runs = _runs_of(value)
+        return all(runs.get(index, 0) >= run for index, run in added)
+    registers = _registers_of(value)
+    return all(registers[index] >= run for index, run in added)
+
+
+def from_redis(shown: bytes) -> bytes:
+    """What `GET` shows, as a value; not in its canonical form where few registers are set."""
+    return _DENSE + shown[len(_REDIS_HEAD) :]
 
 
 # -- encodings
@@ -172,14 +187,12 @@ def has(shown: bytes, value: bytes) -> bool:
 def _of_runs(runs: dict[int, int]) -> bytes:
     if len(runs) > SPARSE_MAX:
         return _DENSE + _packed(_spread(runs))
-    entries = sorted(index << 6 | run for index, run in runs.items())
-    return _SPARSE + b"".join([entry.to_bytes(_ENTRY_BYTES, "big") for entry in entries])
+    return _SPARSE + b"".join([_entries.pack(index, run) for index, run in sorted(runs.items())])
 
 
-def _runs_of(value: bytes) -> Iterator[tuple[int, int]]:
-    for at in range(1, len(value), _ENTRY_BYTES):
-        entry = int.from_bytes(value[at : at + _ENTRY_BYTES], "big")
-        yield entry >> 6, entry & 63
+def _runs_of(value: bytes) -> dict[int, int]:
+    """Of a sparse value."""
+    return dict(_entries.iter_unpack(value[1:]))
 
 
 def _spread(runs: dict[int, int]) -> bytes:
@@ -197,7 +210,7 @@ def _packed(registers: bytes) -> bytes:
 def _registers_of(value: bytes) -> bytes:
     """A byte each."""
     if value[:1] == _SPARSE:
-        return _spread(dict(_runs_of(value)))
+        return _spread(_runs_of(value))
     return b2a_base64(value[:0:-1], newline=False).translate(_TO_RUN)[::-1]
 
 

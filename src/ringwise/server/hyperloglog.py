@@ -34,7 +34,7 @@ def pfadd(call: Call) -> None:
             call.answer(1)
             return
         before = versions.estimate(gather.records[0], wall_ms) or hyperloglog.NOTHING
-        call.answer(int(hyperloglog.union([before, added]) != before))
+        call.answer(int(not hyperloglog.covers(before, added)))
 
     call.session.wrote(key, call.level)
     update(call, [key], "estimate_add", (added,), Gather(call, 1, done))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ringwise.core.hyperloglog import has, of_elements
+from ringwise.core.hyperloglog import covers, from_redis, of_elements
 from ringwise.sim.history import Operation
 
 ADDITION = "pfadd"
@@ -25,6 +25,6 @@ def check_estimates(operations: list[Operation], copies: int) -> Iterator[tuple[
             continue
         shown = reading.siblings if reading.kind == "inspect" else [reading.found] if reading.found is not None else []
         for write, element in added:
-            counted = any(has(each, element) for each in shown)
+            counted = any(covers(from_redis(each), element) for each in shown)
             if not counted and write.before(reading) and reading.r + write.w > copies:
                 yield "member", f"{reading} misses {write}", (write.number, reading.number)
