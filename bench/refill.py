@@ -21,6 +21,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import uvloop
 from bench import generator, report, servers
@@ -58,7 +59,13 @@ class Refill:
     filling: Phase
 
 
-def load(bench: Bench, ports: list[int], rate: float, until: Clock) -> Phase:
+class Until(Protocol):
+    """The end of a phase."""
+
+    def over(self) -> bool: ...
+
+
+def load(bench: Bench, ports: list[int], rate: float, until: Until) -> Phase:
     """Chunks of the same schedule until it is over."""
     latencies, failures, first = Histogram(), 0, ""
     began, cpu = time.monotonic(), servers.machine_cpu_seconds()

@@ -46,8 +46,9 @@ def reaped_after_a_while_without_asking(patch: Patch) -> None:
     """The grace period of Cassandra, scylladb/scylladb#9219: every owner drops what is old enough."""
 
     def begin(self: Reaping) -> None:
-        rkeys, digests = [each.rkey for each in self._records], [each.digest for each in self._records]
-        self._owner.drop(rkeys, digests, 0, lambda: None)
+        records = list(self._found.values())
+        self._found = {}
+        self._owner.drop([each.rkey for each in records], [each.digest for each in records], 0, lambda: None)
         self._end(worked=True)
 
     patch.setattr(Reaping, "_begin", begin)
@@ -58,11 +59,11 @@ def a_majority_is_enough(patch: Patch) -> None:
     """One owner may be away, and has not seen the delete."""
     told = Reaping._told
 
-    def tell(self: Reaping, number: int, owner: NodeId, records: list[object], positions: Sequence[int]) -> None:
-        for record in self._records:
+    def tell(self: Reaping, owner: NodeId, records: list[object], positions: Sequence[int]) -> None:
+        for record in self._records.values():
             if len(record.waits_for) == 1:
                 record.waits_for.clear()
-        told(self, number, owner, records, positions)  # type: ignore[arg-type]
+        told(self, owner, records, positions)  # type: ignore[arg-type]
 
     patch.setattr(Reaping, "_told", tell)
 

@@ -41,9 +41,9 @@ from ringwise.core.topology import Topology
 PAGE_NAMES = 256  # a millisecond of the loop
 CALM_PAGE_MS = 100.0  # between two pages: 2,500 names a second, one or two percent of a core
 MANY = 8  # dead records in a page: then the next one comes with the next tick
-ROUND_KEYS = 5_000  # that go together: the more, the fewer questions to settle
+ROUND_KEYS = 10_000  # that go together: the more, the fewer questions to settle
 ROUND_WAIT_MS = 1_000.0  # for more of them, after the first
-FRAME_KEYS = 500  # one frame for each peer and tick: half a millisecond for who gets it
+FRAME_KEYS = 250  # one frame for each owner and tick: a millisecond for who gets it
 DEADLINES = 10  # request timeouts that a round may take in each of its steps
 PAUSE_MS = 2_000.0  # after a round that failed
 
@@ -94,16 +94,16 @@ class Reaping:
         self._settling = settling
         self._rng = rng
         self._step = LOOKING
-        self._records: list[_Record] = []
-        self._found: set[bytes] = set()  # their row keys: a short pass comes by the same ones again
+        self._records: dict[bytes, _Record] = {}  # of the round under way, by row key
+        self._found: dict[bytes, _Record] = {}  # for the next one
         self._first_ms = 0.0  # when the first of them was found
         self._number = 0  # of the round, so that nothing late is taken for its own
         self._epoch = 0
         self._deadline_ms = 0.0
-        self._own_checked = False
         self._to_send: dict[NodeId, list[list[_Record]]] = {}
         self._asked: dict[tuple[NodeId, int], list[_Record]] = {}
         self._unsettled: set[NodeId] = set()
+        self._own_turn = False  # to drop: the others have
         self._stamp = 0
         self._at = 0  # of the pass
         self._sweeping = False
@@ -128,22 +128,18 @@ class Reaping:
         if not topology.formed or self._peers.me in topology.former or not self._config.reap_after_ms:
             return
         now_ms = self._now.now_ms
+        if not (self.suspended or self._sweeping) and now_ms >= self._next_page_ms and len(self._found) < ROUND_KEYS:
+            self._look()
         if self._step == LOOKING:
-            if self.suspended:
-                return
-            if not self._sweeping and now_ms >= self._next_page_ms and len(self._records) < ROUND_KEYS:
-                self._look()
-            enough = len(self._records) >= ROUND_KEYS or now_ms >= self._first_ms + ROUND_WAIT_MS
-            if self._records and enough and now_ms >= self._not_before_ms:
+            enough = len(self._found) >= ROUND_KEYS or now_ms >= self._first_ms + ROUND_WAIT_MS
+            if self._found and enough and now_ms >= self._not_before_ms and not self.suspended:
                 self._begin()
             return
         if self._epoch != topology.epoch or now_ms > self._deadline_ms or self._store.failed:
             self._give_up({*self._unsettled, *(peer for peer, _ in self._asked), *self._to_send})
             return
-        for peer in list(self._to_send):
-            link = self._peers.links.get(peer)
-            if link is not None and link.ready():
-                self._send(peer, link)
+        for owner in list(self._to_send):
+            self._send(owner)
 
     # -- looking
 
@@ -168,11 +164,10 @@ class Reaping:
             upto = ((self._at // (END // SLOTS)) + 1) * (END // SLOTS)
         for rkey, digest in found or ():
             self._dead += 1
-            if self._step == LOOKING and len(self._records) < ROUND_KEYS and rkey not in self._found:
-                if not self._records:
+            if rkey not in self._records and len(self._found) < ROUND_KEYS:
+                if not self._found:
                     self._first_ms = now_ms
-                self._found.add(rkey)
-                self._records.append(_Record(rkey, digest, self._topology.owners[slot_of(key_of(rkey))]))
+                self._found[rkey] = _Record(rkey, digest, self._topology.owners[slot_of(key_of(rkey))])
         self._at = upto
         if upto >= END:
             self._at = 0
@@ -193,60 +188,78 @@ class Reaping:
             return
         self._number += 1
         self._epoch = topology.epoch
+        self._records, self._found = self._found, {}
         self._enter(CHECKING)
-        for peer in sorted({owner for record in self._records for owner in record.owners}):
-            records = [record for record in self._records if peer in record.owners]
-            if peer == me:
-                told = partial(self._told, self._number, me, records)
-                self._owner.look([record.rkey for record in records], [record.digest for record in records], told)
-            else:
-                self._queue(peer, records)
+        for owner in self._owners():
+            self._queue(owner)
+
+    def _owners(self) -> list[NodeId]:
+        return sorted({owner for record in self._records.values() for owner in record.owners})
 
     def _enter(self, step: int) -> None:
         self._step = step
         self._deadline_ms = self._now.now_ms + DEADLINES * self._config.request_timeout_ms
         self._asked, self._to_send = {}, {}
 
-    def _queue(self, peer: NodeId, records: list[_Record]) -> None:
-        parts = range(0, len(records), FRAME_KEYS)
-        self._to_send[peer] = [records[at : at + FRAME_KEYS] for at in parts]
+    def _queue(self, owner: NodeId) -> None:
+        records = [record for record in self._records.values() if owner in record.owners]
+        self._to_send[owner] = [records[at : at + FRAME_KEYS] for at in range(0, len(records), FRAME_KEYS)]
 
-    def _send(self, peer: NodeId, link: Link) -> None:
-        records = self._to_send[peer].pop()
-        if not self._to_send[peer]:
-            del self._to_send[peer]
+    def _send(self, owner: NodeId) -> None:
+        link = self._peers.links.get(owner)
+        if owner != self._peers.me and (link is None or not link.ready()):
+            return
+        records = self._to_send[owner].pop()
+        if not self._to_send[owner]:
+            del self._to_send[owner]
         number = self._peers.next_id()
-        self._asked[peer, number] = records
-        rkeys, digests = [record.rkey for record in records], b"".join(record.digest for record in records)
+        self._asked[owner, number] = records
+        rkeys, digests = [record.rkey for record in records], [record.digest for record in records]
+        if link is None:
+            self._ask_own(number, rkeys, digests)
+            return
         message: Message
         if self._step == CHECKING:
-            message = Reap(number, self._epoch, rkeys, digests)
+            message = Reap(number, self._epoch, rkeys, b"".join(digests))
         else:
-            message = Drop(number, self._epoch, self._stamp, rkeys, digests)
+            message = Drop(number, self._epoch, self._stamp, rkeys, b"".join(digests))
         # Not through `Peers.ask`: the answer may wait for the disk, and is no sign of life that others count on.
         self._peers.post(link, encode(message))
 
+    def _ask_own(self, number: int, rkeys: list[bytes], digests: list[bytes]) -> None:
+        me, step = self._peers.me, self._step
+        if step == CHECKING:
+
+            def told(positions: list[int]) -> None:
+                records = self._answered(me, number, step)
+                if records is not None:
+                    self._told(me, records, positions)
+
+            self._owner.look(rkeys, digests, told)
+        else:
+
+            def dropped() -> None:
+                if self._answered(me, number, step) is not None:
+                    self._has_dropped()
+
+            self._owner.drop(rkeys, digests, self._stamp, dropped)
+
     def reapable(self, link: Link, message: Reapable) -> None:
         """An owner's answer: what may go as far as it is concerned."""
-        records = self._answered(link, message.id, CHECKING)
+        records = self._answered(link.peer, message.id, CHECKING)
         if records is None:
             return
         if message.refused:
             self._refused(link, message.refused)
             return
-        self._told(self._number, link.peer, records, message.positions)
+        self._told(link.peer, records, message.positions)
 
-    def _told(self, number: int, owner: NodeId, records: list[_Record], positions: Iterable[int]) -> None:
-        if number != self._number or self._step != CHECKING:
-            return
+    def _told(self, owner: NodeId, records: list[_Record], positions: Iterable[int]) -> None:
         for position in positions:
             if 0 <= position < len(records):
                 records[position].waits_for.discard(owner)
-        if owner == self._peers.me:
-            self._records = [record for record in self._records if owner not in record.waits_for]
-            self._own_checked = True
-        if not (self._asked or self._to_send) and self._own_checked:
-            self._records = [record for record in self._records if not record.waits_for]
+        if not (self._asked or self._to_send):
+            self._records = {rkey: record for rkey, record in self._records.items() if not record.waits_for}
             self._settle()
 
     def _settle(self) -> None:
@@ -268,7 +281,7 @@ class Reaping:
 
     def settled(self, link: Link, message: Settled) -> None:
         """A member has settled."""
-        if self._answered(link, message.id, SETTLING) is not None:
+        if self._answered(link.peer, message.id, SETTLING) is not None:
             self._has_settled(self._number, link.peer)
 
     def _has_settled(self, number: int, member: NodeId) -> None:
@@ -282,38 +295,39 @@ class Reaping:
         """The others first: while this node holds a record still, it finds it again if one of them does not get the frame."""
         self._enter(DROPPING)
         self._owner.floor = max(self._owner.floor, self._stamp)
-        for peer in sorted({owner for record in self._records for owner in record.owners} - {self._peers.me}):
-            self._queue(peer, [record for record in self._records if peer in record.owners])
+        for owner in self._owners():
+            if owner != self._peers.me:
+                self._queue(owner)
         if not self._to_send:
-            self._drop_own()
+            self._own_turn = True
+            self._queue(self._peers.me)
 
     def dropped(self, link: Link, message: Dropped) -> None:
         """An owner has dropped them."""
-        if self._answered(link, message.id, DROPPING) is None:
+        if self._answered(link.peer, message.id, DROPPING) is None:
             return
         if message.refused:
             self._refused(link, message.refused)
-        elif not (self._asked or self._to_send):
-            self._drop_own()
+        else:
+            self._has_dropped()
 
-    def _drop_own(self) -> None:
-        records, number = self._records, self._number
-
-        def ended() -> None:
-            if number == self._number and self._step == DROPPING:
-                self.reaped += len(records)
-                self._dead = max(0, self._dead - len(records))
-                self._end(worked=True)
-
-        rkeys, digests = [record.rkey for record in records], [record.digest for record in records]
-        self._owner.drop(rkeys, digests, self._stamp, ended)
+    def _has_dropped(self) -> None:
+        if self._asked or self._to_send:
+            return
+        if not self._own_turn:
+            self._own_turn = True
+            self._queue(self._peers.me)
+            return
+        self.reaped += len(self._records)
+        self._dead = max(0, self._dead - len(self._records))
+        self._end(worked=True)
 
     # -- its end
 
-    def _answered(self, link: Link, number: int, step: int) -> list[_Record] | None:
+    def _answered(self, owner: NodeId, number: int, step: int) -> list[_Record] | None:
         if self._step != step:
             return None
-        return self._asked.pop((link.peer, number), None)
+        return self._asked.pop((owner, number), None)
 
     def _refused(self, link: Link, reason: int) -> None:
         teach(self._peers, self._topology, link, {reason})
@@ -326,7 +340,7 @@ class Reaping:
     def _forget(self, waited_for: list[NodeId]) -> None:
         """Nothing can be reaped now: what was found is found again."""
         self.waits_for = waited_for
-        self._records, self._found = [], set()
+        self._found = {}
         self._not_before_ms = self._now.now_ms + PAUSE_MS
 
     def _end(self, *, worked: bool) -> None:
@@ -338,4 +352,4 @@ class Reaping:
             self._not_before_ms = self._now.now_ms + PAUSE_MS * self._rng.uniform(0.5, 1.5)
         self._enter(LOOKING)
         self._number += 1
-        self._records, self._found, self._unsettled, self._own_checked = [], set(), set(), False
+        self._records, self._unsettled, self._own_turn = {}, set(), False
