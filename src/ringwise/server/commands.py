@@ -126,7 +126,7 @@ TABLE = CommandTable((
     Command("command", -1, ABOUT, NO_KEYS, _command, "server", "About commands", subcommands=COMMAND),
     Command("config", -2, "", NO_KEYS, with_subcommands("config", CONFIG), "server", "About settings", subcommands=CONFIG),
     Command("copy", -3, "write denyoom", (1, 2, 1), copying.copy, "generic",
-            "Reads a key and writes what it shows to another, in two steps: [DB 0] [REPLACE]"),
+            "Reads a key and writes what it shows to another, in two steps: [DB n] [REPLACE]"),
     Command("dbsize", 1, "readonly", NO_KEYS, keyspace.dbsize, "server", "How many keys there are; looks at each",
             all_keys=True, barrier=True),
     Command("debug", -2, "admin", NO_KEYS, with_subcommands("debug", DEBUG), "server", "For tests of clients",

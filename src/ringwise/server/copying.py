@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 from ringwise.core import versions
 from ringwise.core.copying import Arguments, seen, taken
+from ringwise.core.topology import NUMBERED
 from ringwise.server.arguments import SYNTAX, check_key, integer_of
-from ringwise.server.call import Call, CommandError
+from ringwise.server.call import Call, CommandError, Node
 from ringwise.server.gather import Gather, refused, refused_second
 from ringwise.wire.replies import OK
 
@@ -19,17 +20,17 @@ _INT_MAX = 2**31 - 1
 
 
 def copy(call: Call) -> None:
-    """COPY source destination [DB 0] [REPLACE]."""
+    """COPY source destination [DB n] [REPLACE]."""
     source, target = call.arguments[1:3]
-    replace = _replaces(call.arguments[3:])
-    if source == target:
+    bucket, replace = _options(call)
+    if source == target and bucket.space is call.node.space:
         raise CommandError("ERR source and destination objects are the same")
 
     def found(_record: bytes, shown: Arguments | None) -> None:
         if shown is None:
             call.answer(0)
         else:
-            _place(call, target, int(replace), shown, placed)
+            _place(call, bucket, target, int(replace), shown, placed)
 
     def placed(gather: Gather) -> None:
         if not refused(gather, writes=True):
@@ -39,9 +40,10 @@ def copy(call: Call) -> None:
     _read(call, found)
 
 
-def _replaces(options: list[bytes]) -> bool:
-    replace = False
-    rest = iter(options)
+def _options(call: Call) -> tuple[Node, bool]:
+    """The bucket of the destination, and whether what is there is replaced."""
+    bucket, replace = call.node, False
+    rest = iter(call.arguments[3:])
     for option in rest:
         if option.upper() == b"REPLACE":
             replace = True
@@ -49,15 +51,17 @@ def _replaces(options: list[bytes]) -> bool:
         number = next(rest, None)
         if option.upper() != b"DB" or number is None:
             raise CommandError(SYNTAX)
-        _check_database(integer_of(number))
-    return replace
+        bucket = _bucket(call, integer_of(number))
+    return bucket, replace
 
 
-def _check_database(number: int) -> None:
+def _bucket(call: Call, number: int) -> Node:
     if not -_INT_MAX - 1 <= number <= _INT_MAX:
         raise CommandError(f"ERR value is out of range, value must between {-_INT_MAX - 1} and {_INT_MAX}")
-    if number:
+    bucket: Node | None = call.node.select(str(number)) if 0 <= number < NUMBERED else None
+    if bucket is None:
         raise CommandError(NO_DATABASE)
+    return bucket
 
 
 def rename(call: Call) -> None:
@@ -73,7 +77,7 @@ def rename(call: Call) -> None:
         elif source == target:
             call.reply(OK)
         else:
-            _place(call, target, 1, shown, placed)
+            _place(call, call.node, target, 1, shown, placed)
 
     def placed(gather: Gather) -> None:
         if not refused(gather, writes=True):
@@ -102,7 +106,12 @@ def _read(call: Call, found: Callable[[bytes, Arguments | None], None]) -> None:
     call.node.get(source, call.level, Gather(call, 1, read), 0)
 
 
-def _place(call: Call, target: bytes, replace: int, shown: Arguments, done: Callable[[Gather], None]) -> None:
+def _place(
+    call: Call, bucket: Node, target: bytes, replace: int, shown: Arguments, done: Callable[[Gather], None]
+) -> None:
     arguments = (replace, call.node.config.value_bytes_max, *shown)
-    call.session.wrote(target, call.level)
-    call.node.update(target, "place", arguments, call.level, Gather(call, 1, done), 0)
+    if bucket.space is call.node.space:
+        call.session.wrote(target, call.level)
+    else:
+        call.session.wrote_elsewhere(call.level)
+    bucket.update(target, "place", arguments, call.level, Gather(call, 1, done), 0)
