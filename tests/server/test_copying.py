@@ -184,3 +184,13 @@ def test_of_two_copies_at_once_without_replace_both_may_be_answered_as_made() ->
     node.release()
     node.release()
     assert (one.settle(), other.settle()) == (b":1\r\n", b":1\r\n")
+
+
+def test_a_copy_goes_to_another_bucket() -> None:
+    lines = ("SET a 1", "COPY a a DB 3", "COPY a a DB 0", "SELECT 3", "GET a", "SET a 2", "COPY a a DB 0",
+             "COPY a a DB 0 REPLACE", "SELECT 0", "GET a")  # fmt: skip
+    connection = Connection(FakeNode())
+    assert [connection.run(*line.split()) for line in lines] == [
+        b"+OK\r\n", b":1\r\n", b"-ERR source and destination objects are the same\r\n", b"+OK\r\n", b"$1\r\n1\r\n", b"+OK\r\n",
+        b":0\r\n", b":1\r\n", b"+OK\r\n", b"$1\r\n2\r\n",
+    ]  # fmt: skip

@@ -22,15 +22,15 @@ _INT_MAX = 2**31 - 1
 def copy(call: Call) -> None:
     """COPY source destination [DB n] [REPLACE]."""
     source, target = call.arguments[1:3]
-    bucket, replace = _options(call)
-    if source == target and bucket.space is call.node.space:
+    replace, there_in = _options(call)
+    if source == target and there_in.space is call.node.space:
         raise CommandError("ERR source and destination objects are the same")
 
     def found(_record: bytes, shown: Arguments | None) -> None:
         if shown is None:
             call.answer(0)
         else:
-            _place(call, bucket, target, int(replace), shown, placed)
+            _place(call, there_in, target, int(replace), shown, placed)
 
     def placed(gather: Gather) -> None:
         if not refused(gather, writes=True):
@@ -40,9 +40,9 @@ def copy(call: Call) -> None:
     _read(call, found)
 
 
-def _options(call: Call) -> tuple[Node, bool]:
-    """The bucket of the destination, and whether what is there is replaced."""
-    bucket, replace = call.node, False
+def _options(call: Call) -> tuple[bool, Node]:
+    """Whether to replace what is there, and the node with the destination's bucket."""
+    replace, node = False, call.node
     rest = iter(call.arguments[3:])
     for option in rest:
         if option.upper() == b"REPLACE":
@@ -51,17 +51,17 @@ def _options(call: Call) -> tuple[Node, bool]:
         number = next(rest, None)
         if option.upper() != b"DB" or number is None:
             raise CommandError(SYNTAX)
-        bucket = _bucket(call, integer_of(number))
-    return bucket, replace
+        node = _database(call, integer_of(number))
+    return replace, node
 
 
-def _bucket(call: Call, number: int) -> Node:
+def _database(call: Call, number: int) -> Node:
     if not -_INT_MAX - 1 <= number <= _INT_MAX:
         raise CommandError(f"ERR value is out of range, value must between {-_INT_MAX - 1} and {_INT_MAX}")
-    bucket: Node | None = call.node.select(str(number)) if 0 <= number < NUMBERED else None
-    if bucket is None:
+    node: Node | None = call.node.select(str(number)) if 0 <= number < NUMBERED else None
+    if node is None:
         raise CommandError(NO_DATABASE)
-    return bucket
+    return node
 
 
 def rename(call: Call) -> None:
@@ -107,11 +107,11 @@ def _read(call: Call, found: Callable[[bytes, Arguments | None], None]) -> None:
 
 
 def _place(
-    call: Call, bucket: Node, target: bytes, replace: int, shown: Arguments, done: Callable[[Gather], None]
+    call: Call, node: Node, target: bytes, replace: int, shown: Arguments, done: Callable[[Gather], None]
 ) -> None:
-    arguments = (replace, call.node.config.value_bytes_max, *shown)
-    if bucket.space is call.node.space:
+    arguments = (replace, node.config.value_bytes_max, *shown)
+    if node.space is call.node.space:
         call.session.wrote(target, call.level)
     else:
         call.session.wrote_elsewhere(call.level)
-    bucket.update(target, "place", arguments, call.level, Gather(call, 1, done), 0)
+    node.update(target, "place", arguments, call.level, Gather(call, 1, done), 0)
