@@ -146,11 +146,31 @@ def test_the_level_is_that_of_the_command() -> None:
     assert {level for _, _, level in node.log[1:]} == {"all"}
 
 
-@pytest.mark.parametrize("line", ["COPY a b DB 16", "COPY a b DB -1", "COPY a b DB 99999999999", "COPY a a DB 1"])
+@pytest.mark.parametrize("line", ["COPY a b DB 16", "COPY a b DB -1", "COPY a b DB 99999999999", "COPY a a DB 0"])
 def test_a_database_that_is_not_there_is_refused_as_by_redis(redis: Path, line: str) -> None:
     theirs = RealRedis(redis)
     assert run(line) == [theirs.send(request(*line.split()), 1)]
     theirs.close()
+
+
+def test_a_copy_goes_to_another_database_and_leaves_this_one(redis: Path) -> None:
+    theirs, ours = RealRedis(redis), Connection(FakeNode())
+    theirs.send(request("FLUSHALL"), 1)
+    lines = ["SET a 1", "COPY a a DB 3", "COPY a a DB 3", "COPY a b DB 3 DB 0", "GET b", "COPY a c DB 0 DB 3", "EXISTS c",
+             "INCR a", "SELECT 3", "GET a", "GET c", "EXISTS b", "SADD a m", "COPY a a DB 0", "COPY a a DB 3",
+             "COPY a a DB 0 REPLACE", "RENAME a d", "EXISTS a", "SELECT 0", "GET a"]  # fmt: skip
+    for line in lines:
+        assert ours.run(*line.split()) == theirs.send(request(*line.split()), 1), line
+    theirs.close()
+
+
+def test_wait_counts_a_copy_to_another_database_by_its_reply() -> None:
+    connection = Connection(FakeNode())
+    connection.run("SET", "a", "1")
+    connection.run("COPY", "a", "a", "DB", "3")
+    assert list(connection.session.written) == [b"a"], "what was written here"
+    assert connection.session.moved
+    assert connection.run("WAIT", "2", "0") == b":1\r\n"
 
 
 def test_of_two_copies_at_once_without_replace_both_may_be_answered_as_made() -> None:

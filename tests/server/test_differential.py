@@ -260,7 +260,7 @@ def random_estimate_command(rng: random.Random) -> list[bytes]:
 def random_copy_command(rng: random.Random) -> list[bytes]:
     source, target = rng.choices(rng.choice([[*KEYS, *COUNTERS, *SETS], ESTIMATES]), k=2)
     option = rng.choice([b"REPLACE", b"replace", b"DB", b"ZZ"])
-    number = rng.choice([b"0", b"0", b"0", b"x", b"99999999999", b"99999999999999999999"])
+    number = rng.choice([b"0", b"0", b"0", b"1", b"x", b"99999999999", b"99999999999999999999"])
     command = rng.choice(
         [
             [b"COPY", source, target], [b"COPY", source, target, b"REPLACE"], [b"COPY", source, target, b"DB", number],

@@ -110,5 +110,8 @@ def _place(
     call: Call, node: Node, target: bytes, replace: int, shown: Arguments, done: Callable[[Gather], None]
 ) -> None:
     arguments = (replace, node.config.value_bytes_max, *shown)
-    call.session.wrote(target, call.level)
+    if node.space is call.node.space:
+        call.session.wrote(target, call.level)
+    else:
+        call.session.wrote_elsewhere(call.level)
     node.update(target, "place", arguments, call.level, Gather(call, 1, done), 0)

@@ -150,6 +150,11 @@ class Session:
         self.written.append(key)
         self._note_level(level)
 
+    def wrote_elsewhere(self, level: Level) -> None:
+        """A write to another bucket than that of the connection: WAIT counts it by what its own reply said."""
+        self.moved = True
+        self._note_level(level)
+
     def busy(self) -> bool:
         """Whether anything is still to be answered."""
         return bool(self._rows or self._backlog)
