@@ -106,9 +106,9 @@ def actors_of_dropped_records_go_on(patch: Patch) -> None:
 
 
 FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
-    (reaped_after_a_while_without_asking, FORGETFUL, BACK, 8),
-    (a_majority_is_enough, FORGETFUL, BACK, 8),
-    (whatever_is_held_counts_as_the_tombstone, FORGETFUL, BACK, 8),
+    (reaped_after_a_while_without_asking, FORGETFUL, BACK, 32),
+    (a_majority_is_enough, FORGETFUL, BACK, 32),
+    (whatever_is_held_counts_as_the_tombstone, FORGETFUL, BACK, 32),
     (dropped_though_it_was_written_again, REAPS, BACK, 8),
     (alive_is_called_dead, REAPS, BACK, 8),
     (actors_of_dropped_records_go_on, REAPS, {"dots"}, 8),
