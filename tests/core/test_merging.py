@@ -70,6 +70,41 @@ def test_a_read_that_finds_siblings_merges_them_and_writes_the_value_back() -> N
     assert cluster.nodes[1].merging.merged == 1
 
 
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_what_is_deleted_while_the_function_runs_stays_deleted(number: int) -> None:
+    """Whoever reads, merges and writes back: the delete had not been seen, and came later."""
+    cluster, views, asked = scene()
+    siblings(cluster, views[0], b"k", b"a", b"b")
+    heard = Heard()
+    views[number].get(b"k", QUORUM, heard, 0)
+    cluster.run()
+    ((_, _, done),) = asked[number]
+    views[1].update(b"k", "delete", (), STRONG, heard, 1)
+    cluster.run()
+    assert heard.outcomes[1][0] == "updated"
+    done(b"ab")
+    cluster.run()
+    assert heard.outcomes[0][0] == "found"
+    assert [get(cluster, each, b"k") for each in views] == [None] * 3
+
+
+def test_a_member_whose_function_runs_has_not_settled() -> None:
+    """V8: what it makes would be written over what has been reaped."""
+    cluster, (first, *_), asked = scene()
+    siblings(cluster, first, b"k", b"a", b"b")
+    heard, settled = Heard(), []
+    first.get(b"k", QUORUM, heard, 0)
+    cluster.run()
+    cluster.nodes[0]._settling.ask(lambda: settled.append(True))
+    for _ in range(400):
+        cluster.pass_time(10)
+    assert not settled
+    asked[0][0][2](b"ab")
+    for _ in range(10):
+        cluster.pass_time(10)
+    assert settled and value(heard, 0) == b"ab"
+
+
 def test_one_version_asks_for_no_function() -> None:
     cluster, (first, second, _), asked = scene()
     put(cluster, first, b"k", b"v")

@@ -247,6 +247,27 @@ def test_a_forward_that_was_given_up_is_refused(again: bool) -> None:
     assert gone(cluster)
 
 
+def test_who_comes_back_with_a_slower_clock_is_told_the_time() -> None:
+    """Else its frames would count as sent before the floor."""
+    cluster, heard = cluster_of(), Heard()
+    set_and_delete(cluster)
+    until(cluster, partial(gone, cluster))
+    first = first_of(cluster)
+    back = next(node for node in cluster.nodes if node is not first)
+    cluster.wall_ms -= 5_000  # of all, but only the others remember the time before
+    back.clock.last = 0
+    for node in cluster.nodes:
+        node.begin(cluster.wall_ms, cluster.now_ms)
+    assert back.clock.last < first._owner.floor
+    back.put(b"k", b"refused", EVERY, heard, 0)
+    cluster.run()
+    assert heard.outcomes[0][0] == "failed"
+    assert back.check_hello(first.hello()) is None
+    back.put(b"k", b"again", EVERY, heard, 1)
+    cluster.run()
+    assert heard.outcomes[1][0] == "stored"
+
+
 def test_a_key_that_is_written_again_meanwhile_stays() -> None:
     cluster, heard = cluster_of(), Heard()
     set_and_delete(cluster)

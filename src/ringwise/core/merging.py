@@ -59,6 +59,11 @@ class Merging:
         self._waiting: dict[tuple[bytes, bytes], list[_Read]] = {}  # by row key and the record's checksum
         self._failed: dict[tuple[bytes, bytes], float] = {}  # when it may be tried again
 
+    @property
+    def settled(self) -> bool:
+        """No function has values that will be written (V8)."""
+        return not self._waiting
+
     def get(self, key: bytes, level: Level, sink: Sink, index: int, space: Space) -> None:
         """A read of one key."""
         self._get(key, level, _Read(self, key, level, sink, index, space), 0, space)
@@ -97,6 +102,7 @@ class Merging:
             flags=newest.flags,
             expiry_ms=newest.expiry_ms,
             context=versions.context_of(record),
+            derived=True,
         )
         first = reads[0]
         self._put(first.key, write, first.level, _Written(reads, record), 0, first.space)

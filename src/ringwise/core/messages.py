@@ -44,6 +44,7 @@ class Hello(msgspec.Struct, array_like=True, frozen=True, tag=1):
     epoch: int
     host: str
     peer_port: int
+    stamp: int = 0  # the sender's greatest: whoever comes back must not send what all others have settled after (V8)
 
 
 class Write(msgspec.Struct, array_like=True, frozen=True, tag=2):

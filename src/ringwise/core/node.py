@@ -28,7 +28,7 @@ from ringwise.core.bucketchanges import BucketChanges
 from ringwise.core.clock import Clock
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
-from ringwise.core.errors import Failure, NoSuchBucket, NotReady, Overloaded, Replaced
+from ringwise.core.errors import Failure, NoSuchBucket, NotReady, Overloaded, Replaced, StampTooFar
 from ringwise.core.explain import ExplainPath
 from ringwise.core.filling import Filling
 from ringwise.core.flush import Flushes
@@ -164,7 +164,6 @@ class Node:
             self.peers, topology, store, spaces, config, now, cold, self.hints.hints_of, self.stand_ins
         )
         self._settling = Settling(self.peers, cold)
-        self._settling.background = [self._put, self.repair, self.hints]
         self._owner = owner = Owner(
             self.peers, topology, store, clock, config, now, cold, self._chunks, self._settling, dots, spaces
         )
@@ -190,7 +189,8 @@ class Node:
         self.put_in = self._put.put
         self.write_in = self._put.write
         self.get_in = self._get.get if topology.formed else self._get_in_order
-        self.merging = Merging(lambda *read: self.get_in(*read), self._put.write, config, now)
+        self.merging = merging = Merging(lambda *read: self.get_in(*read), self._put.write, config, now)
+        self._settling.background = [self._put, self.repair, self.hints, merging]
         self.put: Callable[[bytes, bytes, Level, Sink, int], None]
         self.get: Callable[[bytes, Level, Sink, int], None]
         self._serve_home()
@@ -246,7 +246,7 @@ class Node:
         elif space.gone:
             sink.failed(index, NoSuchBucket(space.label))
         else:
-            stamp = self.clock.last = self.clock.last + 1
+            stamp = self.clock.last = self.clock.last + 2
             name = level.name.encode()
             forwarded = ForwardedUpdate(key, name, operation, list(arguments), stamp, False, space.number)
             self._forward.send(forwarded, slot, sink, index)
@@ -413,6 +413,7 @@ class Node:
             self.topology.epoch,
             member.host,
             member.peer_port,
+            self.clock.last,
         )
 
     def check_hello(self, hello: Hello) -> str | None:
@@ -423,6 +424,8 @@ class Node:
         if document is not None and hello.cluster and hello.cluster != document.cluster:
             return f"it belongs to another cluster ({hello.cluster.hex()}, this one is {document.cluster.hex()})"
         self.agreement.heard(hello.node, hello.epoch, self.now.now_ms)
+        with suppress(StampTooFar):
+            self.clock.observe(hello.stamp, self.now.wall_ms)
         return None
 
     def link_up(self, link: Link) -> None:

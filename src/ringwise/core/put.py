@@ -196,7 +196,7 @@ class PutPath:
             self._load(slot, rkey, partial(self.put, key, value, level, sink, index, space), sink, index)
             return
         clock = self._clock
-        clock.last = stamp = clock.last + 1
+        clock.last = stamp = clock.last + 2  # in between is room for what is derived from what was read (V6)
         record = self._dots.put(held, value, stamp)
         base = held[:8]
         self._store_put(slot, rkey, base, record)
@@ -250,8 +250,10 @@ class PutPath:
             detail = "another write of the key came at the same time, or since"
             sink.failed(index, UnknownOutcome(needed=group.tally.need, acknowledged=0, detail=detail))
             return
-        if stamp <= covered:
-            self._clock.last = stamp = self._clock.last + 1
+        if write.derived:  # what came after what was read is newer, a deletion too
+            stamp = 0
+        elif stamp <= covered:
+            self._clock.last = stamp = self._clock.last + 2
         record = self._dots.write(held, write, stamp)
         self._add(group, slot, rkey, held, record, sink, index)
 
@@ -279,7 +281,7 @@ class PutPath:
         try:
             known = versions.merge(held, before)
             clock.observe(versions.max_stamp(known), self._now.wall_ms)
-            clock.last = stamp = clock.last + 1
+            clock.last = stamp = clock.last + 2
             record = change.apply(self._dots, known, stamp, self._now.wall_ms)
             if isinstance(change, ForAWhile):  # two versions, the second one above the first
                 clock.last = stamp + 1
@@ -404,7 +406,7 @@ class PutPath:
         index: int,
         space: Space | None,
     ) -> None:
-        stamp = self._clock.last = self._clock.last + 1
+        stamp = self._clock.last = self._clock.last + 2
         number = space.number if space is not None else 0
         forwarded = messages.ForwardedWrite(key, level.name.encode(), stamp, write, blind, False, number)
         self.elsewhere(forwarded, slot, sink, index)
@@ -667,7 +669,7 @@ class PutPath:
             tombstone=version.tombstone,
             context=context,
         )
-        self._clock.last = stamp = self._clock.last + 1
+        self._clock.last = stamp = self._clock.last + 2
         fresh = self._group_for(slot, rkey, group.tally.need, True, group)
         self._add(fresh, slot, rkey, held, self._dots.write(held, write, stamp), sink, index)
 

@@ -3,11 +3,13 @@
 A member that read an old value may write it back a while later: the repair of a read, a change worked out from what was read, a
 hint that waits for its owner, a record that waits for the disk. So whoever reaps asks every member to say when it has *settled*:
 
-    asked ─▶ all that was under way then has ended ─▶ what that began, too ─▶ and what that ─▶ no hints, no repair ─▶ settled
+    asked ─▶ all that was under way then has ended ─▶ what that began, too ─▶ and what that began ─▶ settled
              generation 1                             2                       3
+             and at the end of each: no hints, no states in the hands of repair or of a merge function
 
-One operation may begin another in the turn in which it ends (a read its repair, a lost Forward the second one), and that one a
-third; no chain is longer. What is sent and never answered is given up after two request timeouts, and by then it is a hint.
+One operation may begin another in the turn in which it ends (a read its repair, a lost Forward the second one), or hand what it
+has read to the background, which begins another; and that one a third. No chain is longer. What is sent and never answered is
+given up after two request timeouts, and by then it is a hint.
 """
 
 from __future__ import annotations
@@ -70,11 +72,11 @@ class Settling:
     def _has_settled(self, question: _Question) -> bool:
         if self._peers.owed(question.last_request) or self._cold.loads(question.last_load):
             return False
+        if not all(each.settled for each in self.background):
+            return False
         if question.generation < GENERATIONS:
             question.generation += 1
             question.last_request, question.last_load = self._now()
-            return False
-        if not all(each.settled for each in self.background):
             return False
         question.then()
         return True

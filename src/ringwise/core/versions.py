@@ -105,6 +105,7 @@ class Write(msgspec.Struct, frozen=True):
     expiry_ms: int = 0
     tombstone: bool = False
     context: Context | None = None
+    derived: bool = False  # from what the context has seen: newer than that, and than nothing that came since
 
 
 class DotSource:
@@ -208,7 +209,7 @@ class DotSource:
             client = Seen(told)
             kept = unseen(state.siblings, client)
             actor, counter = self._next_dot(seen, client)
-            covered = max(covered, told.stamp)
+            covered = told.stamp if write.derived else max(covered, told.stamp)
             seen.add(client)
         seen.add_dot(actor, counter)
         kept.append(
