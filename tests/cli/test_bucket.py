@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+from collections.abc import Iterator
 
 import pytest
 from click.testing import CliRunner, Result
@@ -21,7 +22,8 @@ class Served:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = str(self.listener.getsockname()[1])
         self.received: list[bytes] = []
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
 
     def _serve(self) -> None:
         while True:
@@ -35,13 +37,20 @@ class Served:
                     self.received.append(data)
                     accepted.sendall(connection.send(data))
 
+    def close(self) -> None:
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self._thread.join()
+
     def run(self, *words: str) -> Result:
         return CliRunner().invoke(cli, [*words, "--port", self.port])
 
 
 @pytest.fixture
-def served() -> Served:
-    return Served()
+def served() -> Iterator[Served]:
+    served = Served()
+    yield served
+    served.close()
 
 
 def test_a_bucket_from_its_beginning_to_its_end(served: Served) -> None:

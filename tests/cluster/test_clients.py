@@ -94,8 +94,8 @@ def test_redis_pys_default_pipeline_is_a_batch_in_order(shared: Cluster) -> None
                 2,
                 f"{node}2",
             ]
-            with pytest.raises(redis.ResponseError, match="HSET is not served yet"):
-                client.pipeline().set("batch", "lost").hset("batch", "field", "value").execute()
+            with pytest.raises(redis.ResponseError, match="SETNX is not served yet"):
+                client.pipeline().set("batch", "lost").setnx("other", "value").execute()
             with pytest.raises(redis.ResponseError, match="WATCH is not served"):
                 client.pipeline().watch("batch")
             assert client.get("batch") == f"{node}2"

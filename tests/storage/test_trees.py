@@ -232,6 +232,20 @@ class Histories(RuleBasedStateMachine):
         assert not self.machine.store.mended
 
 
+def test_slots_that_wait_for_the_rebuild_wait_through_a_flush() -> None:
+    machine = Machine()
+    for number in (0, 0, 1):
+        machine.write(KEYS[0], number=number)
+    machine.check()
+    machine.flush(0)
+    machine.write(KEYS[0])
+    machine.store.fold(1)
+    machine.flush(0)
+    machine.check()
+    machine.work()
+    machine.check()
+
+
 TestHistories = Histories.TestCase
 TestHistories.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
 

@@ -126,7 +126,7 @@ class Trees:
             self.tree.clear()
             self._used.clear()
         elif self._used & gone:
-            ready = self.tree.ready if self._used <= gone else bytes(SLOTS)
+            ready = bytes(self.tree.ready) if self._used <= gone else bytes(SLOTS)  # a copy: it is cleared
             self.tree.clear()
             self.tree.ready[:] = ready
             self._used.clear()
