@@ -41,6 +41,7 @@ from ringwise.core.topology import Topology
 PAGE_NAMES = 256  # a millisecond of the loop
 CALM_PAGE_MS = 100.0  # between two pages: 2,500 names a second, one or two percent of a core
 MANY = 8  # dead records in a page: then the next one comes with the next tick
+MANY_IN_ALL = 1_000  # in the pass before: then the next one comes at once, and all of its pages so
 ROUND_KEYS = 10_000  # that go together: the more, the fewer questions to settle
 ROUND_WAIT_MS = 1_000.0  # for more of them, after the first
 FRAME_KEYS = 250  # one frame for each owner and tick: a millisecond for who gets it
@@ -157,7 +158,9 @@ class Reaping:
     def _swept(self, epoch: int, found: list[tuple[bytes, bytes]] | None, upto: int) -> None:
         self._sweeping = False
         now_ms = self._now.now_ms
-        self._next_page_ms = now_ms if found and len(found) >= MANY else now_ms + CALM_PAGE_MS
+        many = len(found or ()) >= MANY or self._dead_before >= MANY_IN_ALL
+        in_haste = many and not self.waits_for
+        self._next_page_ms = now_ms if in_haste else now_ms + CALM_PAGE_MS
         if epoch != self._topology.epoch:
             return
         if found is None:  # a damaged place: whoever reads it heals it, and the rest is not to wait for it
@@ -174,7 +177,10 @@ class Reaping:
             self._dead_before, self._dead = self._dead, 0
             if not self._dead_before:
                 self.waits_for = []
-            self._next_page_ms = now_ms + self._config.reap_interval_ms * self._rng.uniform(0.5, 1.5)
+            if (
+                self._dead_before < MANY_IN_ALL or self.waits_for
+            ):  # else some of them have waited for the rounds of the others
+                self._next_page_ms = now_ms + self._config.reap_interval_ms * self._rng.uniform(0.5, 1.5)
 
     # -- a round
 
