@@ -677,7 +677,7 @@ FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
     (hint_forgotten_on_handover, LOST_HANDOVERS, {"handed"}, 4),
     (silence_leaves_no_hint, HINTS, {"handed"}, 8),
     (stand_in_counted_at_strong, STAND_INS, {"backwards", "stale"}, 16),
-    (own_copy_and_hint_counted_as_two, replace(STAND_INS, nodes=3), {"stale", "lost", "shadowed", "blind"}, 8),
+    (own_copy_and_hint_counted_as_two, replace(STAND_INS, nodes=3), {"stale", "lost", "shadowed", "blind"}, 32),
     (absence_at_a_stand_in_believed, replace(STAND_INS, mix=replace(WRITES, levels=(("quorum", 1),))), {"stale"}, 16),
     (copy_of_a_stand_in_dropped_when_sent, replace(STAND_INS, weather=Weather(100.0, 100.0)), {"lost", "handed"}, 16),
     (increment_written_as_a_sum, Scenario(mix=COUNTERS), {"counted"}, 4),
