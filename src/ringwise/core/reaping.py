@@ -44,7 +44,9 @@ MANY = 8  # dead records in a page: then the next one comes with the next tick
 MANY_IN_ALL = 1_000  # in the pass before: then the next one comes at once, and all of its pages so
 ROUND_KEYS = 10_000  # that go together: the more, the fewer questions to settle
 ROUND_WAIT_MS = 1_000.0  # for more of them, after the first
-FRAME_KEYS = 250  # one frame for each owner and tick: a millisecond for who gets it
+FRAME_KEYS = (
+    100  # one frame for each owner and tick: a millisecond for who gets it, and it may get as many from each other node
+)
 DEADLINES = 10  # request timeouts that a round may take in each of its steps
 PAUSE_MS = 2_000.0  # after a round that failed
 
