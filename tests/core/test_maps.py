@@ -16,6 +16,7 @@ from tests.core.test_counters import NOW_MS, Replica, meet, merge_keeps_its_laws
 
 from ringwise.core import counters, maps, record, sets, versions
 from ringwise.core.changes import AddMembers, Change, RemoveMembers
+from ringwise.core.copying import Place, taken
 from ringwise.core.errors import (
     CollectionTooLarge,
     FieldNotANumber,
@@ -35,7 +36,6 @@ from ringwise.core.map_changes import (
     SetScores,
     StoreAll,
 )
-from ringwise.core.map_operations import ENTRIES, stored
 from ringwise.core.maps import HASH, SORTED
 from ringwise.core.told import HASH_TYPE, SORTED_TYPE
 from ringwise.core.update import OPERATIONS
@@ -65,7 +65,7 @@ class Hash:
 
     @staticmethod
     def store(node: Replica, name: bytes, value: int, wall_ms: int = NOW_MS) -> None:
-        change(node, StoreAll(HASH.entry, ((name, b"%d" % value),), 0, MEGABYTE), wall_ms)
+        change(node, StoreAll(HASH.entry, ((name, b"%d" % value),), MEGABYTE), wall_ms)
 
     @staticmethod
     def shown(node: Replica, wall_ms: int = NOW_MS) -> dict[bytes, int]:
@@ -92,7 +92,7 @@ class Sorted(Hash):
     @staticmethod
     def store(node: Replica, name: bytes, value: int, wall_ms: int = NOW_MS) -> None:
         item = (name, maps.score_bytes(float(value)))
-        change(node, StoreAll(SORTED.entry, (item,), 0, MEGABYTE), wall_ms)
+        change(node, StoreAll(SORTED.entry, (item,), MEGABYTE), wall_ms)
 
     @staticmethod
     def shown(node: Replica, wall_ms: int = NOW_MS) -> dict[bytes, int]:
@@ -643,6 +643,9 @@ def test_conditions_are_judged_by_all_that_is_known(
 # -- whole collections
 
 
+ENTRIES = {b"set": sets.MEMBER, b"hash": HASH.entry, b"zset": SORTED.entry}
+
+
 @pytest.mark.parametrize("kind", [b"set", b"hash", b"zset"])
 def test_a_copy_is_the_same_again_with_an_expiry_of_its_own(kind: bytes) -> None:
     a, b, _ = replicas()
@@ -657,9 +660,10 @@ def test_a_copy_is_the_same_again_with_an_expiry_of_its_own(kind: bytes) -> None
             change(a, AddToScore(b"x", 2.0, 0, MEGABYTE))
     b.set(b"something else")
     b.stamp = (NOW_MS << 16) - 100
-    items = stored(kind, a.state, NOW_MS)
-    wanted = OPERATIONS["store"](b.state, (kind, MEGABYTE, NOW_MS + 10, *items), NOW_MS)
-    assert isinstance(wanted, StoreAll)
+    shown = taken(a.state, NOW_MS)
+    assert shown is not None
+    wanted = OPERATIONS["place"](b.state, (1, MEGABYTE, NOW_MS + 10, *shown[1:]), NOW_MS)
+    assert isinstance(wanted, Place)
     change(b, wanted)
     (one,), (other,) = versions.siblings(a.state, NOW_MS), versions.siblings(b.state, NOW_MS)
     assert (one.content_type, one.value) == (other.content_type, other.value)
@@ -670,8 +674,8 @@ def test_a_copy_is_the_same_again_with_an_expiry_of_its_own(kind: bytes) -> None
 
 def test_nothing_stored_deletes() -> None:
     a, _, _ = replicas()
-    change(a, StoreAll(SORTED.entry, (), 0, MEGABYTE))
+    change(a, StoreAll(SORTED.entry, (), MEGABYTE))
     assert a.state == b""
     Sorted.put(a, b"m", 1)
-    change(a, StoreAll(SORTED.entry, (), 0, MEGABYTE))
+    change(a, StoreAll(SORTED.entry, (), MEGABYTE))
     assert versions.live(a.state, NOW_MS) is None and a.state

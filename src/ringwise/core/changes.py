@@ -16,7 +16,19 @@ import msgspec
 from ringwise.core import hyperloglog, sets, versions
 from ringwise.core import record as records
 from ringwise.core.context import Context
-from ringwise.core.counters import COUNT, EXPIRY, Number, Shown, add, amount_of, is_session, number_of, passed, sum_of
+from ringwise.core.counters import (
+    COUNT,
+    EXPIRY,
+    Number,
+    Shown,
+    add,
+    amount_of,
+    amount_text,
+    is_session,
+    number_of,
+    passed,
+    sum_of,
+)
 from ringwise.core.errors import CollectionTooLarge, SequenceGap, TooManySessions, WrongType
 from ringwise.core.record import Sibling
 from ringwise.core.versions import DotSource, Write
@@ -107,7 +119,7 @@ class Increment(msgspec.Struct, frozen=True):
             total = add(total, number_of(amount_of(each)))
         if shown.base is None:  # never written, or expired: what is left of that goes
             replaced += [each for each in siblings if _expired(each, shown, wall_ms)]
-        value = shown.tag + (b"%d" % total if isinstance(total, int) else f"{total:f}".encode())
+        value = shown.tag + amount_text(total)
         return dots.write(held, Write(value, content_type=COUNT, context=covering(replaced)), stamp)
 
 

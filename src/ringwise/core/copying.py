@@ -12,7 +12,7 @@ A kind of collection is a line in `KINDS`: how its values are listed, and the ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -59,7 +59,7 @@ def _items(kind: maps.Kind, found: Sequence[Sibling], wall_ms: int) -> Values:
 
 
 def _store_items(entry: str, values: Values, bytes_max: int) -> Change:
-    return StoreAll(entry, tuple(zip(values[::2], values[1::2], strict=True)), 0, bytes_max)
+    return StoreAll(entry, tuple(zip(values[::2], values[1::2], strict=True)), bytes_max)
 
 
 KINDS: dict[str, Kind] = {
@@ -130,8 +130,13 @@ def seen(record: bytes) -> bytes:
     return msgspec.msgpack.encode(versions.context_of(record))
 
 
+def whole(content_type: str, values: Iterable[bytes], bytes_max: int) -> Arguments:
+    """The arguments of `place` for a collection that is stored in the place of whatever is there."""
+    return 1, bytes_max, 0, 0, content_type.encode(), *values
+
+
 def place(before: bytes, arguments: Sequence[bytes | int], wall_ms: int) -> Change | None:
-    """COPY and RENAME: (1 to replace what is there, most bytes of a collection, what was taken)."""
+    """COPY, RENAME, ZRANGESTORE and its kin: (1 to replace what is there, most bytes of a collection, what was taken)."""
     replace, bytes_max, expiry_ms, flags, content_type, *values = arguments
     assert isinstance(bytes_max, int) and isinstance(expiry_ms, int) and isinstance(flags, int)
     assert isinstance(content_type, bytes)

@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from decimal import Context as DecimalContext
 from decimal import Decimal
 from hashlib import blake2b
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from msgspec import structs
 
@@ -133,12 +133,8 @@ class Shown:
     def number(self) -> Number:
         """The base and all contributions; raises NotANumber."""
         base = self.base
-        total = number_of(base.value) if base is not None and not base.tombstone else 0
-        for each in self.contributions:
-            total = add(total, number_of(amount_of(each)))
-        if self.contributions and isinstance(total, Decimal) and abs(total) <= INTEGER_MAX and total == int(total):
-            return int(total)  # as it is shown; but a value that was written as 00 or 1.0 is none
-        return total
+        value = base.value if base is not None and not base.tombstone else None
+        return total_of(value, [amount_of(each) for each in self.contributions])
 
 
 def _of_each_actor(added: Sequence[Sibling], tag: bytes) -> list[Sibling]:
@@ -195,6 +191,21 @@ def add(a: Number, b: Number) -> Number:
     return a + b if isinstance(a, int) and isinstance(b, int) else _exact.add(Decimal(a), Decimal(b))
 
 
+def total_of(value: bytes | None, amounts: Sequence[bytes]) -> Number:
+    """A value, or none, and what was added to it, as texts; raises NotANumber."""
+    total: Number = number_of(value) if value is not None else 0
+    for amount in amounts:
+        total = add(total, number_of(amount))
+    if amounts and isinstance(total, Decimal) and abs(total) <= INTEGER_MAX and total == int(total):
+        return int(total)  # as it is shown; but a value that was written as 00 or 1.0 is none
+    return total
+
+
+def amount_text(total: Number) -> bytes:
+    """As a contribution keeps it."""
+    return b"%d" % total if isinstance(total, int) else f"{total:f}".encode()
+
+
 def text_of(number: Number) -> bytes:
     """As Redis shows it: no exponent, no zeros at the end."""
     if isinstance(number, int):
@@ -203,15 +214,25 @@ def text_of(number: Number) -> bytes:
     return b"0" if text in ("-0", "") else text.encode()
 
 
-def sum_of(shown: Shown, amount: Number) -> Number:
-    """What the counter would be; raises NotANumber and NumberOverflow, in which case nothing is to be written."""
+class Numbered(Protocol):
+    """A counter, or a field of a hash."""
+
+    @property
+    def number(self) -> Number:
+        """Raises NotANumber."""
+        ...
+
+
+def sum_of(shown: Numbered, amount: Number, trouble: type[NotANumber] = NotANumber) -> Number:
+    """What it would be; raises NotANumber (or `trouble`, in words of its own) and NumberOverflow, in which case nothing is to be
+    written."""
     real = isinstance(amount, Decimal)
     try:
         before = shown.number
     except NotANumber as error:
-        raise NotANumber(real=real) from error
+        raise trouble(real=real) from error
     if not real and not isinstance(before, int):
-        raise NotANumber(real=False)
+        raise trouble(real=False)
     after = add(before, amount)
     if not real and not -INTEGER_MAX - 1 <= after <= INTEGER_MAX:
         raise NumberOverflow(real=False)

@@ -185,11 +185,11 @@ class NotANumber(Refused):
         super().__init__("value is not a valid float" if real else "value is not an integer or out of range")
 
 
-class FieldNotANumber(Refused):
+class FieldNotANumber(NotANumber):
     """A field of a hash that is to be added to is no number; in Redis's words."""
 
     def __init__(self, *, real: bool) -> None:
-        super().__init__("hash value is not a float" if real else "hash value is not an integer")
+        Refused.__init__(self, "hash value is not a float" if real else "hash value is not an integer")
 
 
 class ScoreNotANumber(Refused):

@@ -228,9 +228,8 @@ class HintPath:
         """The end of a turn, its groups sealed: what is new, or forgotten, goes into the log with the turn's writes."""
         if self._unneeded and self.ready and not self.writing():
             self._drop_copies()
-        if (
-            self._rows
-        ):  # before the copies of this turn: a log that is torn between the two has no copy that nobody knows of
+        if self._rows:
+            # Before the copies of this turn: a log that is torn between the two has no copy that nobody knows of.
             self._chunks.insert(0, messages.encode_rows(self._rows))
             self._rows = []
 
@@ -303,9 +302,8 @@ class HintPath:
 
         def known(error: Failure | None = None) -> None:
             self._fetching.discard(rkey)
-            if error is not None and not isinstance(
-                error, Overloaded
-            ):  # lost, and so is the incarnation (core/cold.py)
+            # Lost, and so is the incarnation (core/cold.py).
+            if error is not None and not isinstance(error, Overloaded):
                 self._unreadable.add(rkey)
 
         self._cold.load(slot, rkey, known, known)

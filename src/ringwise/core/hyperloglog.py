@@ -124,9 +124,8 @@ def count(value: bytes) -> int:
     for run in range(RUN_BITS, 0, -1):
         total = (total + having[run]) * 0.5
     total += REGISTERS * _sigma(having[0] / REGISTERS)
-    if (
-        total * COUNT_MAX <= _ALPHA * REGISTERS * REGISTERS
-    ):  # elements that somebody has made up: the hash can be inverted
+    # Of elements that somebody has made up: the hash can be inverted.
+    if total * COUNT_MAX <= _ALPHA * REGISTERS * REGISTERS:
         return COUNT_MAX
     estimate = _ALPHA * REGISTERS * REGISTERS / total
     below = floor(estimate)

@@ -6,7 +6,6 @@ A version for each field that is written, and one more, the mark, where what a c
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal
 from math import inf, isnan
 
 import msgspec
@@ -14,13 +13,10 @@ import msgspec
 from ringwise.core import maps, sets, versions
 from ringwise.core import record as records
 from ringwise.core.changes import check_kind, covering, fits
-from ringwise.core.counters import EXPIRY, INTEGER_MAX, Number, add, number_of
-from ringwise.core.errors import FieldNotANumber, NotANumber, NumberOverflow, ScoreNotANumber
-from ringwise.core.maps import HASH, SORTED, Field, Fields, Kind, Payload, packed, score_bytes, score_from
-from ringwise.core.record import Sibling
+from ringwise.core.counters import Number, add, amount_text, number_of, sum_of
+from ringwise.core.errors import FieldNotANumber, ScoreNotANumber
+from ringwise.core.maps import HASH, SORTED, Fields, Kind, Payload, packed, score_bytes, score_from
 from ringwise.core.versions import DotSource, Write
-
-_FLOAT_MAX = Decimal("1e308")
 
 NX, XX, GT, LT = 1, 2, 4, 8  # conditions of ZADD
 Pairs = Sequence[tuple[bytes, float]]
@@ -111,30 +107,15 @@ class AddToField(msgspec.Struct, frozen=True):
     def apply(self, dots: DotSource, held: bytes, stamp: int, wall_ms: int) -> bytes:
         fields = _fields(HASH, held, wall_ms)
         known = fields.of(self.field)
-        self._check(known)
+        sum_of(known, self.amount, FieldNotANumber)
 
         def more(amounts: list[bytes]) -> bytes:
             total = self.amount
             for each in amounts:
                 total = add(total, number_of(each))
-            return b"%d" % total if isinstance(total, int) else f"{total:f}".encode()
+            return amount_text(total)
 
         return _added(dots, held, fields, self.field, more, stamp, self.bytes_max)
-
-    def _check(self, known: Field) -> None:
-        """In which case nothing is to be written."""
-        real = isinstance(self.amount, Decimal)
-        try:
-            before = known.number
-        except NotANumber as error:
-            raise FieldNotANumber(real=real) from error
-        if not real and not isinstance(before, int):
-            raise FieldNotANumber(real=False)
-        after = add(before, self.amount)
-        if not real and not -INTEGER_MAX - 1 <= after <= INTEGER_MAX:
-            raise NumberOverflow(real=False)
-        if real and abs(Decimal(after)) > _FLOAT_MAX:
-            raise NumberOverflow(real=True)
 
 
 class AddToScore(msgspec.Struct, frozen=True):
@@ -208,29 +189,19 @@ class RemoveFields(msgspec.Struct, frozen=True):
 
 
 class StoreAll(msgspec.Struct, frozen=True):
-    """A whole collection in the place of all that is known, or nothing: ZRANGESTORE and its kin, COPY.
+    """A whole hash or sorted set in the place of all that is known, or nothing: ZRANGESTORE and its kin, COPY.
 
     What is covered must not be added to what is stored, so a mark with the greatest stamp of it is the cut.
     """
 
-    entry: str  # of the kind: of a map, or of a set
-    items: tuple[tuple[bytes, Payload], ...]  # of a set the payloads are empty
-    expiry_ms: int  # absolute; 0: never
+    entry: str  # of the kind
+    items: tuple[tuple[bytes, Payload], ...]
     bytes_max: int
 
     def apply(self, dots: DotSource, held: bytes, stamp: int, wall_ms: int) -> bytes:
         if not self.items:
             return dots.write(held, Write(b"", tombstone=True), stamp) if versions.live(held, wall_ms) else held
         made = [(sets.MARK, maps.cut_value(versions.max_stamp(held)))] if held else []
-        kind = maps.KINDS.get(self.entry)
-        for name, payload in dict(self.items).items():
-            made.append((self.entry, name if kind is None else maps.entry_of(name, payload)))
+        made += [(self.entry, maps.entry_of(name, payload)) for name, payload in dict(self.items).items()]
         record = dots.write_each(held, made, versions.context_of(held), stamp)
-        if self.expiry_ms:
-            record = dots.write(record, _register(self.expiry_ms), stamp)
-        return fits(record, self.bytes_max, "set" if kind is None else kind.noun)
-
-
-def _register(expiry_ms: int) -> Write:
-    nothing: list[Sibling] = []
-    return Write(b"", content_type=EXPIRY, expiry_ms=expiry_ms, context=covering(nothing))
+        return fits(record, self.bytes_max, maps.KINDS[self.entry].noun)

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
-from ringwise.core import maps, sets, versions
+from ringwise.core import versions
 from ringwise.core.changes import Change
 from ringwise.core.counters import decimal_of
 from ringwise.core.errors import WrongType
-from ringwise.core.map_changes import AddToField, AddToScore, RemoveFields, SetFields, SetScores, StoreAll
+from ringwise.core.map_changes import AddToField, AddToScore, RemoveFields, SetFields, SetScores
 from ringwise.core.maps import HASH, SORTED, score_from
 from ringwise.core.ranges import Range, Ranked, ranked
 
 Arguments: TypeAlias = Sequence[bytes | int]
-
-ENTRIES = {b"set": sets.MEMBER, b"hash": HASH.entry, b"zset": SORTED.entry}
 
 
 def hash_set(_before: bytes, arguments: Arguments, _wall_ms: int) -> Change | None:
@@ -79,23 +77,6 @@ def score_remove_range(before: bytes, arguments: Arguments, wall_ms: int) -> Cha
     return _without(Range(by, start, stop).of(_ranked(before, wall_ms)))
 
 
-def store(_before: bytes, arguments: Arguments, _wall_ms: int) -> Change | None:
-    """A whole collection: (set, hash or zset; most bytes; absolute expiry or 0; name, payload, …)."""
-    kind, bytes_max, expiry_ms, *pairs = arguments
-    assert isinstance(kind, bytes) and isinstance(bytes_max, int) and isinstance(expiry_ms, int)
-    return StoreAll(ENTRIES[kind], tuple(_pairs(pairs)), expiry_ms, bytes_max)
-
-
-def stored(kind: bytes, record: bytes, wall_ms: int) -> list[bytes]:
-    """What `store` takes to make the same again of another key: name, payload, …"""
-    if kind == b"set":
-        return [part for member in versions.members(record, wall_ms) or () for part in (member, b"")]
-    if kind == b"hash":
-        return [part for pair in (versions.fields(record, wall_ms) or {}).items() for part in pair]
-    pairs = (versions.scores(record, wall_ms) or {}).items()
-    return [part for member, score in pairs for part in (member, maps.score_bytes(score))]
-
-
 def _ranked(before: bytes, wall_ms: int) -> Ranked:
     there = versions.scores(before, wall_ms)
     if there is None:
@@ -126,5 +107,4 @@ MAP_OPERATIONS: dict[str, Callable[[bytes, Arguments, int], Change | None]] = {
     "score_remove": score_remove,
     "score_pop": score_pop,
     "score_remove_range": score_remove_range,
-    "store": store,
 }

@@ -31,18 +31,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from ringwise.core.counters import (
-    EXPIRY,
-    INTEGER_MAX,
-    Number,
-    add,
-    age,
-    is_value,
-    number_of,
-    passed,
-    register_of,
-    text_of,
-)
+from ringwise.core import counters
+from ringwise.core.counters import EXPIRY, Number, age, is_value, passed, register_of, text_of
 from ringwise.core.record import Sibling, entries
 from ringwise.core.sets import MARK, MEMBER, cut_of_mark, hidden_up_to
 
@@ -155,12 +145,9 @@ class Field:
     @property
     def number(self) -> Number:
         """Of a hash: the value and all that was added; raises NotANumber."""
-        total: Number = number_of(self.payload) if self.base is not None else 0
-        for _, amount in self.counted:
-            total = add(total, number_of(amount))
-        if self.counted and not isinstance(total, int) and abs(total) <= INTEGER_MAX and total == int(total):
-            return int(total)  # as it is shown
-        return total
+        return counters.total_of(
+            self.payload if self.base is not None else None, [amount for _, amount in self.counted]
+        )
 
     @property
     def value(self) -> bytes:

@@ -73,7 +73,6 @@ class Owner:
     ) -> None:
         self._live = spaces.live  # the incarnations in force, as row keys begin with them; changed in place
         self.floor = 0  # frames with a lower stamp were given up by who sent them
-        self.dropped = 0
         self._peers = peers
         self._topology = topology
         self._store = store
@@ -152,7 +151,6 @@ class Owner:
                 rows.append((slot, rkey, digest, b""))
         if rows:
             self._chunks.append(messages.encode_rows(rows))
-            self.dropped += len(rows)
         then()
 
     # -- questions of others
@@ -195,7 +193,8 @@ class Owner:
             return
 
         def dropped() -> None:
-            self._peers.post(link, encode(Dropped(message.id, 0)))
+            failed = messages.NOT_WRITING if self._store.failed else 0
+            self._peers.post(link, encode(Dropped(message.id, failed)))
 
         self.drop(message.rkeys, split(message.digests), message.stamp, dropped)
 

@@ -26,13 +26,13 @@ from functools import partial
 
 from ringwise.core.clock import Clock
 from ringwise.core.config import NodeConfig
-from ringwise.core.keys import key_of
+from ringwise.core.keys import POSITION_BITS, key_of
 from ringwise.core.lesson import teach
 from ringwise.core.messages import Drop, Dropped, Message, NodeId, Reap, Reapable, Settle, Settled, encode
 from ringwise.core.now import Now
 from ringwise.core.peers import Link, Peers
 from ringwise.core.reapable import Owner
-from ringwise.core.ring import SLOTS, slot_of
+from ringwise.core.ring import slot_of
 from ringwise.core.scan import END
 from ringwise.core.settling import Settling
 from ringwise.core.store import Store
@@ -44,9 +44,8 @@ MANY = 8  # dead records in a page: then the next one comes with the next tick
 MANY_IN_ALL = 1_000  # in the pass before: then the next one comes at once, and all of its pages so
 ROUND_KEYS = 10_000  # that go together: the more, the fewer questions to settle
 ROUND_WAIT_MS = 1_000.0  # for more of them, after the first
-FRAME_KEYS = (
-    100  # one frame for each owner and tick: a millisecond for who gets it, and it may get as many from each other node
-)
+# One frame for each owner and tick: a millisecond for who gets it, and it may get as many from each other node.
+FRAME_KEYS = 100
 DEADLINES = 10  # request timeouts that a round may take in each of its steps
 PAUSE_MS = 2_000.0  # after a round that failed
 
@@ -166,7 +165,7 @@ class Reaping:
         if epoch != self._topology.epoch:
             return
         if found is None:  # a damaged place: whoever reads it heals it, and the rest is not to wait for it
-            upto = ((self._at // (END // SLOTS)) + 1) * (END // SLOTS)
+            upto = (self._at >> POSITION_BITS) + 1 << POSITION_BITS
         for rkey, digest in found or ():
             self._dead += 1
             if rkey not in self._records and len(self._found) < ROUND_KEYS:
@@ -179,9 +178,8 @@ class Reaping:
             self._dead_before, self._dead = self._dead, 0
             if not self._dead_before:
                 self.waits_for = []
-            if (
-                self._dead_before < MANY_IN_ALL or self.waits_for
-            ):  # else some of them have waited for the rounds of the others
+            # Many: some of them have waited for the rounds of the others.
+            if self._dead_before < MANY_IN_ALL or self.waits_for:
                 self._next_page_ms = now_ms + self._config.reap_interval_ms * self._rng.uniform(0.5, 1.5)
 
     # -- a round

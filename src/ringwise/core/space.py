@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 
 from ringwise.core import buckets, versions
 from ringwise.core.errors import NoSuchBucket
-from ringwise.core.keys import BUCKET_BYTES, BUCKET_NUMBER_BYTES, Bucket
+from ringwise.core.keys import BUCKET_NUMBER_BYTES, Bucket
 from ringwise.core.levels import Level
 from ringwise.core.record import Sibling
 from ringwise.core.topology import NUMBERED, BucketRules, Document, Topology
@@ -36,7 +36,7 @@ class Space:
         self.gone = False
         self.watchers: set[Callable[[], None]] = (
             set()
-        )  # told when its level is another: connections that have selected it
+        )  # connections that have selected it: told when its level is another
         self.level: Level | None = None  # of operations that name none; None: the node's default
         self.merge_failure = ""  # why siblings stand though there is a function; the last time
         self.merge: str  # the name of its merge function, "": none
@@ -158,8 +158,3 @@ def bound(number: int, key: bytes) -> bytes:
 def code_of(rkey: bytes) -> int:
     """The code of a row key's bucket."""
     return int.from_bytes(rkey[:BUCKET_NUMBER_BYTES], "big") << CODE_SHIFT
-
-
-def prefix_of(rkey: bytes) -> bytes:
-    """The incarnation that a row is of."""
-    return rkey[:BUCKET_BYTES]

@@ -19,9 +19,9 @@ from importlib.metadata import entry_points
 
 import msgspec
 
+from ringwise.runtime.mergechild import GROUP
 from ringwise.runtime.worker import ThreadWorker
 
-GROUP = "ringwise.merge"
 DEADLINE_S = 0.050
 LOAD_S = 5.0  # imports, the interpreter's own start included
 ANSWER_BYTES_MAX = 64 * 1024 * 1024

@@ -15,7 +15,7 @@ from ringwise.core.errors import NotANumber, WrittenBeside, WrongType
 from ringwise.server.arguments import SYNTAX, check_key, check_value, check_whole, integer_of
 from ringwise.server.call import Call, CommandError
 from ringwise.server.gather import Gather, refused
-from ringwise.server.pages import cursor_of, page_of, scan_options
+from ringwise.server.pages import answer_page, cursor_of
 from ringwise.server.sets import RANDOM_MAX
 from ringwise.server.strings import MGET_BYTES_MAX, update
 from ringwise.server.table import wrong_arity
@@ -154,19 +154,7 @@ def hscan(call: Call) -> None:
     """A page of fields with their values."""
     cursor, options = cursor_of(call.arguments[2]), call.arguments[3:]
 
-    def done(found: Fields) -> None:
-        if not found:
-            call.answer([b"0", []])  # as in Redis, of a key that is not there nobody looks at the options
-            return
-        try:
-            count, matches = scan_options(options)
-        except CommandError as error:
-            call.refuse(str(error))
-        else:
-            following, page = page_of(found, cursor, count, matches)
-            call.answer([following, [part for field in page for part in (field, found[field])]])
-
-    _read(call, done)
+    _read(call, lambda found: answer_page(call, found, cursor, options, lambda field: [field, found[field]]))
 
 
 def hrandfield(call: Call) -> None:

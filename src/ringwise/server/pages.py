@@ -4,13 +4,14 @@ whatever changes meanwhile: what is there throughout is on a page.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from xxhash import xxh3_64_intdigest
 
 from ringwise.server.arguments import SYNTAX, integer_of
-from ringwise.server.call import CommandError
+from ringwise.server.call import Call, CommandError
 from ringwise.server.glob import PATTERN_BYTES_MAX, Matches, matcher
+from ringwise.wire.replies import Value
 
 SCAN_COUNT = 10
 _CURSOR_MAX = 2**64 - 1
@@ -37,6 +38,22 @@ def scan_options(options: list[bytes]) -> tuple[int, Matches | None]:
         else:
             matches = matcher(values[0])
     return count, matches
+
+
+def answer_page(
+    call: Call, found: Collection[bytes], cursor: int, options: list[bytes], parts: Callable[[bytes], Sequence[Value]]
+) -> None:
+    """The next cursor, and for each name of the page its parts."""
+    if not found:
+        call.answer([b"0", []])  # as in Redis, of a key that is not there nobody looks at the options
+        return
+    try:
+        count, matches = scan_options(options)
+    except CommandError as error:
+        call.refuse(str(error))
+    else:
+        following, page = page_of(found, cursor, count, matches)
+        call.answer([following, [part for name in page for part in parts(name)]])
 
 
 def page_of(names: Iterable[bytes], cursor: int, count: int, matches: Matches | None) -> tuple[bytes, list[bytes]]:

@@ -14,7 +14,7 @@ from ringwise.core.update import popped
 from ringwise.server.arguments import SYNTAX, check_key, check_value, integer_of
 from ringwise.server.call import Call, CommandError
 from ringwise.server.gather import Gather, refused, refused_second
-from ringwise.server.pages import cursor_of, page_of, scan_options
+from ringwise.server.pages import answer_page, cursor_of
 from ringwise.server.strings import update
 from ringwise.wire.replies import Value
 
@@ -143,19 +143,7 @@ def sscan(call: Call) -> None:
     key, text, *options = call.arguments[1:]
     cursor = cursor_of(text)
 
-    def done(found: Sets) -> None:
-        if not found[0]:
-            call.answer([b"0", []])  # as in Redis, of a key that is not there nobody looks at the options
-            return
-        try:
-            count, matches = scan_options(options)
-        except CommandError as error:
-            call.refuse(str(error))
-        else:
-            following, page = page_of(found[0], cursor, count, matches)
-            call.answer([following, list[Value](page)])
-
-    _read(call, [key], done)
+    _read(call, [key], lambda found: answer_page(call, found[0], cursor, options, lambda member: [member]))
 
 
 # -- several sets

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ringwise.core.copying import whole
 from ringwise.core.errors import CollectionTooLarge
-from ringwise.core.maps import score_bytes
+from ringwise.core.maps import SORTED, score_bytes
 from ringwise.core.ranges import LEX, RANK, SCORE, Range, Ranked, ranked
 from ringwise.server.arguments import SYNTAX, check_key, check_whole, integer_of
 from ringwise.server.call import Call, CommandError
@@ -83,10 +84,10 @@ def keep(call: Call, target: bytes, members: Ranked) -> None:
     except CollectionTooLarge as error:
         call.fail(error)
         return
-    flat: list[bytes] = [part for score, member in members for part in (member, score_bytes(score))]
+    flat = [part for score, member in members for part in (member, score_bytes(score))]
     call.session.wrote(target, call.level)
-    arguments: tuple[bytes | int, ...] = (b"zset", call.node.config.value_bytes_max, 0, *flat)
-    call.node.update(target, "store", arguments, call.level, Gather(call, 1, done), 0)
+    arguments = whole(SORTED.entry, flat, call.node.config.value_bytes_max)
+    call.node.update(target, "place", arguments, call.level, Gather(call, 1, done), 0)
 
 
 def zrank(call: Call) -> None:

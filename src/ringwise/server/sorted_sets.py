@@ -18,7 +18,7 @@ from ringwise.server.arguments import SYNTAX, check_key, check_value, check_whol
 from ringwise.server.call import Call, CommandError
 from ringwise.server.gather import Gather, refused
 from ringwise.server.hashes import chosen_by_chance, pairs
-from ringwise.server.pages import cursor_of, page_of, scan_options
+from ringwise.server.pages import answer_page, cursor_of
 from ringwise.server.sets import NOT_POSITIVE
 from ringwise.server.strings import update
 from ringwise.wire.replies import Double, Value
@@ -199,19 +199,7 @@ def zscan(call: Call) -> None:
     """A page of members with their scores."""
     cursor, options = cursor_of(call.arguments[2]), call.arguments[3:]
 
-    def done(found: Scores) -> None:
-        if not found:
-            call.answer([b"0", []])  # as in Redis, of a key that is not there nobody looks at the options
-            return
-        try:
-            count, matches = scan_options(options)
-        except CommandError as error:
-            call.refuse(str(error))
-        else:
-            following, page = page_of(found, cursor, count, matches)
-            call.answer([following, [part for name in page for part in (name, Double(found[name]).text)]])
-
-    read(call, done)
+    read(call, lambda found: answer_page(call, found, cursor, options, lambda name: [name, Double(found[name]).text]))
 
 
 def zrandmember(call: Call) -> None:

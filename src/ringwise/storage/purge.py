@@ -71,11 +71,6 @@ class Purge:
         self._found = 0
         self._working = False
 
-    @property
-    def in_memory(self) -> bool:
-        """Memory may still hold such rows: they must not be flushed."""
-        return self._steps is not None
-
     def step(self) -> bool:
         """One run in memory; False when there is nothing more."""
         if self._steps is not None:
