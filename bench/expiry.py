@@ -22,7 +22,7 @@ from pathlib import Path
 
 from bench import generator, report, servers
 from bench.openloop import Bench
-from bench.refill import BEFORE_S, CAPACITY_LIMIT_MS, Clock, Phase, info, load
+from bench.refill import BEFORE_S, CAPACITY_LIMIT_MS, Clock, Phase, info, load, table
 
 STAYING = 100_000
 VALUE = b"x" * 100
@@ -148,19 +148,6 @@ def differing(port: int) -> int:
 
 
 def show(found: Expiry) -> str:
-    headings = ("", "seconds", "p50 ms", "p99 ms", "p99.9 ms", "failures", "idle")
-    body = [
-        [
-            name,
-            f"{phase.seconds:.0f}",
-            f"{phase.p50_ms:.2f}",
-            f"{phase.p99_ms:.2f}",
-            f"{phase.p999_ms:.2f}",
-            f"{phase.failures}",
-            f"{phase.idle:.0%}",
-        ]
-        for name, phase in (("before", found.before), ("while they expire and go", found.expiring))
-    ]
     was, now = found.space_before, found.space_after
     return (
         f"{found.keys:,} keys that expired at one moment had gone from all owners {found.seconds:.0f} s later ({NEARLY:.0%} of "
@@ -168,7 +155,7 @@ def show(found: Expiry) -> str:
         f"{found.rate:,.0f} requests/s ({found.rate / found.capacity:.0%} of {found.capacity:,.0f}); p99 "
         f"{found.expiring.p99_ms / found.before.p99_ms:.1f} times; disk {was.disk_mb:,.0f} MB before, {now.disk_mb:,.0f} MB "
         f"after, memory {was.memory_mb:,.0f} MB and {now.memory_mb:,.0f} MB; {found.differing} keys differ afterwards\n\n"
-        f"{report.markdown_table(headings, body)}"
+        f"{table({'before': found.before, 'while they expire and go': found.expiring})}"
     )
 
 

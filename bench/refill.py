@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -143,8 +144,9 @@ def run(directory: Path, keys: int, share: float, capacity: float | None, before
         return Refill(keys, capacity, rate, clock.filled_s, keys / clock.filled_s, received, before, filling)
 
 
-def show(found: Refill) -> str:
-    headings = ("", "seconds", "p50 ms", "p99 ms", "p99.9 ms", "idle")
+def table(phases: Mapping[str, Phase]) -> str:
+    """A row for each."""
+    headings = ("", "seconds", "p50 ms", "p99 ms", "p99.9 ms", "failures", "idle")
     body = [
         [
             name,
@@ -152,14 +154,19 @@ def show(found: Refill) -> str:
             f"{phase.p50_ms:.2f}",
             f"{phase.p99_ms:.2f}",
             f"{phase.p999_ms:.2f}",
+            f"{phase.failures}",
             f"{phase.idle:.0%}",
         ]
-        for name, phase in (("before", found.before), ("while filling", found.filling))
+        for name, phase in phases.items()
     ]
+    return report.markdown_table(headings, body)
+
+
+def show(found: Refill) -> str:
     return (
         f"{found.keys:,} keys on all copies again after {found.seconds:.1f} s, {found.keys_per_s:,.0f} keys/s, at "
         f"{found.rate:,.0f} requests/s ({found.rate / found.capacity:.0%} of {found.capacity:,.0f}); p99 "
-        f"{found.filling.p99_ms / found.before.p99_ms:.1f} times\n\n{report.markdown_table(headings, body)}"
+        f"{found.filling.p99_ms / found.before.p99_ms:.1f} times\n\n{table({'before': found.before, 'while filling': found.filling})}"
     )
 
 
