@@ -166,7 +166,8 @@ def show(found: Refill) -> str:
     return (
         f"{found.keys:,} keys on all copies again after {found.seconds:.1f} s, {found.keys_per_s:,.0f} keys/s, at "
         f"{found.rate:,.0f} requests/s ({found.rate / found.capacity:.0%} of {found.capacity:,.0f}); p99 "
-        f"{found.filling.p99_ms / found.before.p99_ms:.1f} times\n\n{table({'before': found.before, 'while filling': found.filling})}"
+        f"{found.filling.p99_ms / found.before.p99_ms:.1f} times\n\n"
+        f"{table({'before': found.before, 'while filling': found.filling})}"
     )
 
 
