@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.core.forms import both_forms as both_forms
 from tests.core.test_counters import NOW_MS, Replica, meet, merge_keeps_its_laws, replicas
 
 from ringwise.core import record, versions

@@ -8,14 +8,12 @@ two of them at once on one coordinator are one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Protocol
 
 import msgspec
 
 from ringwise.core import hyperloglog, sets, versions
 from ringwise.core import record as records
-from ringwise.core.context import Context
 from ringwise.core.counters import (
     COUNT,
     EXPIRY,
@@ -31,6 +29,7 @@ from ringwise.core.counters import (
 )
 from ringwise.core.errors import CollectionTooLarge, SequenceGap, TooManySessions, WrongType
 from ringwise.core.record import Sibling
+from ringwise.core.rows import covering
 from ringwise.core.versions import DotSource, Write
 
 SESSIONS_MAX = 1000  # of one key: each leaves twenty bytes in its context for good
@@ -44,18 +43,13 @@ class Change(Protocol):
         ...
 
 
-def covering(replaced: Iterable[Sibling]) -> Context:
-    """Exactly these versions, not those that their actors wrote before."""
-    return Context([], sorted({(each.actor, each.counter) for each in replaced}))
-
-
 class Expire(msgspec.Struct, frozen=True):
     """EXPIRE and PERSIST: an expiry register, which replaces the others. 0: it never expires."""
 
     expiry_ms: int
 
     def apply(self, dots: DotSource, held: bytes, stamp: int, wall_ms: int) -> bytes:
-        registers = [each for each in records.unpack(held).siblings if each.content_type == EXPIRY]
+        registers = versions.registers(held)
         write = Write(b"", content_type=EXPIRY, expiry_ms=self.expiry_ms, context=covering(registers))
         return dots.write(held, write, stamp)
 
@@ -137,12 +131,11 @@ class AddMembers(msgspec.Struct, frozen=True):
 
     def apply(self, dots: DotSource, held: bytes, stamp: int, wall_ms: int) -> bytes:
         _check_set(held, wall_ms)
-        siblings = records.unpack(held).siblings
-        there = sets.members_of(siblings, wall_ms)
-        made = [(sets.MEMBER, member) for member in dict.fromkeys(self.members) if member not in there]
+        known = versions.members_in(held, wall_ms)
+        made = [(sets.MEMBER, member) for member in dict.fromkeys(self.members) if member not in known.found]
         if not made:
             return held
-        return fits(dots.write_each(held, made, covering(sets.gone(siblings, wall_ms)), stamp), self.bytes_max)
+        return fits(dots.write_each(held, made, covering(known.gone), stamp), self.bytes_max)
 
 
 class RemoveMembers(msgspec.Struct, frozen=True):
@@ -152,16 +145,15 @@ class RemoveMembers(msgspec.Struct, frozen=True):
 
     def apply(self, dots: DotSource, held: bytes, stamp: int, wall_ms: int) -> bytes:
         _check_set(held, wall_ms)
-        siblings = records.unpack(held).siblings
-        there = sets.members_of(siblings, wall_ms)
-        replaced = [each for member in dict.fromkeys(self.members) for each in there.get(member, ())]
-        if not replaced:
+        known = versions.members_in(held, wall_ms)
+        removed = [member for member in dict.fromkeys(self.members) if member in known.found]
+        if not removed:
             return held
-        if there.keys() <= set(self.members):  # what comes under this key later begins without an expiry
-            replaced += [each for each in siblings if each.content_type == EXPIRY]
-        marks = [each for each in siblings if each.content_type == sets.MARK]
-        kept = max((each.value for each in marks), default=b"")
-        return dots.write_each(held, [(sets.MARK, kept)], covering([*replaced, *marks]), stamp)
+        replaced = [each for member in removed for each in known.found[member]]
+        if len(removed) == len(known.found):  # what comes under this key later begins without an expiry
+            replaced += known.registers
+        kept = max((each.value for each in known.marks), default=b"")
+        return dots.write_each(held, [(sets.MARK, kept)], covering([*replaced, *known.marks]), stamp)
 
 
 class StoreMembers(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from ringwise.core import messages, versions
+from ringwise.core import messages, rows, versions
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure, NotReady, ReadNotAnswered, Replaced
@@ -94,6 +94,11 @@ class ReadGroup:
         """A peer will not answer: ask another."""
         self.pending.pop(peer, None)
         self._path.ask_more(self)
+
+
+def _counts(record: bytes) -> bool:
+    """Whether what a stand-in holds is a copy: not where it is nothing, or only what was written while it stood in (V3)."""
+    return bool(record) and not versions.is_part(record)
 
 
 def _concerns(gone: frozenset[bytes] | None, group: ReadGroup) -> bool:
@@ -271,7 +276,7 @@ class GetPath:
         group.tally = Tally(len(group.slots), group.tally.need)
         group.id = self._peers.next_id()
         group.started_ms = self._now.now_ms
-        digests = [record[:8] for record in group.records]
+        digests = [record[:8] if type(record) is bytes else self._digest_of(group, record) for record in group.records]
         synced = group.repair and self._store.sync_mode == "batch"
         group.frame = encode(messages.Read(group.id, self._topology.epoch, synced, group.slots, group.rkeys, digests))
         self._groups[group.id] = group
@@ -282,9 +287,13 @@ class GetPath:
             else:
                 self._count(group, ())
         elif group.standing_in:
-            self._count_held(group, [i for i, record in enumerate(group.records) if record])
+            self._count_held(group, [i for i, record in enumerate(group.records) if _counts(record)])
         if group.tally.open:
             self.ask_more(group)
+
+    def _digest_of(self, group: ReadGroup, record: bytes) -> bytes:
+        """Of a collection that is held as rows: with those of its last states, unless all has to be repaired at once (R3)."""
+        return record[:8] if group.repair else rows.digest_of(record)
 
     def ask_more(self, group: ReadGroup, extra: int = 0) -> None:
         """Asks as many further owners as may still be needed (and `extra`); fails what nobody can answer any more."""
@@ -386,7 +395,7 @@ class GetPath:
         if peer not in group.pending:
             self._peers.answered(peer, group.id)
         differing = dict(message.differing)
-        held = [i for i in fresh if differing.get(i, group.records[i])]
+        held = [i for i in fresh if _counts(differing.get(i, group.records[i]))]
         for i in held:
             if i in differing:
                 group.differing.setdefault(i, []).append(differing[i])

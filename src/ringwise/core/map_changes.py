@@ -11,11 +11,11 @@ from math import inf, isnan
 import msgspec
 
 from ringwise.core import maps, sets, versions
-from ringwise.core import record as records
-from ringwise.core.changes import check_kind, covering, fits
+from ringwise.core.changes import check_kind, fits
 from ringwise.core.counters import Number, add, amount_text, number_of, sum_of
 from ringwise.core.errors import FieldNotANumber, ScoreNotANumber
 from ringwise.core.maps import HASH, SORTED, Fields, Kind, Payload, packed, score_bytes, score_from
+from ringwise.core.rows import covering
 from ringwise.core.versions import DotSource, Write
 
 NX, XX, GT, LT = 1, 2, 4, 8  # conditions of ZADD
@@ -80,7 +80,7 @@ def met(old: float | None, new: float, conditions: int) -> bool:
 
 def _fields(kind: Kind, held: bytes, wall_ms: int) -> Fields:
     check_kind(held, kind.entry, wall_ms)
-    return Fields(kind, records.unpack(held).siblings, wall_ms)
+    return versions.fields_in(kind, held, wall_ms)
 
 
 def _written(
@@ -179,7 +179,7 @@ class RemoveFields(msgspec.Struct, frozen=True):
         if not removed:
             return held
         replaced = [each for field in removed.values() for each in field.known]
-        if len(removed) == len(fields.names()):  # what comes under this key later begins without an expiry
+        if len(removed) == fields.count:  # what comes under this key later begins without an expiry
             replaced += fields.registers
         made = [(kind.gone, packed(name)) for name, field in removed.items() if field.was_added_to]
         if not made:  # the greatest stamp must not fall

@@ -55,8 +55,11 @@ def score_increment(_before: bytes, arguments: Arguments, _wall_ms: int) -> Chan
 
 def score_remove(before: bytes, arguments: Arguments, wall_ms: int) -> Change | None:
     """ZREM: (members)."""
-    names = set(arguments)
-    return _without([(score, member) for score, member in _ranked(before, wall_ms) if member in names])
+    there = versions.scores(before, wall_ms)
+    if there is None:
+        raise WrongType
+    names = dict.fromkeys(map(_bytes, arguments))
+    return _without(sorted((there[name], name) for name in names if name in there))
 
 
 def score_pop(before: bytes, arguments: Arguments, wall_ms: int) -> Change | None:
@@ -68,7 +71,7 @@ def score_pop(before: bytes, arguments: Arguments, wall_ms: int) -> Change | Non
 
 def popped(all_: Ranked, count: int, highest: int) -> Ranked:
     """Which members are taken, in the order in which they are."""
-    return (all_[::-1] if highest else all_)[:count]
+    return list(all_[: -count - 1 : -1] if highest else all_[:count])
 
 
 def score_remove_range(before: bytes, arguments: Arguments, wall_ms: int) -> Change | None:

@@ -23,11 +23,11 @@ Merging is that of dotted version vectors (V1), whatever the roles of versions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from math import fsum, inf
 from struct import Struct
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import msgspec
 
@@ -35,6 +35,9 @@ from ringwise.core import counters
 from ringwise.core.counters import EXPIRY, Number, age, is_value, passed, register_of, text_of
 from ringwise.core.record import Sibling, entries
 from ringwise.core.sets import MARK, MEMBER, cut_of_mark, hidden_up_to
+
+if TYPE_CHECKING:
+    from ringwise.core.rows import Rows
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -185,26 +188,45 @@ class Fields:
     Most fields have one version, an entry, and a collection has many fields: such a one is looked at without more ado.
     """
 
-    __slots__ = ("_marks", "cut", "dead", "found", "kind", "registers")
+    __slots__ = ("_marks", "_rows", "cut", "dead", "found", "kind", "registers")
 
     def __init__(self, kind: Kind, siblings: Sequence[Sibling], wall_ms: int) -> None:
         self.kind = kind
         self.registers: list[Sibling] = []
         self._marks: list[Sibling] = []
         self.dead: list[Sibling] = []  # what nobody sees any more beside it, and nobody will
-        self.found: dict[bytes, list[Sibling]] = {}  # by field: what is known of it
+        self._rows: Rows | None = None
+        found: dict[bytes, list[Sibling]] = {}
+        self.found: Mapping[bytes, Sequence[Sibling]] = found  # by field: what is known of it
         hidden = hidden_up_to(siblings, wall_ms)
-        others = self._sort_in(siblings, hidden)
+        others = self._sort_in(siblings, hidden, found)
         plain = [each.stamp for each in others if is_value(each)]
         self.cut = max([hidden, *plain, *map(cut_of_mark, self._marks)])
         self.dead += others
-        self._drop_below_the_cut()
+        self._drop_below_the_cut(found)
         gone = [each for each in self.registers if passed(each.expiry_ms, wall_ms)]
         self.dead += gone if self.is_there() else self.registers
 
-    def _sort_in(self, siblings: Sequence[Sibling], hidden: int) -> list[Sibling]:
+    @classmethod
+    def of_rows(cls, rows: Rows, wall_ms: int) -> Fields | None:
+        """Of a record that is held as rows; None where not all of them count."""
+        hidden = hidden_up_to(rows.rest, wall_ms)
+        if rows.kind is None or not rows.is_pure or hidden > rows.least:
+            return None
+        fields = cls.__new__(cls)
+        fields.kind, fields.found, fields._rows = rows.kind, rows.rows, rows
+        fields._marks = [each for each in rows.rest if each.content_type == MARK]
+        fields.registers = [each for each in rows.rest if each.content_type == EXPIRY]
+        fields.cut = max([hidden, *map(cut_of_mark, fields._marks)])
+        if fields.cut and rows.loose:
+            return None
+        gone = [each for each in fields.registers if passed(each.expiry_ms, wall_ms)]
+        fields.dead = gone if fields.is_there() else fields.registers
+        return fields
+
+    def _sort_in(self, siblings: Sequence[Sibling], hidden: int, found: dict[bytes, list[Sibling]]) -> list[Sibling]:
         """Returns what is of another kind."""
-        kind, found, others = self.kind, self.found, []
+        kind, others = self.kind, []
         for each in siblings:
             role = each.content_type
             if role == kind.entry or role == kind.count or role == kind.gone:
@@ -226,34 +248,74 @@ class Fields:
                 others.append(each)
         return others
 
-    def _drop_below_the_cut(self) -> None:
+    def _drop_below_the_cut(self, found: dict[bytes, list[Sibling]]) -> None:
         """Contributions to nothing from before the cut count no more."""
         kind, cut = self.kind, self.cut
-        for name, known in list(self.found.items()) if cut else ():
+        for name, known in list(found.items()) if cut else ():
             void = [each for each in known if each.content_type == kind.count and _is_below(each, cut)]
             if void:
                 self.dead += void
                 left = [each for each in known if each not in void]
                 if left:
-                    self.found[name] = left
+                    found[name] = left
                 else:
-                    del self.found[name]
+                    del found[name]
 
     def of(self, name: bytes) -> Field:
         return Field(self.kind, self.found.get(name, ()), self.cut)
 
-    def _is_simple(self, known: list[Sibling]) -> bool:
+    def _is_simple(self, known: Sequence[Sibling]) -> bool:
         return len(known) == 1 and known[0].content_type == self.kind.entry
 
     def is_there(self) -> bool:
         """Whether it has any field."""
+        if self._rows is not None:
+            return bool(self.count)
         return any(self._is_simple(known) or self.of(name).there for name, known in self.found.items())
 
-    def names(self) -> set[bytes]:
-        return {name for name, known in self.found.items() if self._is_simple(known) or self.of(name).there}
+    @property
+    def count(self) -> int:
+        """How many fields it has."""
+        if self._rows is not None:
+            return len(self._rows.rows) - self._rows.absent
+        return sum(self._is_simple(known) or self.of(name).there for name, known in self.found.items())
 
-    def values(self) -> dict[bytes, bytes]:
+    def __iter__(self) -> Iterator[bytes]:
+        """The names of its fields."""
+        for name, known in self.found.items():
+            if self._is_simple(known) or self.of(name).there:
+                yield name
+
+    def value(self, name: bytes) -> bytes | None:
+        """Of a hash: what is under a field."""
+        known = self.found.get(name)
+        if known is None:
+            return None
+        if self._is_simple(known):
+            return known[0].value[_LENGTH_BYTES + len(name) + 1 :]
+        field = self.of(name)
+        return field.value if field.there else None
+
+    def score(self, name: bytes) -> float | None:
+        """Of a sorted set: that of a member."""
+        known = self.found.get(name)
+        if known is None:
+            return None
+        if self._is_simple(known):
+            found: float = _double.unpack_from(known[0].value, _LENGTH_BYTES + len(name) + 1)[0]
+            return found
+        field = self.of(name)
+        return field.score if field.there else None
+
+    @property
+    def in_order(self) -> Sequence[tuple[float, bytes]] | None:
+        """Of a sorted set: (score, member), to be looked at at once; None where nobody keeps it."""
+        return self._rows.in_order() if self._rows is not None else None
+
+    def values(self) -> Mapping[bytes, bytes]:
         """Of a hash: what is under each field."""
+        if self._rows is not None:
+            return Looked(self, self.value)
         found: dict[bytes, bytes] = {}
         for name, known in self.found.items():
             if self._is_simple(known):
@@ -262,8 +324,10 @@ class Fields:
                 found[name] = field.value
         return found
 
-    def scores(self) -> dict[bytes, float]:
+    def scores(self) -> Mapping[bytes, float]:
         """Of a sorted set: the score of each member."""
+        if self._rows is not None:
+            return Looked(self, self.score)
         found: dict[bytes, float] = {}
         for name, known in self.found.items():
             if self._is_simple(known):
@@ -285,6 +349,31 @@ class Fields:
         if not always and (not self.cut or any(cut_of_mark(each) == self.cut for each in self._marks)):
             return [], []
         return [(MARK, cut_value(self.cut))], self._marks
+
+
+V = TypeVar("V")
+
+
+class Looked(Mapping[bytes, V]):
+    """What is under each field, looked up when it is asked for."""
+
+    __slots__ = ("_of", "fields")
+
+    def __init__(self, fields: Fields, of: Callable[[bytes], V | None]) -> None:
+        self.fields = fields
+        self._of = of
+
+    def __getitem__(self, name: bytes) -> V:
+        found = self._of(name)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def __len__(self) -> int:
+        return self.fields.count
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.fields)
 
 
 def cut_value(cut: int) -> bytes:
@@ -312,12 +401,12 @@ def told_of(kind: Kind, sibling: Sibling) -> bytes:
     return b"%b%b%b" % (name, b" = " if is_entry else b": ", amount)
 
 
-def values_of(siblings: Sequence[Sibling], wall_ms: int) -> dict[bytes, bytes]:
+def values_of(siblings: Sequence[Sibling], wall_ms: int) -> Mapping[bytes, bytes]:
     """A hash: what is under each field."""
     return Fields(HASH, siblings, wall_ms).values()
 
 
-def scores_of(siblings: Sequence[Sibling], wall_ms: int) -> dict[bytes, float]:
+def scores_of(siblings: Sequence[Sibling], wall_ms: int) -> Mapping[bytes, float]:
     """A sorted set: the score of each member."""
     return Fields(SORTED, siblings, wall_ms).scores()
 

@@ -14,7 +14,9 @@ from typing import TypeAlias
 import msgspec
 
 from ringwise.core import agreement
+from ringwise.core.record import whole
 from ringwise.core.versions import Write as WriteSpec
+from ringwise.core.versions import as_sent
 from ringwise.wire.frame import frame
 
 NodeId: TypeAlias = bytes
@@ -295,7 +297,7 @@ Message: TypeAlias = (
 )
 
 
-_message_encoder = msgspec.msgpack.Encoder()
+_message_encoder = msgspec.msgpack.Encoder(enc_hook=whole)
 _message_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 decode = _message_decoder.decode  # of a frame's body
 
@@ -311,10 +313,10 @@ class Chunk(msgspec.Struct, array_like=True, frozen=True):
     slots: list[int]
     rkeys: list[bytes]
     bases: list[bytes]  # digest of the state each record was made from: who holds that very state need not merge
-    records: list[bytes]
+    records: list[bytes]  # or, with a base of one byte more, deltas (core/rows.py)
 
 
-_chunk_encoder = msgspec.msgpack.Encoder()
+_chunk_encoder = msgspec.msgpack.Encoder(enc_hook=whole)
 _chunk_decoder = msgspec.msgpack.Decoder(Chunk)
 
 
@@ -326,9 +328,10 @@ def encode_chunk(
 
 
 def encode_rows(rows: Sequence[tuple[int, bytes, bytes, bytes]]) -> bytes:
-    """A chunk from its rows, one at least: slot, row key, base, record."""
+    """A chunk from its rows, one at least: slot, row key, base, record; of a record that was made from its base, what changed."""
     slots, rkeys, bases, records = zip(*rows, strict=True)
-    return encode_chunk(slots, rkeys, bases, records)
+    sent = [as_sent(base, record) for base, record in zip(bases, records, strict=True)]
+    return encode_chunk(slots, rkeys, [base for base, _ in sent], [record for _, record in sent])
 
 
 def decode_chunk(chunk: bytes) -> Chunk:

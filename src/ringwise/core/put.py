@@ -326,6 +326,8 @@ class PutPath:
         self, group: WriteGroup, slot: int, rkey: bytes, held: bytes, record: bytes, sink: Sink, index: int
     ) -> None:
         base = held[:8]
+        if type(record) is not bytes:
+            group.opened = True
         if group.owned:
             self._store_put(slot, rkey, base, record)
         group.rows.append((slot, rkey, base, record, sink, index))
@@ -427,15 +429,20 @@ class PutPath:
     def _parts(self, group: WriteGroup) -> list[WriteGroup]:
         """B3: a group larger than a frame goes in several, and a value larger than that travels alone."""
         size_max = self._config.frame_bytes_max
-        if sum(len(row[3]) for row in group.rows) <= size_max:
+        if group.opened:
+            sizes = [len(versions.as_sent(row[2], row[3])[1]) for row in group.rows]
+        else:
+            sizes = [len(row[3]) for row in group.rows]
+        if sum(sizes) <= size_max:
             return [group]
         parts: list[WriteGroup] = []
-        size = size_max
-        for row in group.rows:
-            size += len(row[3])
-            if size > size_max:
-                size = len(row[3])
+        total = size_max
+        for row, size in zip(group.rows, sizes, strict=True):
+            total += size
+            if total > size_max:
+                total = size
                 parts.append(WriteGroup(self, group.owners, group.tally.need, group.blind, group.sloppy, group.owned))
+                parts[-1].opened = group.opened
             parts[-1].rows.append(row)
         return parts
 
@@ -446,7 +453,10 @@ class PutPath:
         group.id = self._peers.next_id()
         group.epoch = self._topology.epoch
         group.started_ms = self._now.now_ms
-        group.chunk = messages.encode_chunk(group.slots, group.rkeys, group.bases, group.records)
+        if group.opened:
+            group.chunk = messages.encode_rows([row[:4] for row in group.rows])
+        else:
+            group.chunk = messages.encode_chunk(group.slots, group.rkeys, group.bases, group.records)
         frame = self._frame(group, self.me)  # the same for every owner
         self._groups[group.id] = group
         if group.owned:

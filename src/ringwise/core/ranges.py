@@ -6,13 +6,15 @@ A sorted set is in order of (score, member). Ends and errors are in Redis's word
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
 from math import inf, isinf, isnan
 from typing import TypeAlias
 
 import msgspec
 
 from ringwise.core.errors import BadRange
+from ringwise.core.maps import Looked
 
 NOT_A_FLOAT = "min or max is not a float"
 NOT_LEX = "min or max not valid string range item"
@@ -20,7 +22,7 @@ NOT_AN_INTEGER = "value is not an integer or out of range"
 
 RANK, SCORE, LEX = b"RANK", b"SCORE", b"LEX"
 
-Ranked: TypeAlias = list[tuple[float, bytes]]
+Ranked: TypeAlias = Sequence[tuple[float, bytes]]  # in order
 
 _INTEGER = re.compile(rb"-?[1-9][0-9]{0,18}|0")
 _FINITE = re.compile(rb"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -55,8 +57,9 @@ def _double(text: bytes) -> float | None:
 
 
 def ranked(scores: Mapping[bytes, float]) -> Ranked:
-    """In order."""
-    return sorted((score, member) for member, score in scores.items())
+    """In order; to be looked at at once, since it may be the list of a key (core/order.py)."""
+    kept = scores.fields.in_order if isinstance(scores, Looked) else None
+    return kept if kept is not None else sorted((score, member) for member, score in scores.items())
 
 
 class Range(msgspec.Struct, frozen=True):
@@ -73,38 +76,71 @@ class Range(msgspec.Struct, frozen=True):
         """Raises BadRange."""
         self.of([])
 
-    def of(self, all_: Ranked) -> Ranked:
+    def of(self, all_: Ranked) -> list[tuple[float, bytes]]:
         """The members in it. `all_` is in order."""
         if self.by == RANK:
-            return self._by_rank(all_)
-        chosen = self._by_score(all_) if self.by == SCORE else self._by_bytes(all_)
+            first, end = self._ranks(len(all_))
+            return _slice(all_, first, end, reverse=self.reverse)
+        if self.by == SCORE:
+            first, end = self._scores(all_)
+        else:
+            least, most = _bytes_end(self.start), _bytes_end(self.stop)
+            if all_ and all_[0][0] != all_[-1][0]:
+                return self._limited(_between(all_, least, most))
+            first, end = _bytes_places(all_, least, most)
+        if self.offset < 0 or first >= end:
+            return []
+        count = end - first if self.count < 0 else self.count
+        if self.reverse:
+            end = max(first, end - self.offset)
+            return _slice(all_, max(first, end - count), end, reverse=True)
+        first += self.offset
+        return _slice(all_, first, min(end, first + count))
+
+    def _ranks(self, size: int) -> tuple[int, int]:
+        first, last = _integer(self.start), _integer(self.stop)
+        first, end = max(0, first + size if first < 0 else first), min(size, 1 + (last + size if last < 0 else last))
+        return (max(0, size - end), size - first) if self.reverse else (first, end)
+
+    def _scores(self, all_: Ranked) -> tuple[int, int]:
+        least, above = _score_end(self.start)
+        most, below = _score_end(self.stop)
+        first = (bisect_right if above else bisect_left)(all_, least, key=_score)
+        return first, (bisect_left if below else bisect_right)(all_, most, key=_score)
+
+    def _limited(self, chosen: list[tuple[float, bytes]]) -> list[tuple[float, bytes]]:
         if self.offset < 0:
             return []
         end = None if self.count < 0 else self.offset + self.count
-        return chosen[self.offset : end]
+        return (chosen[::-1] if self.reverse else chosen)[self.offset : end]
 
-    def _by_rank(self, all_: Ranked) -> Ranked:
-        first, last = _integer(self.start), _integer(self.stop)
-        size = len(all_)
-        first, last = max(0, first + size if first < 0 else first), last + size if last < 0 else last
-        in_order = all_[::-1] if self.reverse else all_
-        return in_order[first : max(0, last + 1)]
 
-    def _by_score(self, all_: Ranked) -> Ranked:
-        least, above = _score_end(self.start)
-        most, below = _score_end(self.stop)
-        chosen = [
-            (score, member)
-            for score, member in all_
-            if (score > least if above else score >= least) and (score < most if below else score <= most)
-        ]
-        return chosen[::-1] if self.reverse else chosen
+def _slice(all_: Ranked, first: int, end: int, *, reverse: bool = False) -> list[tuple[float, bytes]]:
+    chosen = list(all_[first : max(first, end)])
+    return chosen[::-1] if reverse else chosen
 
-    def _by_bytes(self, all_: Ranked) -> Ranked:
-        """Redis says nothing sensible where scores differ; here it is those members, in order of their scores."""
-        least, most = _bytes_end(self.start), _bytes_end(self.stop)
-        chosen = [(score, member) for score, member in all_ if _is_behind(member, least) and _is_before(member, most)]
-        return chosen[::-1] if self.reverse else chosen
+
+def _score(place: tuple[float, bytes]) -> float:
+    return place[0]
+
+
+def _member(place: tuple[float, bytes]) -> bytes:
+    return place[1]
+
+
+def _between(all_: Ranked, least: tuple[bytes, bytes], most: tuple[bytes, bytes]) -> list[tuple[float, bytes]]:
+    """Redis says nothing sensible where scores differ; here it is those members, in order of their scores."""
+    return [place for place in all_ if _is_behind(place[1], least) and _is_before(place[1], most)]
+
+
+def _bytes_places(all_: Ranked, least: tuple[bytes, bytes], most: tuple[bytes, bytes]) -> tuple[int, int]:
+    """Of members that have one score."""
+    places = {b"-": 0, b"+": len(all_)}
+    kind, body = least
+    first = places[kind] if kind in places else (bisect_left if kind == b"[" else bisect_right)(all_, body, key=_member)
+    kind, body = most
+    end = places[kind] if kind in places else (bisect_right if kind == b"[" else bisect_left)(all_, body, key=_member)
+    return first, end
 
 
 def _integer(text: bytes) -> int:

@@ -4,12 +4,16 @@
 
     plain    01 | n u8 | stamp u64 | dot | (n-1) x entry, sorted by actor | value
     general  02 | msgpack [context, cloud, siblings, world, kind]
+    rows     03 | xxh3_64_digest(checksum and what follows) | msgpack, as general; its checksum is a sum, see below
 
     dot and entry   actor 16 | counter u32      actor = node 6 | incarnation 4 | key epoch 6  (V2)
 
 Plain is the one live value without expiry, type, flags, cloud or world, whose dot is its actor's greatest counter and
 whose context names 1 to 255 actors: what an ordinary `SET` leaves behind. The dot is then also its actor's context
-entry, so it is written once, and the hot path of `versions` works on slices of these bytes. Anything else is general.
+entry, so it is written once, and the hot path of `versions` works on slices of these bytes. Where a sibling is a member
+or a field of a collection, the state has the form of rows: its checksum is the XOR of the hash of its head (context,
+cloud, world, kind) and of the hash of each sibling, so that who changes one row of many need not look at the others (V4,
+core/rows.py). Anything else is general.
 
 Invariants
 * *Canonical*: a state has exactly one encoding, so equal states have equal bytes and equal checksums; replicas compare
@@ -20,6 +24,7 @@ Invariants
   door (`decode` or `intact`) before.
 """
 
+import collections
 from collections.abc import Sequence
 from itertools import pairwise
 from struct import Struct
@@ -27,7 +32,7 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
-from xxhash import xxh3_64_digest
+from xxhash import xxh3_64_digest, xxh3_64_intdigest
 
 from ringwise.core.errors import RecordDamaged
 
@@ -39,6 +44,8 @@ PLAIN_ACTORS_MAX = 255
 
 PLAIN = 1
 GENERAL = 2
+ROWS = 3
+DELTA = 4  # what changed of rows, in frames and in the log; no state (core/rows.py)
 
 # Offsets in a plain record, its checksum included. The context ends, and the value starts, at DOT_AT + n * ENTRY_BYTES.
 FORM_AT = 8
@@ -47,6 +54,7 @@ STAMP_AT = 10
 DOT_AT = 18
 COUNTER_AT = 34
 OTHERS_AT = 38
+_ROWS_BODY_AT = FORM_AT + 1 + CHECKSUM_BYTES
 
 entries = Struct(">16sI")
 
@@ -79,10 +87,34 @@ class Record(msgspec.Struct, array_like=True, frozen=True):
     kind: Annotated[int, Meta(ge=0, le=1)] = 0  # 0 complete state, 1 delta (V3)
 
 
+class Opened(bytes):
+    """A record held taken apart (core/rows.py). As bytes it is its checksum and its form; a disk or a peer gets `whole`."""
+
+    def whole(self) -> bytes:
+        raise NotImplementedError
+
+    def state(self) -> Record:
+        raise NotImplementedError
+
+
+alarms: collections.Counter[str] = collections.Counter()
+"""Things that must be impossible. `dot_collision`: one dot with two contents was seen (basho/riak_kv#814)."""
+
 NOTHING = Record([], [], [])
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Record)
+encoded = _encoder.encode
+
+
+def whole(record: bytes) -> bytes:
+    """The bytes of a record, to be stored or sent."""
+    return record.whole() if isinstance(record, Opened) else record
+
+
+def is_row(sibling: Sibling) -> bool:
+    """A member of a set, a field of a hash, a member of a sorted set, and what belongs to one (core/sets.py, core/maps.py)."""
+    return sibling.content_type.startswith(("\0s", "\0h", "\0z"))
 
 
 def order(sibling: Sibling) -> tuple[bytes, int, int, int, int, str, bool, bytes]:
@@ -103,9 +135,34 @@ def seal(body: bytes) -> bytes:
     return xxh3_64_digest(body) + body
 
 
+def head_sum(context: list[Dot], cloud: list[Dot], world: int, kind: int) -> int:
+    """What the head adds to the checksum of rows."""
+    return xxh3_64_intdigest(encoded((context, cloud, world, kind)))
+
+
+def seal_rows(checksum: bytes, state: Record) -> bytes:
+    """The bytes of rows whose checksum is known."""
+    body = encoded(state)
+    return b"%b\x03%b%b" % (checksum, xxh3_64_digest(checksum + body), body)
+
+
+def _rows_checksum(state: Record) -> bytes:
+    total = head_sum(state.context, state.cloud, state.world, state.kind)
+    for sibling in state.siblings:
+        total ^= xxh3_64_intdigest(encoded(sibling))
+    return total.to_bytes(CHECKSUM_BYTES, "big")
+
+
 def intact(record: bytes) -> bool:
     """Is the checksum right? The cheap door, for records this program encoded before they were stored or sent (S4)."""
-    return not record or (len(record) > FORM_AT and xxh3_64_digest(record[FORM_AT:]) == record[:FORM_AT])
+    if not record or isinstance(record, Opened):
+        return True
+    if len(record) <= FORM_AT:
+        return False
+    if record[FORM_AT] == ROWS:
+        body = record[:FORM_AT] + record[_ROWS_BODY_AT:]
+        return xxh3_64_digest(body) == record[COUNT_AT:_ROWS_BODY_AT]
+    return xxh3_64_digest(record[FORM_AT:]) == record[:FORM_AT]
 
 
 def encode(state: Record) -> bytes:
@@ -113,7 +170,11 @@ def encode(state: Record) -> bytes:
     if state == NOTHING:
         return b""
     body = _plain_body(state)
-    return seal(b"\x02" + _encoder.encode(state) if body is None else body)
+    if body is not None:
+        return seal(body)
+    if any(map(is_row, state.siblings)):
+        return seal_rows(_rows_checksum(state), state)
+    return seal(b"\x02" + encoded(state))
 
 
 def decode(record: bytes) -> Record:
@@ -141,6 +202,10 @@ def unpack(record: bytes) -> Record:
         return _unpack_plain(record)
     if form == GENERAL:
         return _decoder.decode(memoryview(record)[COUNT_AT:])
+    if isinstance(record, Opened):
+        return record.state()
+    if form == ROWS:
+        return _decoder.decode(memoryview(record)[_ROWS_BODY_AT:])
     raise RecordDamaged(f"form {form} is not known")
 
 

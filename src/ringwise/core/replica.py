@@ -111,7 +111,8 @@ class Replica:
 
     def _write_odd(self, link: Link, message: Write, columns: messages.Chunk, odd: list[int]) -> None:
         """The positions that need more than a replacement; the others of the frame are in the memtable already."""
-        slots, rkeys, records = list(columns.slots), list(columns.rkeys), list(columns.records)
+        slots, rkeys = list(columns.slots), list(columns.rkeys)
+        bases, records = list(columns.bases), list(columns.records)
         left_out: set[int] = set()
         higher: list[tuple[int, int]] = []
         refused: list[tuple[int, int]] = []
@@ -128,16 +129,11 @@ class Replica:
                 self._cold.load(slot, rkey, then, partial(self._refuse_write, link, message.id, position))
                 continue
             records[position] = self._merge_in(slot, rkey, held, record, position, higher)
+            bases[position] = held[:8]
         kept = [i for i in range(len(slots)) if i not in left_out]
-        if kept:
-            self._chunks.append(
-                messages.encode_chunk(
-                    [slots[i] for i in kept],
-                    [rkeys[i] for i in kept],
-                    [columns.bases[i] for i in kept],
-                    [records[i] for i in kept],
-                )
-            )
+        changed = [i for i in kept if type(records[i]) is bytes or records[i][:8] != bases[i]]
+        if changed:
+            self._chunks.append(messages.encode_rows([(slots[i], rkeys[i], bases[i], records[i]) for i in changed]))
         if left_out:
             if kept or refused:
                 self.written.append((link, Written(message.id, kept, higher, refused)))
@@ -173,7 +169,7 @@ class Replica:
         late = self._late_write(link, request_id)
         base = held[:8]
         state = self._merge_in(slot, rkey, held, record, position, late.higher)
-        self._chunks.append(messages.encode_chunk([slot], [rkey], [base], [state]))
+        self._chunks.append(messages.encode_rows([(slot, rkey, base, state)]))
         late.positions.append(position)
 
     def _refusal(self, message: Write) -> int:
@@ -205,7 +201,7 @@ class Replica:
             refused = [(i, refusal) for i in range(len(message.slots))]
             self.found.append((link, Found(message.id, [], [], refused), False))
             return
-        find = self._store.find
+        find, news = self._store.find, versions.news
         differing: list[tuple[int, bytes]] = []
         odd: list[int] = []
         size = 0
@@ -216,8 +212,10 @@ class Replica:
             if held is None:
                 odd.append(position)
             elif held[:8] != digest:
-                differing.append((position, held))
-                size += len(held)
+                told = news(held, digest)
+                if told is not None:
+                    differing.append((position, told))
+                    size += len(told)
         changed = self._topology.changed
         stale = (
             [i for i, slot in enumerate(message.slots) if changed[slot] > message.epoch]
@@ -274,8 +272,9 @@ class Replica:
         held = self._store.find(slot, rkey)
         assert held is not None
         late.positions.append(position)
-        if held[:8] != digest:
-            late.differing.append((position, held))
+        told = versions.news(held, digest) if held[:8] != digest else None
+        if told is not None:
+            late.differing.append((position, told))
 
     def _late_write(self, link: Link, request_id: int) -> _Late:
         return self._late_writes.setdefault((id(link), request_id), (link, request_id, _Late()))[2]

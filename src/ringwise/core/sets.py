@@ -13,14 +13,46 @@ Expiry: a passed register hides what was added before that moment; the next SADD
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ringwise.core.clock import stamp_at
 from ringwise.core.counters import EXPIRY, age, passed, register_of
 from ringwise.core.record import Sibling
 
+if TYPE_CHECKING:
+    from ringwise.core.rows import Rows
+
 MEMBER = "\0s"
 MARK = "\0S"
+
+
+class Members:
+    """A set, as the siblings of a key come to at a time."""
+
+    __slots__ = ("found", "gone", "marks", "registers")
+
+    def __init__(self, siblings: Sequence[Sibling], wall_ms: int) -> None:
+        self.found: Mapping[bytes, Sequence[Sibling]] = members_of(siblings, wall_ms)
+        self.marks = [each for each in siblings if each.content_type == MARK]
+        self.registers = [each for each in siblings if each.content_type == EXPIRY]
+        self.gone = gone(siblings, wall_ms)
+
+    @classmethod
+    def of_rows(cls, rows: Rows, wall_ms: int) -> Members | None:
+        """Of a record that is held as rows; None where not all of them are there."""
+        if not rows.is_pure or hidden_up_to(rows.rest, wall_ms) > rows.least:
+            return None
+        members = cls.__new__(cls)
+        members.found = rows.rows
+        members.marks = [each for each in rows.rest if each.content_type == MARK]
+        members.registers = [each for each in rows.rest if each.content_type == EXPIRY]
+        members.gone = [each for each in members.registers if passed(each.expiry_ms, wall_ms)]
+        return members
+
+    def is_there(self) -> bool:
+        """Whether it has any member."""
+        return bool(self.found)
 
 
 def members_of(siblings: Iterable[Sibling], wall_ms: int) -> dict[bytes, list[Sibling]]:

@@ -11,7 +11,7 @@ Operations are named, because an update taken by a node that owns no copy of the
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from math import inf
 from typing import TypeAlias
 
@@ -168,7 +168,8 @@ def set_remove(before: bytes, arguments: Arguments, wall_ms: int) -> Change | No
     there = versions.members(before, wall_ms)
     if there is None:
         raise WrongType
-    return RemoveMembers(tuple(map(_bytes, arguments))) if set(there).intersection(map(_bytes, arguments)) else None
+    removed = tuple(map(_bytes, arguments))
+    return RemoveMembers(removed) if any(member in there for member in removed) else None
 
 
 def set_pop(before: bytes, arguments: Arguments, wall_ms: int) -> Change | None:
@@ -180,7 +181,7 @@ def set_pop(before: bytes, arguments: Arguments, wall_ms: int) -> Change | None:
     return RemoveMembers(tuple(chosen)) if chosen else None
 
 
-def popped(there: Sequence[bytes], count: bytes | int, seed: bytes | int) -> list[bytes]:
+def popped(there: Collection[bytes], count: bytes | int, seed: bytes | int) -> list[bytes]:
     """Which members are taken: the same ones for whoever knows what there were."""
     assert isinstance(count, int) and isinstance(seed, int)
     chance = random.Random(seed)

@@ -26,35 +26,39 @@ call these functions through the module (`versions.merge`), so that tests can pu
 
 import struct
 from bisect import insort
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 from msgspec import structs
 from xxhash import xxh3_64_digest
 
-from ringwise.core import counters, hyperloglog, maps, sets, told
+from ringwise.core import counters, hyperloglog, maps, rows, sets, told
 from ringwise.core import record as records
 from ringwise.core.clock import stamp_at
 from ringwise.core.context import Context, Seen
 from ringwise.core.counters import Shown, age, expiry_of, is_session, is_value, newest_of, passed
 from ringwise.core.errors import NotHyperLogLog, WrongType
 from ringwise.core.record import (
+    CHECKSUM_BYTES,
     COUNT_AT,
     COUNTER_AT,
     COUNTER_MAX,
+    DELTA,
     DOT_AT,
     ENTRY_BYTES,
     FORM_AT,
     OTHERS_AT,
     PLAIN,
     PLAIN_ACTORS_MAX,
+    ROWS,
     STAMP_AT,
     Dot,
     Record,
     Sibling,
+    alarms,
     entries,
 )
+from ringwise.core.rows import Rows
 
 __all__ = [
     "Context",
@@ -85,9 +89,6 @@ __all__ = [
     "with_version",
     "with_version_of",
 ]
-
-alarms: Counter[str] = Counter()
-"""Things that must be impossible. `dot_collision`: one dot with two contents was seen (basho/riak_kv#814)."""
 
 _COUNTER_END = COUNTER_MAX.to_bytes(4, "big")
 _FIRST = b"\0\0\0\1"
@@ -125,7 +126,7 @@ class DotSource:
         A client may hand back a context from before that, which names a smaller counter of theirs than they had reached; so what
         comes back in some record is no proof of what was issued (V2).
         """
-        for actor in Seen(records.unpack(record)).of_prefix(self.prefix):
+        for actor in seen_by(record).of_prefix(self.prefix):
             epoch = _epoch_of(actor)
             self.retired.extend(bytes(max(0, (epoch >> 3) + 1 - len(self.retired))))
             self.retired[epoch >> 3] |= 1 << (epoch & 7)
@@ -198,10 +199,13 @@ class DotSource:
 
     def write(self, old: bytes, write: Write, stamp: int) -> bytes:
         """The record after a general put, which removes exactly what `write.context` has seen (None: all of `old`)."""
+        told = write.context
+        held = rows.opened(old)
+        if held is not None and isinstance(told, rows.Covered):
+            return self._write_rows(held, [write], told, stamp)
         state = records.unpack(old)
         seen = Seen(state)
         covered = max([sibling.stamp for sibling in state.siblings], default=-1)
-        told = write.context
         if told is None:
             kept = []
             actor, counter = self._next_dot(seen, Seen())
@@ -231,6 +235,10 @@ class DotSource:
 
     def write_each(self, old: bytes, made: Sequence[tuple[str, bytes]], covered: Context, stamp: int) -> bytes:
         """The record after several versions of one write, each (type, value) under a dot of its own, at one stamp."""
+        held = rows.opened(old)
+        if held is not None and isinstance(covered, rows.Covered):
+            writes = [Write(value, content_type=content_type) for content_type, value in made]
+            return self._write_rows(held, writes, covered, stamp)
         state = records.unpack(old)
         seen, client = Seen(state), Seen(covered)
         stamp = max([stamp, *(sibling.stamp + 1 for sibling in state.siblings)])
@@ -244,11 +252,33 @@ class DotSource:
             kept.sort(key=records.order)
         elif made:
             insort(kept, kept.pop(), key=records.order)  # the rest is in order
-        return records.encode(Record(*seen.lists(), kept, state.world, state.kind))
+        return rows.encode(Record(*seen.lists(), kept, state.world, state.kind))
+
+    def _write_rows(self, held: Rows, writes: Sequence[Write], covered: rows.Covered, stamp: int) -> bytes:
+        """As `write` and `write_each`, of a collection that is held as rows (V4)."""
+        seen, client = held.seen(), Seen(covered)
+        stamp = max(stamp, held.stamp + 1)
+        made: list[Sibling] = []
+        for write in writes:
+            actor, counter = self._next_dot(seen, client)
+            seen.add_dot(actor, counter)
+            made.append(
+                Sibling(
+                    actor,
+                    counter,
+                    stamp,
+                    write.expiry_ms,
+                    write.flags,
+                    write.content_type,
+                    write.tombstone,
+                    write.value,
+                )
+            )
+        return rows.written(held, made, covered, merge_states)
 
     def last_actor(self, record: bytes) -> bytes:
         """Under which the next dot of this key comes, where that does not take a new key epoch; else b""."""
-        return max(self._usable(Seen(records.unpack(record))), default=b"")
+        return max(self._usable(seen_by(record)), default=b"")
 
     def _usable(self, held: Seen) -> dict[bytes, int]:
         own = held.of_prefix(self.prefix).items()
@@ -277,6 +307,12 @@ def _epoch_of(actor: bytes) -> int:
     return int.from_bytes(actor[10:], "big")
 
 
+def seen_by(record: bytes) -> Seen:
+    """All that a record has seen."""
+    held = rows.opened(record)
+    return held.seen() if held is not None else Seen(records.unpack(record))
+
+
 def unseen(held: list[Sibling], client: Seen) -> list[Sibling]:
     """The versions a put leaves standing: those its writer had not seen (V1)."""
     return [sibling for sibling in held if not client.has(sibling.actor, sibling.counter)]
@@ -287,13 +323,15 @@ def merge(a: bytes, b: bytes) -> bytes:
     if a == b or not b:
         return a
     if not a:
-        return b
+        return rows.part_of(b) if rows.is_delta(b) else b
     if a[FORM_AT] == PLAIN == b[FORM_AT]:
         # What covers another is stamped above it, so only the one with the greater stamp can supersede.
         if a[STAMP_AT:DOT_AT] < b[STAMP_AT:DOT_AT]:
             a, b = b, a
         if supersedes(a, b):
             return a
+    elif a[FORM_AT] >= ROWS or b[FORM_AT] >= ROWS:
+        return rows.merged(a, b, merge_states)
     return records.encode(merge_states(records.decode(a), records.decode(b)))
 
 
@@ -331,6 +369,24 @@ def survivors(mine: Record, other: Record, other_seen: Seen) -> set[Sibling]:
     }
 
 
+def as_sent(base: bytes, record: bytes) -> tuple[bytes, bytes]:
+    """(base, record) as a chunk carries them (core/rows.py)."""
+    return rows.as_sent(base, record, merge_states) if isinstance(record, Rows) else (base, record)
+
+
+def news(record: bytes, digest: bytes) -> bytes | None:
+    """What a reader whose state is another has to be sent of a record, by its digest (core/rows.py); None: it has seen it all."""
+    return rows.news(record, digest, merge_states) if len(digest) > CHECKSUM_BYTES else record
+
+
+def is_part(record: bytes) -> bool:
+    """Whether it is only what was written while its holder stood in (V3)."""
+    held = rows.opened(record)
+    if held is not None:
+        return bool(held.partial)
+    return bool(record) and record[FORM_AT] != PLAIN and bool(records.unpack(record).kind)
+
+
 def covers(record: bytes, other: bytes) -> bool:
     """Has `record` seen everything in `other`: would merging it change nothing?"""
     return record == other or not other or (bool(record) and merge(record, other) == record)
@@ -353,10 +409,24 @@ def value_of(record: bytes, wall_ms: int) -> bytes | None:
 def live(record: bytes, wall_ms: int) -> Sibling | None:
     """The newest version, with what was added to it (V9) and the expiry in force; if it is deleted or expired the key is absent,
     whatever older versions hold (V6)."""
+    held = rows.opened(record)
+    if held is not None and held.is_pure:
+        return _live_rows(held, wall_ms)
     found = records.unpack(record).siblings
     if len(found) == 1 and is_value(found[0]):
         return found[0] if is_live(found[0], wall_ms) else None
     return _live_of(found, wall_ms)
+
+
+def _live_rows(held: Rows, wall_ms: int) -> Sibling | None:
+    """A collection as one version, of which nobody asks which of its own is the newest."""
+    entry = held.kind.entry if held.kind is not None else sets.MEMBER
+    shown = members_in(held, wall_ms) if held.kind is None else fields_in(held.kind, held, wall_ms)
+    if not shown.is_there():
+        return None
+    register = counters.register_of(held.rest)
+    expiry_ms = register.expiry_ms if register is not None and not passed(register.expiry_ms, wall_ms) else 0
+    return Sibling(b"", 0, held.stamp, expiry_ms, 0, entry, False, b"")
 
 
 def _live_of(found: list[Sibling], wall_ms: int) -> Sibling | None:
@@ -382,6 +452,10 @@ def is_plain(version: Sibling) -> bool:
 
 def is_of(content_type: str, record: bytes, wall_ms: int) -> bool:
     """Whether a collection's commands may have the key: it has such a one, or nothing."""
+    held = rows.opened(record)
+    if held is not None and held.is_pure:
+        entry = held.kind.entry if held.kind is not None else sets.MEMBER
+        return entry == content_type or _live_rows(held, wall_ms) is None
     return _is_of(content_type, records.unpack(record).siblings, wall_ms)
 
 
@@ -392,26 +466,40 @@ def _is_of(content_type: str, found: list[Sibling], wall_ms: int) -> bool:
     return shown is None or shown.content_type == content_type
 
 
-def members(record: bytes, wall_ms: int) -> list[bytes] | None:
+def members_in(record: bytes, wall_ms: int) -> sets.Members:
+    """What a key has of a set, whatever else it has."""
+    held = rows.opened(record)
+    found = sets.Members.of_rows(held, wall_ms) if held is not None and held.role == sets.MEMBER else None
+    return found if found is not None else sets.Members(records.unpack(record).siblings, wall_ms)
+
+
+def fields_in(kind: maps.Kind, record: bytes, wall_ms: int) -> maps.Fields:
+    """What a key has of a hash or a sorted set, whatever else it has."""
+    held = rows.opened(record)
+    found = maps.Fields.of_rows(held, wall_ms) if held is not None and held.kind is kind else None
+    return found if found is not None else maps.Fields(kind, records.unpack(record).siblings, wall_ms)
+
+
+def members(record: bytes, wall_ms: int) -> Collection[bytes] | None:
     """The members of a set, in no order; none where the key is absent; None where it is no set."""
-    found = records.unpack(record).siblings
-    return list(sets.members_of(found, wall_ms)) if _is_of(sets.MEMBER, found, wall_ms) else None
+    return members_in(record, wall_ms).found if is_of(sets.MEMBER, record, wall_ms) else None
 
 
-def fields(record: bytes, wall_ms: int) -> dict[bytes, bytes] | None:
+def fields(record: bytes, wall_ms: int) -> Mapping[bytes, bytes] | None:
     """What a hash has under each field; nothing where the key is absent; None where it is no hash."""
-    found = records.unpack(record).siblings
-    return maps.values_of(found, wall_ms) if _is_of(maps.HASH.entry, found, wall_ms) else None
+    return fields_in(maps.HASH, record, wall_ms).values() if is_of(maps.HASH.entry, record, wall_ms) else None
 
 
-def scores(record: bytes, wall_ms: int) -> dict[bytes, float] | None:
+def scores(record: bytes, wall_ms: int) -> Mapping[bytes, float] | None:
     """The members of a sorted set and their scores; none where the key is absent; None where it is no sorted set."""
-    found = records.unpack(record).siblings
-    return maps.scores_of(found, wall_ms) if _is_of(maps.SORTED.entry, found, wall_ms) else None
+    return fields_in(maps.SORTED, record, wall_ms).scores() if is_of(maps.SORTED.entry, record, wall_ms) else None
 
 
 def estimate(record: bytes, wall_ms: int) -> bytes | None:
     """What was added to a HyperLogLog; None where the key is absent. Raises WrongType, NotHyperLogLog."""
+    held = rows.opened(record)
+    if held is not None and held.is_pure and _live_rows(held, wall_ms) is not None:
+        raise WrongType
     found = records.unpack(record).siblings
     shown = _live_of(found, wall_ms)
     if shown is None:
@@ -423,7 +511,18 @@ def estimate(record: bytes, wall_ms: int) -> bytes | None:
 
 def newest(record: bytes) -> Sibling | None:
     """The version with the greatest (stamp, actor, counter), tombstones and expired ones included."""
-    return newest_of(records.unpack(record).siblings)
+    return newest_of(_no_rows(record))
+
+
+def _no_rows(record: bytes) -> Sequence[Sibling]:
+    """The versions, but for members and fields where there are many."""
+    held = rows.opened(record)
+    return held.rest if held is not None else records.unpack(record).siblings
+
+
+def registers(record: bytes) -> list[Sibling]:
+    """The expiries that were set after a value (core/counters.py)."""
+    return [sibling for sibling in _no_rows(record) if sibling.content_type == counters.EXPIRY]
 
 
 def alive(record: bytes, version: Sibling) -> bool:
@@ -451,7 +550,7 @@ def shadow(state: bytes, record: bytes) -> Sibling | None:
     None where that is the newest still. None as well where one other version is left: that has seen it, so it came later.
     Equal stamps are decided by the actor (V6), so a tie can shadow just as well.
     """
-    found = [sibling for sibling in records.unpack(state).siblings if is_value(sibling)]
+    found = [sibling for sibling in _no_rows(state) if is_value(sibling)]
     if len(found) < 2:
         return None
     hiding = newest_of(found)
@@ -492,6 +591,9 @@ def dead(record: bytes, wall_ms: int) -> bool:
     """
     if not record or record[FORM_AT] == PLAIN:
         return False
+    held = rows.opened(record)
+    if held is not None and held.is_pure and _live_rows(held, wall_ms) is not None:
+        return False
     state = records.unpack(record)
     if state.world or any(is_session(actor) for actor, _ in state.context):
         return False
@@ -507,14 +609,17 @@ def is_live(sibling: Sibling, wall_ms: int) -> bool:
 
 def context_of(record: bytes) -> Context:
     """What a client that reads this record has seen: to be handed back with its next put of the key."""
+    held = rows.opened(record)
+    if held is not None:
+        return rows.context_of(held)
     state = records.unpack(record)
     return Context(state.context, state.cloud, max_stamp(record))
 
 
 def joined(context: Context, record: bytes) -> Context:
     """A context that has seen all of the record, too."""
-    seen, held = Seen(context), records.unpack(record)
-    seen.add(Seen(held))
+    seen = Seen(context)
+    seen.add(seen_by(record))
     return Context(*seen.lists(), max(context.stamp, max_stamp(record)))
 
 
@@ -548,7 +653,7 @@ def with_version_of(record: bytes, version: Sibling, covered: Context) -> bytes:
 
 def last_of(record: bytes, actor: bytes) -> int:
     """The greatest counter of an actor that the record has seen."""
-    return Seen(records.unpack(record)).of_prefix(actor).get(actor, 0)
+    return seen_by(record).of_prefix(actor).get(actor, 0)
 
 
 def with_dots(context: Context, added: Iterable[Sibling]) -> Context:
@@ -567,4 +672,9 @@ def max_stamp(record: bytes) -> int:
         return 0
     if record[FORM_AT] == PLAIN:
         return int.from_bytes(record[STAMP_AT:DOT_AT], "big")
+    if record[FORM_AT] == DELTA:
+        return max([sibling.stamp for sibling in rows.delta_of(record).siblings], default=0)
+    held = rows.opened(record)
+    if held is not None:
+        return held.stamp
     return max([sibling.stamp for sibling in records.unpack(record).siblings], default=0)

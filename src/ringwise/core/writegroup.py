@@ -26,6 +26,7 @@ class WriteGroup:
         "higher",
         "id",
         "indexes",
+        "opened",
         "owned",
         "owners",
         "pending",
@@ -56,6 +57,7 @@ class WriteGroup:
         self.owners = owners
         # Here, or by a stand-in for an owner; who is neither may spread a repair, and keeps nothing of it.
         self.owned = owned
+        self.opened = False  # whether a record is held as rows: of such a one only what changed is logged and sent (V3)
         self.sloppy = sloppy
         self.stand_ins: dict[NodeId, NodeId] = {}  # for whom each was asked
         self.placed: dict[NodeId, set[int]] = {}  # positions that an owner, or who stands in for it, was counted for

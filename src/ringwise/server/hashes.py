@@ -21,7 +21,7 @@ from ringwise.server.strings import MGET_BYTES_MAX, update
 from ringwise.server.table import wrong_arity
 from ringwise.wire.replies import OK, Value, encode
 
-Fields = dict[bytes, bytes]
+Fields = Mapping[bytes, bytes]
 
 
 def hset(call: Call) -> None:

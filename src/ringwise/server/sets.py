@@ -5,7 +5,7 @@ What combines several sets reads each by itself, at the level asked for; the com
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 from ringwise.core import versions
@@ -21,7 +21,7 @@ from ringwise.wire.replies import Value
 NOT_POSITIVE = "ERR value is out of range, must be positive"
 RANDOM_MAX = 1_000_000  # members of a reply, some of them several times
 
-Sets = list[list[bytes]]
+Sets = list[Collection[bytes]]
 
 
 def sadd(call: Call) -> None:
@@ -36,9 +36,8 @@ def srem(call: Call) -> None:
     _change(call, key, "set_remove", tuple(members), partial(_counted, members, added=False))
 
 
-def _counted(members: Sequence[bytes], there: list[bytes], *, added: bool) -> Value:
-    both = set(members).intersection(there)
-    return len(set(members)) - len(both) if added else len(both)
+def _counted(members: Sequence[bytes], there: Collection[bytes], *, added: bool) -> Value:
+    return sum((member in there) != added for member in set(members))
 
 
 def spop(call: Call) -> None:
@@ -51,7 +50,7 @@ def spop(call: Call) -> None:
         raise CommandError(NOT_POSITIVE)
     seed = call.node.rng.getrandbits(62)
 
-    def show(there: list[bytes]) -> Value:
+    def show(there: Collection[bytes]) -> Value:
         taken = popped(there, count, seed)
         return (taken[0] if taken else None) if single else set(taken)
 
@@ -59,7 +58,11 @@ def spop(call: Call) -> None:
 
 
 def _change(
-    call: Call, key: bytes, operation: str, arguments: tuple[bytes | int, ...], show: Callable[[list[bytes]], Value]
+    call: Call,
+    key: bytes,
+    operation: str,
+    arguments: tuple[bytes | int, ...],
+    show: Callable[[Collection[bytes]], Value],
 ) -> None:
     """An update; `show` is given the members that there were before."""
 
@@ -111,8 +114,7 @@ def smismember(call: Call) -> None:
     members = call.arguments[2:]
 
     def show(found: Sets) -> Value:
-        there = set(found[0])
-        return [int(member in there) for member in members]
+        return [int(member in found[0]) for member in members]
 
     _show(call, call.arguments[1:2], show)
 
@@ -123,14 +125,14 @@ def srandmember(call: Call) -> None:
         raise CommandError(SYNTAX)
     rng = call.node.rng
     if len(call.arguments) == 2:
-        _show(call, call.arguments[1:2], lambda found: rng.choice(found[0]) if found[0] else None)
+        _show(call, call.arguments[1:2], lambda found: rng.choice(list(found[0])) if found[0] else None)
         return
     count = integer_of(call.arguments[2])
     if count < -RANDOM_MAX:
         raise CommandError(f"ERR value is out of range: at most {RANDOM_MAX} members at once")
 
     def show(found: Sets) -> Value:
-        members = found[0]
+        members = list(found[0])
         if count >= 0:
             return list(rng.sample(members, min(count, len(members))))
         return list(rng.choices(members, k=-count)) if members else []

@@ -98,7 +98,7 @@ class _Wanted:
         weighed = list(zip(found, self._weights, strict=True))
         if self._how in ("zinter", "zintercard"):
             return self._common(sorted(weighed, key=lambda each: len(each[0])))
-        total: Scores = {}
+        total: dict[bytes, float] = {}
         for scores, weight in weighed:
             for member, score in scores.items():
                 value = _weighed(score, weight)
@@ -108,7 +108,7 @@ class _Wanted:
     def _common(self, weighed: Sequence[tuple[Scores, float]]) -> Scores:
         """From the smallest on. No weight of an endless score is nothing in that one, and makes a sum nothing in the others."""
         (least, weight), *others = weighed
-        total: Scores = {}
+        total: dict[bytes, float] = {}
         for member, score in least.items():
             if all(member in scores for scores, _ in others):
                 value = _weighed(score, weight)

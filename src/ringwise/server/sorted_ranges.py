@@ -5,6 +5,7 @@ What a range is, and what is wrong with one, is judged before the key is looked 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 from ringwise.core.copying import whole
@@ -98,8 +99,7 @@ def zrank(call: Call) -> None:
     def rank(found: Scores) -> Value:
         if member not in found:
             return None
-        own = (found[member], member)
-        before = sum((score, name) < own for name, score in found.items())
+        before = bisect_left(ranked(found), (found[member], member))
         return len(found) - 1 - before if reverse else before
 
     show(call, rank)

@@ -5,7 +5,7 @@ Ranges are in server/sorted_ranges.py, what combines several of them in server/s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from ringwise.core import versions
@@ -26,7 +26,7 @@ from ringwise.wire.replies import Double, Value
 NOT_A_FLOAT = "ERR value is not a valid float"
 _CONDITIONS = {b"NX": NX, b"XX": XX, b"GT": GT, b"LT": LT}
 
-Scores = dict[bytes, float]
+Scores = Mapping[bytes, float]
 
 
 def zadd(call: Call) -> None:

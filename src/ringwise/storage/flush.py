@@ -15,6 +15,7 @@ from heapq import merge
 from itertools import islice
 
 from ringwise.core.keys import storage_key
+from ringwise.core.record import whole
 from ringwise.core.versions import max_stamp
 from ringwise.storage.cache import RecordCache
 from ringwise.storage.engine import Engine, Worker
@@ -108,11 +109,11 @@ class Flush:
 def _sorted_pairs(slot: int, table: dict[bytes, bytes]) -> Iterator[_Pairs]:
     """(storage key, record) of a slot in ascending order, in short runs; an empty run only says that time has passed."""
     if len(table) <= RUN_RECORDS:
-        yield sorted([(storage_key(slot, rkey), record) for rkey, record in table.items()])
+        yield sorted([(storage_key(slot, rkey), whole(record)) for rkey, record in table.items()])
         return
     runs: list[_Pairs] = []
     records = iter(table.items())
-    while run := [(storage_key(slot, rkey), record) for rkey, record in islice(records, RUN_RECORDS)]:
+    while run := [(storage_key(slot, rkey), whole(record)) for rkey, record in islice(records, RUN_RECORDS)]:
         runs.append(sorted(run))
         yield []
     merged = merge(*runs)

@@ -20,6 +20,7 @@ from functools import partial
 from ringwise.core.errors import RecordDamaged
 from ringwise.core.keys import storage_key
 from ringwise.core.record import intact
+from ringwise.core.rows import held
 from ringwise.storage.cache import RecordCache
 from ringwise.storage.engine import Engine, Worker
 from ringwise.storage.errors import ReadFailed
@@ -102,7 +103,7 @@ def _look_up(engine: Engine, keys: Sequence[bytes]) -> list[bytes | Exception]:
         if len(keys) == 1:
             return [error]
         return [_look_up(engine, [key])[0] for key in keys]  # a damaged block fails its own keys only
-    return [record if intact(record) else RecordDamaged("checksum of a stored record") for record in records]
+    return [held(record) if intact(record) else RecordDamaged("checksum of a stored record") for record in records]
 
 
 def _ignore_damage(_slot: int, _rkey: bytes, _error: Exception) -> None:

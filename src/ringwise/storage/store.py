@@ -7,8 +7,9 @@
 by the chunk in `append`. Everything slow runs in the worker, everything long in slices of `background`.
 
 Invariants
-* The commit log holds final states, so replay asks no engine. The chunks of one turn may hold a key's states in another
-  order than they came to be, so replay overwrites what a state was made from (its base) and merges with anything else.
+* The commit log holds final states, and of collections what changed (V3), for which alone replay asks the engine. The chunks of
+  one turn may hold a key's states in another order than they came to be, so replay overwrites what a state was made from (its
+  base) and merges with anything else.
   What the log holds above the engine's position is in the memtable (or the frozen one) too, at every moment: after a
   crash nothing appended is missing (S2).
 * `complete[slot]` is 1 while all that the engine holds of the slot is in memory; then a miss is an absence. So it is where all
@@ -25,9 +26,9 @@ from dataclasses import dataclass
 
 from ringwise.core.hashtree import HashTree
 from ringwise.core.hints import BUCKET as HINTS
-from ringwise.core.keys import BUCKET_BYTES, key_of
+from ringwise.core.keys import BUCKET_BYTES, key_of, storage_key
 from ringwise.core.messages import decode_chunk
-from ringwise.core.record import CHECKSUM_BYTES
+from ringwise.core.record import CHECKSUM_BYTES, intact
 from ringwise.core.ring import SLOTS, slot_of
 from ringwise.core.store import Digested, Named, Swept
 from ringwise.core.versions import max_stamp, merge
@@ -35,6 +36,7 @@ from ringwise.storage.cache import RecordCache
 from ringwise.storage.commitlog import CommitLog, SyncMode
 from ringwise.storage.disk import Disk
 from ringwise.storage.engine import Engine, Worker
+from ringwise.storage.errors import EngineDamaged
 from ringwise.storage.flush import Flush
 from ringwise.storage.purge import Purge
 from ringwise.storage.reads import ColdReads
@@ -146,6 +148,9 @@ class Store:
                     others.append(position)
                     continue
             elif base:
+                if len(base) > CHECKSUM_BYTES:  # what changed of a record that is not here
+                    others.append(position)
+                    continue
                 absent.append(position)
             table[rkey] = record
         self._touch_many(rkeys, bases, others, absent)
@@ -352,10 +357,20 @@ class Store:
         rows = zip(columns.slots, columns.rkeys, columns.bases, columns.records, strict=True)
         for slot, rkey, base, record in rows:
             held = tables[slot].get(rkey)
-            tables[slot][rkey] = merge(held, record) if held and held[:CHECKSUM_BYTES] != base else record
+            if held is None and len(base) > CHECKSUM_BYTES:
+                held = self._read_now(slot, rkey)
+            state = merge(held, record) if held and held[:CHECKSUM_BYTES] != base else record
+            tables[slot][rkey] = merge(b"", state)
             self.stamp = max(self.stamp, max_stamp(record))
         self._memtable_records += len(columns.slots)
         self._memtable_bytes += len(chunk) + ENTRY_BYTES * len(columns.slots)
+
+    def _read_now(self, slot: int, rkey: bytes) -> bytes:
+        """What a delta in the log was about. Without it what the delta says would pass for all that this node has seen."""
+        (record,) = self._engine.get_many([storage_key(slot, rkey)])
+        if not intact(record):
+            raise EngineDamaged(f"the record of the key {key_of(rkey)!r} is damaged: replace this node")
+        return record
 
     def _purge_some(self, purge: Purge, deadline_ms: float) -> bool:
         """True where memory holds more of it. The memtable is flushed before and after, never meanwhile."""

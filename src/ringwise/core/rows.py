@@ -1,0 +1,483 @@
+"""Collections as rows (V3, V4): what one member costs does not grow with the collection.
+
+A record of a collection that is large enough is held taken apart, each version under the name of its member or field. It is never
+changed: a write makes the next state, which shares all but a few nodes with the one before (a hash array mapped trie), and a
+*delta*: the dots that were added and those that were covered, the versions that came, and the names under which to look for what
+goes. The delta is what the commit log and the other owners get, in the place of the state.
+
+    SADD k m   state ──▶ state'   delta: dot 7, m          a row came: its hash is added to the checksum (core/record.py)
+    SREM k m   state' ─▶ state''  delta: dot 7, dot 8, ø   under the name m: the row of dot 7 goes; dot 8 is the mark
+
+    delta    checksum 8 | 04 | msgpack [names, context, cloud, siblings]
+
+* Merging a delta is merging of dotted version vectors (core/versions.py) with a state that has seen just these dots. What lies
+  beyond a gap goes into the cloud, so no replica takes itself to have seen what it has not (V3). Who holds nothing of the key
+  has of it what the delta says, and its record says that it is a part (`kind`); what is whole, or covers it, completes it.
+* Each state remembers the last steps that led to it. Two owners which differ by what is on its way, and that is nearly always,
+  find a state that both have been in, and only what came after that is sent, and merged. A state only ever grows, so what was
+  seen in a state that the other side has been in is not news to it.
+* As bytes, such a record is its checksum and its form, so that the paths of put and get need not know; `record.whole` is what a
+  disk or a peer gets. Any other record of a collection is bytes, as all records. Both forms behave the same:
+  tests/core/test_rows.py holds them to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import msgspec
+from immutables import Map
+from xxhash import xxh3_64_intdigest
+
+from ringwise.core import maps
+from ringwise.core import record as records
+from ringwise.core.context import Context, Seen
+from ringwise.core.counters import EXPIRY, is_session
+from ringwise.core.errors import RecordDamaged
+from ringwise.core.maps import Field, Kind
+from ringwise.core.order import Order, Place
+from ringwise.core.record import CHECKSUM_BYTES, DELTA, FORM_AT, ROWS, Dot, Opened, Record, Sibling, alarms, is_row
+from ringwise.core.sets import MARK
+
+OPEN_BYTES = 4096  # smaller records are bytes: a few members are looked through faster than taken apart
+REST_MAX = 64  # versions that are no rows: marks, registers, values written beside
+_ROW_BYTES_MIN = 40  # of a version, whatever is in it
+STEPS_MAX = 64
+STEP_BYTES_MAX = 4096  # larger deltas are not remembered once they are sent
+OPENED_MAX = 32  # records that are bytes in the store and were asked for lately
+
+_decoder: msgspec.msgpack.Decoder[Delta]
+
+
+class Delta(msgspec.Struct, array_like=True, frozen=True):
+    """What changed of a state."""
+
+    names: list[bytes]  # rows that something was covered of
+    context: list[Dot]
+    cloud: list[Dot]
+    siblings: list[Sibling]
+
+    @property
+    def part(self) -> Record:
+        """As a state that has seen nothing else."""
+        return Record(self.context, self.cloud, self.siblings, 0, 1)
+
+
+_decoder = msgspec.msgpack.Decoder(Delta)
+
+
+class Step(NamedTuple):
+    """How a state was come to from one before."""
+
+    base: bytes  # the checksum of that
+    delta: bytes
+
+
+class Rows(Opened):
+    """One state of a collection: a set, a hash or a sorted set, and little else under the key."""
+
+    role: str  # how the content types of its rows begin
+    kind: Kind | None  # of a hash or a sorted set
+    rows: Map[bytes, tuple[Sibling, ...]]
+    rest: tuple[Sibling, ...]  # in order
+    vector: Mapping[bytes, int]
+    cloud: frozenset[Dot]
+    world: int
+    partial: int
+    total: int  # XOR of the hashes of all siblings
+    size: int  # of all siblings as bytes
+    stamp: int  # the greatest of all, which is the greatest ever seen
+    least: int  # no row has a smaller one
+    loose: int  # contributions to nothing (core/maps.py)
+    absent: int  # names that are not there
+    order: Order | None
+    steps: tuple[Step, ...]
+
+    def __len__(self) -> int:
+        """About the length of `whole`."""
+        return self.size + 64 + records.ENTRY_BYTES * (len(self.vector) + len(self.cloud))
+
+    @property
+    def is_pure(self) -> bool:
+        """Nothing under the key but the collection, and what belongs to it."""
+        return all(each.content_type in (MARK, EXPIRY) for each in self.rest)
+
+    def seen(self) -> Seen:
+        """What it has seen, to be added to."""
+        seen = Seen()
+        seen.vector, seen.cloud = dict(self.vector), set(self.cloud)
+        return seen
+
+    def state(self) -> Record:
+        siblings = [each for known in self.rows.values() for each in known]
+        siblings += self.rest
+        siblings.sort(key=records.order)
+        return Record(sorted(self.vector.items()), sorted(self.cloud), siblings, self.world, self.partial)
+
+    def whole(self) -> bytes:
+        return _whole(self)
+
+    def checksums(self) -> list[bytes]:
+        """Its own, then those of the states that led to it, newest first."""
+        return [self[:CHECKSUM_BYTES], *[step.base for step in reversed(self.steps)]]
+
+    def in_order(self) -> Sequence[Place]:
+        """Of a sorted set: (score, member), to be looked at at once (core/order.py)."""
+        if self.order is None:
+            self.order = Order(place for name, known in self.rows.items() for place in self._places(name, known))
+        places: Sequence[Place] = self.order.places()
+        return places
+
+    def _places(self, name: bytes, known: tuple[Sibling, ...]) -> list[Place]:
+        assert self.kind is not None
+        field = Field(self.kind, known, 0)
+        return [(field.score, name)] if field.there else []
+
+    def _is_absent(self, known: tuple[Sibling, ...]) -> bool:
+        kind = self.kind
+        if kind is None or (len(known) == 1 and known[0].content_type == kind.entry):
+            return not known
+        return not Field(kind, known, 0).there
+
+
+@lru_cache(maxsize=4)
+def _whole(rows: Rows) -> bytes:
+    """Some are asked for several times in a row: for each owner, and for the disk."""
+    return records.seal_rows(rows[:CHECKSUM_BYTES], rows.state())
+
+
+def name_of(row: Sibling) -> bytes:
+    """Under which it stands."""
+    return maps.parted(row.value)[0] if row.content_type[:2] != "\0s" else row.value
+
+
+def opened(record: bytes) -> Rows | None:
+    """A record as rows; None where it is too small, or other than rows."""
+    if isinstance(record, Rows):
+        return record
+    if len(record) < OPEN_BYTES or record[FORM_AT] != ROWS:
+        return None
+    return _opened(record)
+
+
+@lru_cache(maxsize=OPENED_MAX)
+def _opened(record: bytes) -> Rows | None:
+    return taken_apart(records.unpack(record))
+
+
+def held(record: bytes) -> bytes:
+    """A record from a disk as the store holds it."""
+    return opened(record) or record
+
+
+def taken_apart(state: Record) -> Rows | None:
+    """None where it is no collection, or several."""
+    beginnings = {each.content_type[:2] for each in state.siblings if is_row(each)}
+    rest = [each for each in state.siblings if not is_row(each)]
+    if len(beginnings) != 1 or len(rest) > REST_MAX:
+        return None
+    by_name: dict[bytes, tuple[Sibling, ...]] = {}
+    total = size = loose = 0
+    for each in state.siblings:
+        code = records.encoded(each)
+        total ^= xxh3_64_intdigest(code)
+        size += len(code)
+        if is_row(each):
+            name = name_of(each)
+            by_name[name] = (*by_name[name], each) if name in by_name else (each,)
+            loose += _is_loose(each)
+    checksum = total ^ records.head_sum(state.context, state.cloud, state.world, state.kind)
+    found = Rows(checksum.to_bytes(CHECKSUM_BYTES, "big") + bytes((ROWS,)))
+    found.total, found.size, found.loose = total, size, loose
+    found.role = beginnings.pop()
+    found.kind = next((kind for kind in maps.KINDS.values() if kind.entry == found.role), None)
+    found.rows, found.rest = Map(by_name), tuple(rest)
+    found.vector, found.cloud = dict(state.context), frozenset(state.cloud)
+    found.world, found.partial = state.world, state.kind
+    found.stamp = max(each.stamp for each in state.siblings)
+    found.least = min(each.stamp for known in by_name.values() for each in known)
+    found.absent = sum(map(found._is_absent, by_name.values()))
+    found.order, found.steps = None, ()
+    return found
+
+
+def _is_loose(row: Sibling) -> bool:
+    return row.content_type[2:] == "c" and maps.parted(row.value)[1][:1] == b"\0"
+
+
+# -- changes
+
+
+class Covered(Context, frozen=True):
+    """Exactly some versions, not those that their actors wrote before; and under which names they stand."""
+
+    names: tuple[bytes, ...] = ()
+
+
+def covering(replaced: Iterable[Sibling]) -> Covered:
+    """Exactly these versions."""
+    versions = list(replaced)
+    names = {name_of(each) for each in versions if is_row(each)}
+    dots = {(each.actor, each.counter) for each in versions}
+    return Covered([], sorted(dots), names=tuple(sorted(names)))
+
+
+def written(state: Rows, made: Sequence[Sibling], covered: Covered, generic: Any) -> bytes:
+    """The state after a write: new versions under dots that it has not seen, in the place of these."""
+    seen = Seen()
+    dots = [(each.actor, each.counter) for each in made]
+    for actor, counter in sorted([*covered.cloud, *dots]):
+        seen.add_dot(actor, counter)
+    delta = Delta(list(covered.names), *seen.lists(), sorted(made, key=records.order))
+    found = joined(state, delta, sealed(delta))
+    return encode(generic(state.state(), delta.part)) if found is None else found
+
+
+def sealed(delta: Delta) -> bytes:
+    return records.seal(bytes((DELTA,)) + records.encoded(delta))
+
+
+def delta_of(record: bytes) -> Delta:
+    if not records.intact(record):
+        raise RecordDamaged("its checksum does not match")
+    return _decoder.decode(memoryview(record)[FORM_AT + 1 :])
+
+
+def is_delta(record: bytes) -> bool:
+    return len(record) > FORM_AT and record[FORM_AT] == DELTA
+
+
+def joined(state: Rows, delta: Delta, wire: bytes) -> bytes | None:
+    """The join of a state and a delta; None where the result is no collection of this kind, or has too much beside it."""
+    theirs: dict[bytes, list[Sibling]] = {name: [] for name in delta.names}
+    others: list[Sibling] = []
+    for each in delta.siblings:
+        if not is_row(each):
+            others.append(each)
+        elif each.content_type[:2] == state.role:
+            theirs.setdefault(name_of(each), []).append(each)
+        else:
+            return None
+    change = _Change(state, delta)
+    rest = change.join(state.rest, others)
+    if len(rest) > REST_MAX:
+        return None
+    rows, absent = state.rows, state.absent
+    gone: list[Place] = []
+    came: list[Place] = []
+    fresh: dict[bytes, tuple[Sibling, ...]] = {}
+    for name, siblings in theirs.items():
+        before = rows.get(name, ())
+        after = change.join(before, siblings)
+        if after != before:
+            fresh[name] = after
+            absent += _counted(state, after) - _counted(state, before)
+            if state.order is not None:
+                gone += state._places(name, before)
+                came += state._places(name, after)
+    if fresh:
+        with rows.mutate() as mutation:
+            for name, after in fresh.items():
+                if after:
+                    mutation[name] = after
+                else:
+                    mutation.pop(name, None)
+            rows = mutation.finish()
+    if not rows:
+        return None
+    seen = state.seen()
+    seen.add(change.theirs)
+    vector, cloud = seen.lists()
+    checksum = (change.total ^ records.head_sum(vector, cloud, state.world, state.partial)).to_bytes(8, "big")
+    if checksum == state[:CHECKSUM_BYTES]:
+        return state
+    found = Rows(checksum + bytes((ROWS,)))
+    found.role, found.kind, found.rows, found.rest = state.role, state.kind, rows, rest
+    found.vector, found.cloud = seen.vector, frozenset(seen.cloud)
+    found.world, found.partial = state.world, state.partial
+    found.total, found.size, found.loose, found.absent = change.total, change.size, change.loose, absent
+    found.stamp, found.least = change.stamp, change.least
+    found.order = state.order.changed(gone, came) if state.order is not None else None
+    step = Step(state[:CHECKSUM_BYTES], wire)
+    last = state.steps[-1:]
+    if last and len(last[0].delta) > STEP_BYTES_MAX:
+        found.steps = (step,)
+    else:
+        found.steps = (*state.steps[1 - STEPS_MAX :], step)
+    return found
+
+
+def _counted(state: Rows, known: tuple[Sibling, ...]) -> int:
+    """Of names that stand in the rows and are not there."""
+    return 1 if known and state._is_absent(known) else 0
+
+
+class _Change:
+    """What a delta does, name by name."""
+
+    def __init__(self, state: Rows, delta: Delta) -> None:
+        self.theirs = Seen(delta.part)
+        self._dots = {(each.actor, each.counter) for each in delta.siblings}
+        self._state = state
+        self.total, self.size, self.loose = state.total, state.size, state.loose
+        self.stamp, self.least = state.stamp, state.least
+
+    def join(self, mine: tuple[Sibling, ...], theirs: Sequence[Sibling]) -> tuple[Sibling, ...]:
+        """What survives of both (core/versions.py)."""
+        seen = self.theirs
+        lost = [
+            each for each in mine if seen.has(each.actor, each.counter) and (each.actor, each.counter) not in self._dots
+        ]
+        new = [each for each in theirs if each not in mine and not self._is_gone(each, mine)]
+        if not lost and not new:
+            return mine
+        dots = {(each.actor, each.counter) for each in mine}
+        alarms["dot_collision"] += sum(
+            (each.actor, each.counter) in dots and not is_session(each.actor) for each in new
+        )
+        for each in lost:
+            self._account(each)
+            self.size -= len(records.encoded(each))
+            self.loose -= _is_loose(each)
+        for each in new:
+            self._account(each)
+            self.size += len(records.encoded(each))
+            self.loose += _is_loose(each)
+            self.stamp = max(self.stamp, each.stamp)
+            if is_row(each):
+                self.least = min(self.least, each.stamp)
+        return tuple(sorted([each for each in mine if each not in lost] + new, key=records.order))
+
+    def _is_gone(self, each: Sibling, mine: tuple[Sibling, ...]) -> bool:
+        """Seen before, and not alive: somebody had covered it. (One dot with two contents is alive in both.)"""
+        state, dot = self._state, (each.actor, each.counter)
+        if each.counter > state.vector.get(each.actor, 0) and dot not in state.cloud:
+            return False
+        return all((other.actor, other.counter) != dot for other in mine)
+
+    def _account(self, each: Sibling) -> None:
+        self.total ^= xxh3_64_intdigest(records.encoded(each))
+
+
+# -- merging
+
+
+def merged(a: bytes, b: bytes, generic: Any) -> bytes:
+    """The join of two records, one of them a delta or large. `generic` joins any two states (core/versions.py)."""
+    if is_delta(a):
+        a, b = b, a
+    if is_delta(b):
+        delta = delta_of(b)
+        if is_delta(a):
+            return _together(delta_of(a), delta, generic)
+        state = opened(a)
+        result = joined(state, delta, b) if state is not None else None
+        return _same(encode(generic(_state_of(a), delta.part)) if result is None else result, a)
+    if a[:CHECKSUM_BYTES] == b[:CHECKSUM_BYTES]:
+        return a
+    mine, theirs = opened(a), opened(b)
+    result = _caught_up(mine, theirs) if mine is not None and theirs is not None else None
+    if result is None:
+        result = encode(generic(_state_of(a), _state_of(b)))
+    return _same(result, a, b)
+
+
+def _state_of(record: bytes) -> Record:
+    return record.state() if isinstance(record, Opened) else records.decode(record)
+
+
+def _same(result: bytes, *others: bytes) -> bytes:
+    """One of these where that is what came out."""
+    return next((each for each in others if each[:CHECKSUM_BYTES] == result[:CHECKSUM_BYTES]), result)
+
+
+def encode(state: Record) -> bytes:
+    """A state as the store holds it."""
+    if len(state.siblings) * _ROW_BYTES_MIN >= OPEN_BYTES // 4:
+        found = taken_apart(state)
+        if found is not None and len(found) >= OPEN_BYTES:
+            return found
+    return records.encode(state)
+
+
+def _together(a: Delta, b: Delta, generic: Any) -> bytes:
+    both = generic(a.part, b.part)
+    return sealed(Delta(sorted({*a.names, *b.names, *_names(a), *_names(b)}), both.context, both.cloud, both.siblings))
+
+
+def _names(delta: Delta) -> list[bytes]:
+    return [name_of(each) for each in delta.siblings if is_row(each)]
+
+
+def _caught_up(mine: Rows, theirs: Rows) -> bytes | None:
+    """By the steps since a state that both have been in; None where none is known."""
+    known = set(mine.checksums())
+    if theirs[:CHECKSUM_BYTES] in known:
+        return mine
+    for at in range(len(theirs.steps) - 1, -1, -1):
+        if theirs.steps[at].base in known:
+            result: bytes | None = mine
+            for step in theirs.steps[at:]:
+                state = opened(result) if result is not None else None
+                if state is None:
+                    return None
+                result = joined(state, delta_of(step.delta), step.delta)
+            return result
+    return None
+
+
+# -- what is sent
+
+
+def part_of(delta: bytes) -> bytes:
+    """A delta as the record of who holds nothing else of the key."""
+    return records.encode(delta_of(delta).part)
+
+
+def as_sent(base: bytes, record: bytes, generic: Any) -> tuple[bytes, bytes]:
+    """(base, record) as a chunk carries them: the state, or, with a base of one byte more, what changed since the base."""
+    state = record if isinstance(record, Rows) else None
+    since = steps_since([base], state) if state is not None else None
+    if not since:
+        return base, records.whole(record)
+    return base + b"\1", _delta_since(since, generic)
+
+
+def _delta_since(since: Sequence[Step], generic: Any) -> bytes:
+    delta = since[0].delta
+    for step in since[1:]:
+        delta = merged(delta, step.delta, generic)
+    return delta
+
+
+def steps_since(checksums: Sequence[bytes], state: Rows) -> tuple[Step, ...] | None:
+    """How a state was come to from the latest of these that it has been in; None where it has been in none."""
+    if state[:CHECKSUM_BYTES] in checksums:
+        return ()
+    for at in range(len(state.steps) - 1, -1, -1):
+        if state.steps[at].base in checksums:
+            return state.steps[at:]
+    return None
+
+
+def digest_of(record: bytes) -> bytes:
+    """What a reader tells of its own state: its checksum, and of rows those of the states before."""
+    return b"".join(record.checksums()) if isinstance(record, Rows) else record[:CHECKSUM_BYTES]
+
+
+def news(record: bytes, digest: bytes, generic: Any) -> bytes | None:
+    """What somebody with that digest has to be sent to know this record: it, or a delta; None: nothing."""
+    checksums = [digest[at : at + CHECKSUM_BYTES] for at in range(0, len(digest), CHECKSUM_BYTES)]
+    if not isinstance(record, Rows):
+        return None if record[:CHECKSUM_BYTES] in checksums else record
+    since = steps_since(checksums, record)
+    if since is None:
+        return record
+    return _delta_since(since, generic) if since else None
+
+
+def context_of(state: Rows) -> Context:
+    """What a client that reads it has seen."""
+    return Context(sorted(state.vector.items()), sorted(state.cloud), state.stamp)

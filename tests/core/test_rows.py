@@ -1,0 +1,313 @@
+"""Collections held as rows (V3, V4): they are what the same records as bytes are, whatever comes in whatever order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.core.forms import ALWAYS, NEVER, opening
+from tests.core.test_counters import NOW_MS, Replica, replicas
+from tests.core.test_maps import MEGABYTE, change
+
+from ringwise.core import maps, record, rows, versions
+from ringwise.core.changes import AddMembers, Change, Expire, Increment, RemoveMembers, StoreMembers
+from ringwise.core.copying import Forget
+from ringwise.core.counters import is_value
+from ringwise.core.errors import Failure, RecordDamaged
+from ringwise.core.map_changes import AddToField, AddToScore, RemoveFields, SetFields, SetScores, StoreAll
+from ringwise.core.maps import HASH, SORTED
+from ringwise.core.order import Order
+from ringwise.core.ranges import LEX, RANK, SCORE, Range, ranked
+from ringwise.core.rows import Rows
+
+OPERATIONS = [
+    "sadd", "srem", "sstore", "hset", "hincr", "hrem", "hstore", "zadd", "zincr", "zrem", "zstore", "set", "del", "incr",
+    "expire", "forget", "late", "whole", "send", "deliver", "read",
+]  # fmt: skip
+OF_SETS = ["sadd", "sadd", "srem", "expire", "late", "del", "whole", "send", "deliver", "deliver", "read", "read"]
+OF_HASHES = ["hset", "hset", "hincr", "hrem", "expire", "late", "del", "send", "deliver", "deliver", "read", "read"]
+OF_SORTED = ["zadd", "zadd", "zincr", "zrem", "expire", "late", "zstore", "send", "deliver", "deliver", "read", "read"]
+NUMBERS = st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 5))
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[tuple[str, int, int, int]]:
+    wanted = draw(st.sampled_from([OPERATIONS, OF_SETS, OF_HASHES, OF_SORTED]))
+    return [(draw(st.sampled_from(wanted)), *draw(NUMBERS)) for _ in range(draw(st.integers(0, 30)))]
+
+
+def names(number: int) -> tuple[bytes, ...]:
+    return tuple(b"m%d" % each for each in range(number % 3, number % 3 + 1 + number // 3))
+
+
+def do(node: Replica, what: str, number: int, wall_ms: int) -> None:
+    one, several = names(number)[0], names(number)
+    changes: dict[str, Callable[[], Change]] = {
+        "sadd": lambda: AddMembers(several, MEGABYTE),
+        "srem": lambda: RemoveMembers(several),
+        "sstore": lambda: StoreMembers(several, MEGABYTE),
+        "hset": lambda: SetFields(tuple((name, b"%d" % number) for name in several), MEGABYTE),
+        "hincr": lambda: AddToField(one, number, MEGABYTE),
+        "hrem": lambda: RemoveFields(HASH.entry, several),
+        "hstore": lambda: StoreAll(HASH.entry, tuple((name, b"7") for name in several), MEGABYTE),
+        "zadd": lambda: SetScores(tuple((name, float(number)) for name in several), 0, MEGABYTE),
+        "zincr": lambda: AddToScore(one, float(number), 0, MEGABYTE),
+        "zrem": lambda: RemoveFields(SORTED.entry, several),
+        "zstore": lambda: StoreAll(SORTED.entry, tuple((name, maps.score_bytes(2.0)) for name in several), MEGABYTE),
+        "incr": lambda: Increment(number),
+        "expire": lambda: Expire(wall_ms + 10 * number),
+        "forget": lambda: Forget(versions.context_of(node.state)),
+    }
+    if what in changes:
+        change(node, changes[what](), wall_ms)
+    elif what == "set":
+        node.set(b"%d" % number, expiry_ms=(wall_ms + 10) * (number % 2))
+    else:
+        node.set(b"", tombstone=True)
+
+
+def outcome(of: Callable[[], object]) -> object:
+    try:
+        return of()
+    except Failure as error:
+        return type(error)
+
+
+def everything(state: bytes, wall_ms: int) -> list[object]:
+    """What anybody can ask of a record."""
+    live = outcome(lambda: versions.live(state, wall_ms))
+    shown = live if not isinstance(live, record.Sibling) else (live.content_type, live.expiry_ms)
+    members, fields, scores = (
+        outcome(lambda of=of: of(state, wall_ms))  # type: ignore[misc]
+        for of in (versions.members, versions.fields, versions.scores)
+    )
+    ranges = [
+        Range(RANK, b"0", b"1"),
+        Range(RANK, b"-2", b"-1", reverse=True),
+        Range(SCORE, b"(1", b"3", reverse=True, offset=1, count=1),
+        Range(SCORE, b"-inf", b"(4", offset=1),
+        Range(LEX, b"[m1", b"+"),
+        Range(LEX, b"(m0", b"(m2", reverse=True, count=1),
+    ]
+    kind = (members is not None, fields is not None, scores is not None)
+    return [
+        record.whole(state),
+        shown,
+        kind,
+        sorted(members) if isinstance(members, Mapping) else members,
+        dict(fields) if isinstance(fields, Mapping) else fields,
+        (len(scores), dict(scores), [each.of(ranked(scores)) for each in ranges])
+        if isinstance(scores, Mapping)
+        else scores,
+        versions.max_stamp(state),
+        versions.context_of(state) if state else None,
+        versions.dead(state, wall_ms),
+        outcome(lambda: versions.estimate(state, wall_ms)),
+        versions.newest(state),
+        versions.is_part(state),
+        record.encode(record.decode(record.whole(state))) == record.whole(state),
+    ]
+
+
+@settings(max_examples=600, deadline=None)
+@given(histories())
+def test_rows_are_what_bytes_are(history: list[tuple[str, int, int, int]]) -> None:
+    """The same operations in two worlds, and what one sends reaches both: after each of them all is the same."""
+    as_rows, as_bytes = replicas(), replicas()
+    wall_ms = NOW_MS
+    sent: list[bytes] = []
+
+    def receive(at: int, wire: bytes) -> None:
+        with opening(ALWAYS):
+            as_rows[at].merge(wire)
+        with opening(NEVER):
+            as_bytes[at].merge(rows.part_of(wire) if rows.is_delta(wire) else wire)
+
+    for what, at, other, number in history:
+        base = as_rows[at].state
+        match what:
+            case "late":
+                wall_ms += 10
+            case "whole":
+                receive(at, record.whole(as_rows[other].state))
+            case "read":
+                with opening(ALWAYS):
+                    told = versions.news(as_rows[other].state, rows.digest_of(base)) if base else None
+                if told is not None:
+                    receive(at, told)
+            case "deliver":
+                if sent:
+                    receive(at, sent[number % len(sent)])
+            case _:
+                with opening(ALWAYS):
+                    one = outcome(lambda: do(as_rows[at], what, number, wall_ms))  # noqa: B023
+                with opening(NEVER):
+                    two = outcome(lambda: do(as_bytes[at], what, number, wall_ms))  # noqa: B023
+                assert one == two
+                if one is None:
+                    sent.append(versions.as_sent(base[:8], as_rows[at].state)[1])
+        with opening(ALWAYS):
+            found = everything(as_rows[at].state, wall_ms)
+        with opening(NEVER):
+            assert found == everything(as_bytes[at].state, wall_ms)
+    with opening(ALWAYS):
+        for a in as_rows:
+            for b in as_rows:
+                a.merge(b.state)
+    with opening(NEVER):
+        for a in as_bytes:
+            for b in as_bytes:
+                a.merge(b.state)
+    assert len({record.whole(node.state) for node in (*as_rows, *as_bytes)}) == 1
+
+
+def large(count: int = 1000) -> Replica:
+    (node,) = replicas(1)
+    change(node, AddMembers(tuple(b"member-%d" % each for each in range(count)), MEGABYTE))
+    assert isinstance(node.state, Rows)
+    return node
+
+
+def test_what_is_sent_of_a_change_does_not_grow_with_the_collection() -> None:
+    sizes = []
+    for count in (1000, 4000):
+        node = large(count)
+        before = node.state
+        change(node, AddMembers((b"one more",), MEGABYTE))
+        base, wire = versions.as_sent(before[:8], node.state)
+        assert rows.is_delta(wire)
+        assert base == before[:8] + b"\1", "whoever holds that very state must not take it for the next one"
+        sizes.append(len(wire))
+    assert sizes[0] == sizes[1] < 150
+
+
+def test_a_delta_on_what_it_was_made_from_gives_that_very_state() -> None:
+    node = large()
+    before = node.state
+    change(node, AddMembers((b"one more",), MEGABYTE))
+    change(node, RemoveMembers((b"member-7", b"member-8")))
+    wire = versions.as_sent(before[:8], node.state)[1]
+    assert rows.is_delta(wire)
+    for held in (before, record.whole(before)):
+        assert record.whole(versions.merge(held, wire)) == record.whole(node.state)
+    assert len(versions.members(node.state, NOW_MS) or ()) == 999
+
+
+def test_a_gap_is_seen_as_one() -> None:
+    """V3: who got the second of two writes has not seen the first, and takes it when it comes."""
+    node = large()
+    start = node.state
+    change(node, AddMembers((b"first",), MEGABYTE))
+    between = node.state
+    change(node, AddMembers((b"second",), MEGABYTE))
+    second = versions.as_sent(between[:8], node.state)[1]
+    behind = versions.merge(start, second)
+    there = versions.members(behind, NOW_MS)
+    assert there is not None
+    assert b"second" in there and b"first" not in there
+    assert versions.context_of(behind).cloud
+    assert versions.merge(behind, versions.as_sent(start[:8], between)[1]) == node.state
+
+
+def test_who_holds_nothing_has_a_part_and_says_so() -> None:
+    node = large()
+    before = node.state
+    change(node, AddMembers((b"one more",), MEGABYTE))
+    part = versions.merge(b"", versions.as_sent(before[:8], node.state)[1])
+    assert versions.is_part(part) and versions.members(part, NOW_MS) == {b"one more": part and _only(part)}
+    assert not versions.is_part(versions.merge(part, before)) and versions.merge(part, before) == node.state
+
+
+def _only(part: bytes) -> list[record.Sibling]:
+    return record.decode(part).siblings
+
+
+def test_two_that_differ_by_what_is_under_way_send_only_that() -> None:
+    a, b = replicas(2)
+    change(a, AddMembers(tuple(b"member-%d" % each for each in range(1000)), MEGABYTE))
+    b.merge(record.whole(a.state))
+    change(b, AddMembers((b"from b",), MEGABYTE))
+    change(a, AddMembers((b"from a",), MEGABYTE))
+    change(a, AddMembers((b"from a, too",), MEGABYTE))
+    told = versions.news(b.state, rows.digest_of(a.state))
+    assert told is not None and rows.is_delta(told) and len(told) < 200
+    a.merge(told)
+    assert versions.merge(a.state, told) is a.state
+    b.merge(a.state)
+    assert a.state == b.state
+    change(a, AddMembers((b"once more",), MEGABYTE))
+    assert versions.news(b.state, rows.digest_of(a.state)) is None, "b is behind, by a step that a knows"
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    node = large()
+    for each in range(3 * rows.STEPS_MAX):
+        change(node, AddMembers((b"x%d" % each,), MEGABYTE))
+    assert isinstance(node.state, Rows)
+    assert len(node.state.steps) == rows.STEPS_MAX
+    change(node, AddMembers((b"y" * 100_000,), MEGABYTE))
+    change(node, AddMembers((b"z",), MEGABYTE))
+    assert isinstance(node.state, Rows)
+    assert len(node.state.steps) == 1, "large deltas are not kept"
+
+
+def test_a_damaged_delta_is_refused() -> None:
+    node = large()
+    before = node.state
+    change(node, AddMembers((b"one more",), MEGABYTE))
+    wire = bytearray(versions.as_sent(before[:8], node.state)[1])
+    wire[-1] ^= 1
+    with pytest.raises(RecordDamaged):
+        versions.merge(before, bytes(wire))
+
+
+def test_a_value_written_beside_is_kept() -> None:
+    a, b = replicas(2)
+    change(a, AddMembers(tuple(b"member-%d" % each for each in range(1000)), MEGABYTE))
+    b.set(b"plain")
+    a.merge(b.state)
+    assert any(map(is_value, record.unpack(a.state).siblings))
+    assert len(versions.siblings(a.state, NOW_MS)) == 2
+
+
+PLACES = st.tuples(st.integers(0, 3).map(float), st.sampled_from([b"a", b"b", b"c", b"d"]))
+
+
+@given(st.lists(st.tuples(st.booleans(), PLACES, st.integers(0, 30)), max_size=40))
+def test_an_order_serves_every_state(steps: list[tuple[bool, tuple[float, bytes], int]]) -> None:
+    states: list[tuple[Order, set[tuple[float, bytes]]]] = [(Order(), set())]
+    for adds, place, at in steps:
+        order, model = states[at % len(states)]
+        if adds != (place in model):
+            changed = model ^ {place}
+            states.append((order.changed([] if adds else [place], [place] if adds else []), changed))
+        order, model = states[(at * 7) % len(states)]
+        assert list(order.places()) == sorted(model)
+
+
+def test_thousands_of_writes_are_what_they_are_as_bytes() -> None:
+    """What the histories above are too short for: many rows, long chains of states, the order kept throughout."""
+    rng = Random(7)
+    (as_rows,), (as_bytes,) = replicas(1), replicas(1)
+    for each in range(600):
+        name, score = b"m%d" % rng.randrange(200), float(rng.randrange(50))
+        changes: list[Change] = [
+            SetScores(((name, score),), 0, MEGABYTE),
+            AddToScore(name, score, 0, MEGABYTE),
+            RemoveFields(SORTED.entry, (name,)),
+        ]
+        what = rng.choice(changes)
+        change(as_rows, what)
+        with opening(NEVER):
+            change(as_bytes, what)
+        if each % 20 == 0:
+            found = versions.scores(as_rows.state, NOW_MS)
+            with opening(NEVER):
+                expected = versions.scores(as_bytes.state, NOW_MS)
+                assert found is not None and expected is not None
+                assert list(ranked(found)) == list(ranked(expected))
+            assert record.whole(as_rows.state) == as_bytes.state
+    assert isinstance(as_rows.state, Rows)
