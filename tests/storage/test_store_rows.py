@@ -12,7 +12,6 @@ from ringwise.core.messages import encode_rows
 from ringwise.core.record import whole
 from ringwise.core.rows import Rows, is_delta
 from ringwise.core.versions import DotSource, as_sent
-from ringwise.storage.errors import EngineDamaged
 
 NOW_MS = 1_700_000_000_000
 MEGABYTE = 1 << 20
@@ -110,10 +109,15 @@ def test_what_the_engine_gives_is_whole_for_everybody_and_rows_for_the_store(sce
     assert isinstance(scene.machine.find(1), Rows)
 
 
-def test_a_start_without_what_the_log_is_about_stops(scene: Scene) -> None:
-    """What the delta says would pass for all that this node ever had of the key."""
+def test_what_changed_of_a_damaged_record_is_lost_with_it(scene: Scene) -> None:
+    """S4: alone the delta would pass for all that this node ever had of the key; others have it all."""
     scene.machine.flush_and_forget()
     scene.add(b"one more")
     scene.machine.medium.damage(storage_key(SLOT, RKEY))
-    with pytest.raises(EngineDamaged):
-        scene.machine.open()
+    scene.machine.open()
+    told: list[bytes] = []
+    scene.machine.store.on_damaged = lambda slot, rkey, error: told.append(rkey)
+    scene.machine.load(1, lambda: None)
+    scene.machine.store.turn()
+    scene.machine.worker.drain()
+    assert (scene.machine.find(1), told) == (None, [RKEY])

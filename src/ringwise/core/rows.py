@@ -41,7 +41,8 @@ from ringwise.core.order import Order, Place
 from ringwise.core.record import CHECKSUM_BYTES, DELTA, FORM_AT, ROWS, Dot, Opened, Record, Sibling, alarms, is_row
 from ringwise.core.sets import MARK
 
-OPEN_BYTES = 4096  # smaller records are bytes: a few members are looked through faster than taken apart
+BYTES_MIN = 4096  # smaller records are bytes: a few members are looked through faster than taken apart
+OPEN_BYTES = BYTES_MIN  # the simulator and the tests have others
 REST_MAX = 64  # versions that are no rows: marks, registers, values written beside
 _ROW_BYTES_MIN = 40  # of a version, whatever is in it
 STEPS_MAX = 64

@@ -13,10 +13,12 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from ringwise.core import rows
 from ringwise.core.config import NodeConfig
 from ringwise.core.gossip.packets import State
 from ringwise.core.keys import key_of, storage_key
 from ringwise.core.messages import NodeId
+from ringwise.core.record import whole
 from ringwise.core.ring import slot_of
 from ringwise.core.topology import Topology
 from ringwise.sim.checker import Ending, N, Violation, check, stale_reads
@@ -67,6 +69,9 @@ REAP_INTERVAL_MS = 100
 REPAIR_INTERVAL_MS = 5_000  # half of the default: a history is short
 # Seeds of which one has two buckets and flushes, and then no contexts; another one counters, another one reaping.
 FLUSHED_EVERY = 5
+
+
+ROWS_FROM_BYTES = 20  # in most histories all collections are held as rows: theirs are small
 
 
 @dataclass(frozen=True)
@@ -330,7 +335,7 @@ class Simulation:
                 record = node.store.find(slot, rkey)
                 if record is None:
                     record = machine.medium.records.get(storage_key(slot, rkey), b"")
-                held[machine.name] = record
+                held[machine.name] = whole(record)
         return held
 
     # The verdict.
@@ -381,6 +386,7 @@ def run(
         drawn = replace(drawn, mix=COUNTERS)
     elif seed % FLUSHED_EVERY == 2:
         drawn = replace(drawn, mix=replace(REAPED, scans=drawn.mix.scans), reaps=True)
+    rows.OPEN_BYTES = ROWS_FROM_BYTES if seed // FLUSHED_EVERY % 4 else rows.BYTES_MIN
     simulation = Simulation(seed, scenario or drawn, rng, tell)
     try:
         simulation.run()

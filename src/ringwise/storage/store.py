@@ -36,7 +36,7 @@ from ringwise.storage.cache import RecordCache
 from ringwise.storage.commitlog import CommitLog, SyncMode
 from ringwise.storage.disk import Disk
 from ringwise.storage.engine import Engine, Worker
-from ringwise.storage.errors import EngineDamaged
+from ringwise.storage.errors import ReadFailed
 from ringwise.storage.flush import Flush
 from ringwise.storage.purge import Purge
 from ringwise.storage.reads import ColdReads
@@ -359,18 +359,22 @@ class Store:
             held = tables[slot].get(rkey)
             if held is None and len(base) > CHECKSUM_BYTES:
                 held = self._read_now(slot, rkey)
+                if held is None:
+                    continue
             state = merge(held, record) if held and held[:CHECKSUM_BYTES] != base else record
             tables[slot][rkey] = merge(b"", state)
             self.stamp = max(self.stamp, max_stamp(record))
         self._memtable_records += len(columns.slots)
         self._memtable_bytes += len(chunk) + ENTRY_BYTES * len(columns.slots)
 
-    def _read_now(self, slot: int, rkey: bytes) -> bytes:
-        """What a delta in the log was about. Without it what the delta says would pass for all that this node has seen."""
-        (record,) = self._engine.get_many([storage_key(slot, rkey)])
-        if not intact(record):
-            raise EngineDamaged(f"the record of the key {key_of(rkey)!r} is damaged: replace this node")
-        return record
+    def _read_now(self, slot: int, rkey: bytes) -> bytes | None:
+        """What a delta in the log was about; None where that is damaged. Then the delta is let go, too: alone it would pass for all
+        that this node has seen, while who asks for a damaged record gets it from so many others that nothing is missing (S4)."""
+        try:
+            (record,) = self._engine.get_many([storage_key(slot, rkey)])
+        except ReadFailed:
+            return None
+        return record if intact(record) else None
 
     def _purge_some(self, purge: Purge, deadline_ms: float) -> bool:
         """True where memory holds more of it. The memtable is flushed before and after, never meanwhile."""
