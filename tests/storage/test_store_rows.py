@@ -116,7 +116,7 @@ def test_what_changed_of_a_damaged_record_is_lost_with_it(scene: Scene) -> None:
     scene.machine.medium.damage(storage_key(SLOT, RKEY))
     scene.machine.open()
     told: list[bytes] = []
-    scene.machine.store.on_damaged = lambda slot, rkey, error: told.append(rkey)
+    scene.machine.store.on_damaged = lambda _slot, rkey, _error: told.append(rkey)
     scene.machine.load(1, lambda: None)
     scene.machine.store.turn()
     scene.machine.worker.drain()

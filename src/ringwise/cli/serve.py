@@ -155,6 +155,13 @@ PORT = click.IntRange(1, 65535)
     "--value-bytes-max", type=click.IntRange(1, 64 << 20), default=1 << 20, show_default=True, help="Longest value."
 )
 @click.option(
+    "--collection-bytes-max",
+    type=click.IntRange(1, 60 << 20),
+    default=32 << 20,
+    show_default=True,
+    help="Largest set, hash or sorted set.",
+)
+@click.option(
     "--multi/--no-multi", default=True, show_default=True, help="Serve MULTI, as an ordered batch without isolation."
 )
 @click.option("--debug-commands", is_flag=True, help="Serve DEBUG SLEEP, for tests of clients.")
@@ -181,6 +188,7 @@ def serve(
     repair_interval_s: int,
     key_bytes_max: int,
     value_bytes_max: int,
+    collection_bytes_max: int,
     multi: bool,
     debug_commands: bool,
     stop_with_stdin: bool,
@@ -220,6 +228,7 @@ def serve(
         repair_interval_s=repair_interval_s,
         key_bytes_max=key_bytes_max,
         value_bytes_max=value_bytes_max,
+        collection_bytes_max=collection_bytes_max,
         multi=multi,
         debug_commands=debug_commands,
         stop_with_stdin=stop_with_stdin,

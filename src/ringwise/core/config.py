@@ -16,6 +16,7 @@ class NodeConfig:
     hedge_ms: int = 30  # a read asks one more owner after this: well past the usual p99, far below the deadline
     key_bytes_max: int = 256
     value_bytes_max: int = 1024 * 1024
+    collection_bytes_max: int = 32 * 1024 * 1024  # a repair sends it whole, and a frame has 64 MiB at most
     frame_bytes_max: int = 256 * 1024  # B3: a frame holds the loop and the link no longer than about a millisecond
     max_clock_offset_ms: int = 60_000  # stamps further ahead are refused: one mad clock must not shadow everyone (V7)
     cold_queue_max: int = 100_000  # operations that wait for the disk; past it they are refused at once (section 8)

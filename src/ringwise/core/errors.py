@@ -173,7 +173,7 @@ class WrittenBeside(Failure):
 class CollectionTooLarge(Refused):
     def __init__(self, size_bytes: int, limit_bytes: int, noun: str = "set") -> None:
         super().__init__(
-            f"the {noun} would take {size_bytes} bytes, the limit is {limit_bytes} (--value-bytes-max); "
+            f"the {noun} would take {size_bytes} bytes, the limit is {limit_bytes} (--collection-bytes-max); "
             "split it over several keys"
         )
 

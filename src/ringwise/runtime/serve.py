@@ -131,6 +131,7 @@ class Process:
             repair_interval_ms=settings.repair_interval_s * 1000,
             key_bytes_max=settings.key_bytes_max,
             value_bytes_max=settings.value_bytes_max,
+            collection_bytes_max=settings.collection_bytes_max,
             memtable_bytes=settings.memtable_mb * MEBIBYTE,
         )
         self._store = store = Store(

@@ -46,6 +46,7 @@ class Settings:
     repair_interval_s: int = 10
     key_bytes_max: int = 256
     value_bytes_max: int = MEBIBYTE
+    collection_bytes_max: int = 32 * MEBIBYTE
     multi: bool = True  # MULTI is served, as an ordered batch
     debug_commands: bool = False  # DEBUG SLEEP, for tests of clients
     stop_with_stdin: bool = False  # end when stdin does: nodes of `ringwise dev` do not outlive it

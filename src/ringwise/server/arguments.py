@@ -40,7 +40,7 @@ def check_value(call: Call, value: bytes) -> None:
 
 def check_whole(call: Call, parts: Iterable[bytes], noun: str) -> None:
     """What is too large by its bytes alone is not sent to an owner, which would refuse it."""
-    limit, size = call.node.config.value_bytes_max, sum(map(len, parts))
+    limit, size = call.node.config.collection_bytes_max, sum(map(len, parts))
     if size > limit:
         raise CollectionTooLarge(size, limit, noun)
 

@@ -109,7 +109,7 @@ def _read(call: Call, found: Callable[[bytes, Arguments | None], None]) -> None:
 def _place(
     call: Call, node: Node, target: bytes, replace: int, shown: Arguments, done: Callable[[Gather], None]
 ) -> None:
-    arguments = (replace, node.config.value_bytes_max, *shown)
+    arguments = (replace, node.config.collection_bytes_max, *shown)
     if node.space is call.node.space:
         call.session.wrote(target, call.level)
     else:

@@ -221,6 +221,7 @@ def _settings(call: Call) -> dict[str, str]:
         "rw.request-timeout-ms": str(config.request_timeout_ms),
         "rw.key-bytes-max": str(config.key_bytes_max),
         "rw.value-bytes-max": str(config.value_bytes_max),
+        "rw.collection-bytes-max": str(config.collection_bytes_max),
         "rw.multi": "yes" if call.session.clients.multi else "no",
     }
 

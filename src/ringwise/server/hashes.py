@@ -42,7 +42,7 @@ def hset(call: Call) -> None:
         else:
             call.answer(len(last.keys() - _before(gather).keys()))
 
-    _change(call, key, "hash_set", (call.node.config.value_bytes_max, *flat), show)
+    _change(call, key, "hash_set", (call.node.config.collection_bytes_max, *flat), show)
 
 
 def hdel(call: Call) -> None:
@@ -76,7 +76,7 @@ def _increment(call: Call, amount: bytes, real: int, told: Callable[[bytes], Val
         else:
             call.answer(told(left.get(field, b"0")))
 
-    _change(call, key, "hash_increment", (call.node.config.value_bytes_max, field, amount, real), show)
+    _change(call, key, "hash_increment", (call.node.config.collection_bytes_max, field, amount, real), show)
 
 
 def _before(gather: Gather) -> Fields:

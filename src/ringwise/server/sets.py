@@ -28,7 +28,9 @@ def sadd(call: Call) -> None:
     key, *members = call.arguments[1:]
     for member in members:
         check_value(call, member)
-    _change(call, key, "set_add", (call.node.config.value_bytes_max, *members), partial(_counted, members, added=True))
+    _change(
+        call, key, "set_add", (call.node.config.collection_bytes_max, *members), partial(_counted, members, added=True)
+    )
 
 
 def srem(call: Call) -> None:
@@ -189,7 +191,7 @@ def store(call: Call) -> None:
             if not refused(gather, writes=True):
                 call.answer(len(members))
 
-        arguments: tuple[bytes | int, ...] = (call.node.config.value_bytes_max, *members)
+        arguments: tuple[bytes | int, ...] = (call.node.config.collection_bytes_max, *members)
         call.session.wrote(target, call.level)
         call.node.update(target, "set_store", arguments, call.level, Gather(call, 1, done), 0)
 
@@ -240,7 +242,7 @@ def smove(call: Call) -> None:
         if member not in there:
             call.answer(0)
             return
-        arguments = (call.node.config.value_bytes_max, member)
+        arguments = (call.node.config.collection_bytes_max, member)
         call.session.wrote(target, level)
         call.node.update(target, "set_add", arguments, level, Gather(call, 1, moved), 0)
 

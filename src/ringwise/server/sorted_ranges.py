@@ -87,7 +87,7 @@ def keep(call: Call, target: bytes, members: Ranked) -> None:
         return
     flat = [part for score, member in members for part in (member, score_bytes(score))]
     call.session.wrote(target, call.level)
-    arguments = whole(SORTED.entry, flat, call.node.config.value_bytes_max)
+    arguments = whole(SORTED.entry, flat, call.node.config.collection_bytes_max)
     call.node.update(target, "place", arguments, call.level, Gather(call, 1, done), 0)
 
 

@@ -55,7 +55,7 @@ def zadd(call: Call) -> None:
         return outcome.added + (outcome.updated if b"CH" in options else 0)
 
     flat = [part for member, score in wanted for part in (member, score_bytes(score))]
-    change(call, key, "score_set", (call.node.config.value_bytes_max, conditions, *flat), show)
+    change(call, key, "score_set", (call.node.config.collection_bytes_max, conditions, *flat), show)
 
 
 def _add_options(arguments: list[bytes]) -> tuple[int, set[bytes], list[bytes]]:
@@ -96,7 +96,7 @@ def _increment(call: Call, key: bytes, member: bytes, amount: float, conditions:
         else:
             call.answer(Double(left.get(member, 0.0)))
 
-    arguments = (call.node.config.value_bytes_max, conditions, member, score_bytes(amount))
+    arguments = (call.node.config.collection_bytes_max, conditions, member, score_bytes(amount))
     update_of(call, key, "score_increment", arguments, done)
 
 

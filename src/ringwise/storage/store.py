@@ -368,8 +368,11 @@ class Store:
         self._memtable_bytes += len(chunk) + ENTRY_BYTES * len(columns.slots)
 
     def _read_now(self, slot: int, rkey: bytes) -> bytes | None:
-        """What a delta in the log was about; None where that is damaged. Then the delta is let go, too: alone it would pass for all
-        that this node has seen, while who asks for a damaged record gets it from so many others that nothing is missing (S4)."""
+        """What a delta in the log was about; None where that is damaged.
+
+        Then the delta is let go, too: alone it would pass for all that this node has seen, while a damaged record that is asked for
+        is fetched from so many others that nothing is missing (S4).
+        """
         try:
             (record,) = self._engine.get_many([storage_key(slot, rkey)])
         except ReadFailed:
