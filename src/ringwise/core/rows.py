@@ -23,7 +23,7 @@ goes. The delta is what the commit log and the other owners get, in the place of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -45,8 +45,23 @@ BYTES_MIN = 4096  # smaller records are bytes: a few members are looked through 
 OPEN_BYTES = BYTES_MIN  # the simulator and the tests have others
 REST_MAX = 64  # versions that are no rows: marks, registers, values written beside
 _ROW_BYTES_MIN = 40  # of a version, whatever is in it
-STEPS_MAX = 64
-STEP_BYTES_MAX = 4096  # larger deltas are not remembered once they are sent
+STEPS_MAX = 1024
+STEPS_SHARE = 4  # and no more bytes of them than this part of the rows, since then the whole can as well be sent
+STEPS_TOLD = (
+    0,
+    1,
+    2,
+    3,
+    5,
+    9,
+    17,
+    33,
+    65,
+    129,
+    257,
+    513,
+    1023,
+)  # how many steps back are the states that a reader tells
 OPENED_MAX = 32  # records that are bytes in the store and were asked for lately
 
 _decoder: msgspec.msgpack.Decoder[Delta]
@@ -95,6 +110,7 @@ class Rows(Opened):
     absent: int  # names that are not there
     order: Order | None
     steps: tuple[Step, ...]
+    steps_size: int  # of all their deltas
 
     def __len__(self) -> int:
         """About the length of `whole`."""
@@ -120,9 +136,9 @@ class Rows(Opened):
     def whole(self) -> bytes:
         return _whole(self)
 
-    def checksums(self) -> list[bytes]:
-        """Its own, then those of the states that led to it, newest first."""
-        return [self[:CHECKSUM_BYTES], *[step.base for step in reversed(self.steps)]]
+    def checksums(self) -> set[bytes]:
+        """Its own, and those of the states that led to it."""
+        return {self[:CHECKSUM_BYTES], *[step.base for step in self.steps]}
 
     def in_order(self) -> Sequence[Place]:
         """Of a sorted set: (score, member), to be looked at at once (core/order.py)."""
@@ -200,7 +216,7 @@ def taken_apart(state: Record) -> Rows | None:
     found.stamp = max(each.stamp for each in state.siblings)
     found.least = min(each.stamp for known in by_name.values() for each in known)
     found.absent = sum(map(found._is_absent, by_name.values()))
-    found.order, found.steps = None, ()
+    found.order, found.steps, found.steps_size = None, (), 0
     return found
 
 
@@ -301,13 +317,20 @@ def joined(state: Rows, delta: Delta, wire: bytes) -> bytes | None:
     found.total, found.size, found.loose, found.absent = change.total, change.size, change.loose, absent
     found.stamp, found.least = change.stamp, change.least
     found.order = state.order.changed(gone, came) if state.order is not None else None
-    step = Step(state[:CHECKSUM_BYTES], wire)
-    last = state.steps[-1:]
-    if last and len(last[0].delta) > STEP_BYTES_MAX:
-        found.steps = (step,)
-    else:
-        found.steps = (*state.steps[1 - STEPS_MAX :], step)
+    found.steps, found.steps_size = _remembered(state, Step(state[:CHECKSUM_BYTES], wire))
     return found
+
+
+def _remembered(state: Rows, step: Step) -> tuple[tuple[Step, ...], int]:
+    """The steps that led to a state, and this one, which whoever made it is about to send."""
+    size = state.steps_size + len(step.delta)
+    forgotten = 0
+    while forgotten < len(state.steps) and (
+        len(state.steps) - forgotten >= STEPS_MAX or size > state.size // STEPS_SHARE
+    ):
+        size -= len(state.steps[forgotten].delta)
+        forgotten += 1
+    return (*state.steps[forgotten:], step), size
 
 
 def _counted(state: Rows, known: tuple[Sibling, ...]) -> int:
@@ -372,7 +395,7 @@ def merged(a: bytes, b: bytes, generic: Any) -> bytes:
     if is_delta(b):
         delta = delta_of(b)
         if is_delta(a):
-            return _together(delta_of(a), delta, generic)
+            return _together([delta_of(a), delta])
         state = opened(a)
         result = joined(state, delta, b) if state is not None else None
         return _same(encode(generic(_state_of(a), delta.part)) if result is None else result, a)
@@ -403,18 +426,33 @@ def encode(state: Record) -> bytes:
     return records.encode(state)
 
 
-def _together(a: Delta, b: Delta, generic: Any) -> bytes:
-    both = generic(a.part, b.part)
-    return sealed(Delta(sorted({*a.names, *b.names, *_names(a), *_names(b)}), both.context, both.cloud, both.siblings))
-
-
-def _names(delta: Delta) -> list[bytes]:
-    return [name_of(each) for each in delta.siblings if is_row(each)]
+def _together(deltas: Iterable[Delta]) -> bytes:
+    """One delta in the place of several."""
+    names: set[bytes] = set()
+    seen = Seen()
+    dots: set[Dot] = set()
+    alive: dict[Dot, set[Sibling]] = {}
+    for delta in deltas:
+        theirs: dict[Dot, set[Sibling]] = {}
+        for each in delta.siblings:
+            theirs.setdefault((each.actor, each.counter), set()).add(each)
+        covered = {*delta.cloud, *((actor, n) for actor, last in delta.context for n in range(1, last + 1))}
+        for dot in covered & alive.keys() - theirs.keys():
+            del alive[dot]
+        for dot, siblings in theirs.items():
+            if dot in alive or dot not in dots:
+                alive.setdefault(dot, set()).update(siblings)
+        dots |= covered
+        names.update(delta.names, (name_of(each) for each in delta.siblings if is_row(each)))
+    for actor, counter in sorted(dots):
+        seen.add_dot(actor, counter)
+    left = sorted((each for found in alive.values() for each in found), key=records.order)
+    return sealed(Delta(sorted(names), *seen.lists(), left))
 
 
 def _caught_up(mine: Rows, theirs: Rows) -> bytes | None:
     """By the steps since a state that both have been in; None where none is known."""
-    known = set(mine.checksums())
+    known = mine.checksums()
     if theirs[:CHECKSUM_BYTES] in known:
         return mine
     for at in range(len(theirs.steps) - 1, -1, -1):
@@ -437,23 +475,20 @@ def part_of(delta: bytes) -> bytes:
     return records.encode(delta_of(delta).part)
 
 
-def as_sent(base: bytes, record: bytes, generic: Any) -> tuple[bytes, bytes]:
+def as_sent(base: bytes, record: bytes) -> tuple[bytes, bytes]:
     """(base, record) as a chunk carries them: the state, or, with a base of one byte more, what changed since the base."""
     state = record if isinstance(record, Rows) else None
     since = steps_since([base], state) if state is not None else None
     if not since:
         return base, records.whole(record)
-    return base + b"\1", _delta_since(since, generic)
+    return base + b"\1", _delta_since(since)
 
 
-def _delta_since(since: Sequence[Step], generic: Any) -> bytes:
-    delta = since[0].delta
-    for step in since[1:]:
-        delta = merged(delta, step.delta, generic)
-    return delta
+def _delta_since(since: Sequence[Step]) -> bytes:
+    return since[0].delta if len(since) == 1 else _together(delta_of(step.delta) for step in since)
 
 
-def steps_since(checksums: Sequence[bytes], state: Rows) -> tuple[Step, ...] | None:
+def steps_since(checksums: Collection[bytes], state: Rows) -> tuple[Step, ...] | None:
     """How a state was come to from the latest of these that it has been in; None where it has been in none."""
     if state[:CHECKSUM_BYTES] in checksums:
         return ()
@@ -464,11 +499,15 @@ def steps_since(checksums: Sequence[bytes], state: Rows) -> tuple[Step, ...] | N
 
 
 def digest_of(record: bytes) -> bytes:
-    """What a reader tells of its own state: its checksum, and of rows those of the states before."""
-    return b"".join(record.checksums()) if isinstance(record, Rows) else record[:CHECKSUM_BYTES]
+    """What a reader tells of its own state: its checksum, and of rows those of some states before."""
+    own = record[:CHECKSUM_BYTES]
+    if not isinstance(record, Rows):
+        return own
+    steps = record.steps
+    return own + b"".join([steps[-back].base for back in STEPS_TOLD[1:] if back <= len(steps)])
 
 
-def news(record: bytes, digest: bytes, generic: Any) -> bytes | None:
+def news(record: bytes, digest: bytes) -> bytes | None:
     """What somebody with that digest has to be sent to know this record: it, or a delta; None: nothing."""
     checksums = [digest[at : at + CHECKSUM_BYTES] for at in range(0, len(digest), CHECKSUM_BYTES)]
     if not isinstance(record, Rows):
@@ -476,7 +515,7 @@ def news(record: bytes, digest: bytes, generic: Any) -> bytes | None:
     since = steps_since(checksums, record)
     if since is None:
         return record
-    return _delta_since(since, generic) if since else None
+    return _delta_since(since) if since else None
 
 
 def context_of(state: Rows) -> Context:

@@ -371,12 +371,12 @@ def survivors(mine: Record, other: Record, other_seen: Seen) -> set[Sibling]:
 
 def as_sent(base: bytes, record: bytes) -> tuple[bytes, bytes]:
     """(base, record) as a chunk carries them (core/rows.py)."""
-    return rows.as_sent(base, record, merge_states) if isinstance(record, Rows) else (base, record)
+    return rows.as_sent(base, record) if isinstance(record, Rows) else (base, record)
 
 
 def news(record: bytes, digest: bytes) -> bytes | None:
     """What a reader whose state is another has to be sent of a record, by its digest (core/rows.py); None: it has seen it all."""
-    return rows.news(record, digest, merge_states) if len(digest) > CHECKSUM_BYTES else record
+    return rows.news(record, digest) if len(digest) > CHECKSUM_BYTES else record
 
 
 def is_part(record: bytes) -> bool:

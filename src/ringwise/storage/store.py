@@ -370,7 +370,7 @@ class Store:
     def _read_now(self, slot: int, rkey: bytes) -> bytes | None:
         """What a delta in the log was about; None where that is damaged.
 
-        Then the delta is let go, too: alone it would pass for all that this node has seen, while a damaged record that is asked for
+        Then the delta is let go, too: alone it would pass for all that this node has seen, while a damaged record that is read
         is fetched from so many others that nothing is missing (S4).
         """
         try:
