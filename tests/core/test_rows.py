@@ -255,6 +255,19 @@ def test_what_is_remembered_is_bounded() -> None:
     assert len(node.state.steps) == 1, "more than the rest"
 
 
+def test_a_write_that_changes_nothing_sends_what_it_found() -> None:
+    """Its owners are to have it, as after any write; but not all the rest."""
+    node = large()
+    before = node.state
+    change(node, AddMembers((b"member-7", b"member-8"), MEGABYTE))
+    assert node.state == before
+    base, wire = versions.as_sent(before[:8], node.state)
+    assert base == before[:8] + b"\1" and len(wire) < 200
+    assert versions.merge(node.state, wire) is node.state
+    there = versions.members(versions.merge(b"", wire), NOW_MS)
+    assert there is not None and set(there) == {b"member-7", b"member-8"}
+
+
 def test_a_damaged_delta_is_refused() -> None:
     node = large()
     before = node.state

@@ -29,7 +29,7 @@ from ringwise.core.counters import (
 )
 from ringwise.core.errors import CollectionTooLarge, SequenceGap, TooManySessions, WrongType
 from ringwise.core.record import Sibling
-from ringwise.core.rows import covering
+from ringwise.core.rows import covering, unchanged
 from ringwise.core.versions import DotSource, Write
 
 SESSIONS_MAX = 1000  # of one key: each leaves twenty bytes in its context for good
@@ -134,7 +134,7 @@ class AddMembers(msgspec.Struct, frozen=True):
         known = versions.members_in(held, wall_ms)
         made = [(sets.MEMBER, member) for member in dict.fromkeys(self.members) if member not in known.found]
         if not made:
-            return held
+            return unchanged(held, self.members)
         return fits(dots.write_each(held, made, covering(known.gone), stamp), self.bytes_max)
 
 

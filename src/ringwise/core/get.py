@@ -460,7 +460,10 @@ class GetPath:
             self._spread(group.slots[i], group.rkeys[i], state, group.tally.need, repaired, index)
         else:
             sink.found(index, state)
-            if self._topology.formed and not self._store.failed:
+            news = (
+                type(state) is bytes or state != group.records[i]
+            )  # of rows: else the other is behind by what is on its way
+            if news and self._topology.formed and not self._store.failed:
                 self._spread(group.slots[i], group.rkeys[i], state, 1, NOBODY, 0)
 
     # -- what does not reach its level

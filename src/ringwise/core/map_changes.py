@@ -15,7 +15,7 @@ from ringwise.core.changes import check_kind, fits
 from ringwise.core.counters import Number, add, amount_text, number_of, sum_of
 from ringwise.core.errors import FieldNotANumber, ScoreNotANumber
 from ringwise.core.maps import HASH, SORTED, Fields, Kind, Payload, packed, score_bytes, score_from
-from ringwise.core.rows import covering
+from ringwise.core.rows import covering, unchanged
 from ringwise.core.versions import DotSource, Write
 
 NX, XX, GT, LT = 1, 2, 4, 8  # conditions of ZADD
@@ -45,7 +45,7 @@ class SetScores(msgspec.Struct, frozen=True):
         there = {name: field.score for name in dict(self.pairs) if (field := fields.of(name)).there}
         chosen = judged(there, self.pairs, self.conditions).chosen
         if not chosen:
-            return held
+            return unchanged(held, [name for name, _ in self.pairs])
         payloads = {member: score_bytes(score) for member, score in chosen.items()}
         return _written(dots, held, fields, payloads, stamp, self.bytes_max)
 
@@ -130,7 +130,7 @@ class AddToScore(msgspec.Struct, frozen=True):
         fields = _fields(SORTED, held, wall_ms)
         known = fields.of(self.member)
         if increased(known.score if known.there else None, self.amount, self.conditions) is None:
-            return held
+            return unchanged(held, [self.member])
 
         def more(amounts: list[bytes]) -> bytes:
             return score_bytes(maps.total_of([self.amount, *map(score_from, amounts)]))

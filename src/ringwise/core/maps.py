@@ -84,6 +84,12 @@ def score_bytes(score: float) -> bytes:
     return _double.pack(score)
 
 
+def score_in(entry: Sibling) -> float:
+    """The score that an entry of a sorted set gives its member."""
+    found: float = _double.unpack_from(entry.value, len(entry.value) - _double.size)[0]
+    return found
+
+
 def score_from(payload: Payload) -> float:
     found: float = _double.unpack(payload)[0]
     return found
@@ -210,11 +216,16 @@ class Fields:
     @classmethod
     def of_rows(cls, rows: Rows, wall_ms: int) -> Fields | None:
         """Of a record that is held as rows; None where not all of them count."""
-        hidden = hidden_up_to(rows.rest, wall_ms)
-        if rows.kind is None or not rows.is_pure or hidden > rows.least:
-            return None
+        kind = rows.kind
+        assert kind is not None
         fields = cls.__new__(cls)
-        fields.kind, fields.found, fields._rows = rows.kind, rows.rows, rows
+        fields.kind, fields.found, fields._rows = kind, rows.rows, rows
+        if not rows.rest:
+            fields._marks, fields.registers, fields.cut, fields.dead = [], [], 0, []
+            return fields
+        hidden = hidden_up_to(rows.rest, wall_ms)
+        if not rows.is_pure or hidden > rows.least:
+            return None
         fields._marks = [each for each in rows.rest if each.content_type == MARK]
         fields.registers = [each for each in rows.rest if each.content_type == EXPIRY]
         fields.cut = max([hidden, *map(cut_of_mark, fields._marks)])
@@ -302,8 +313,7 @@ class Fields:
         if known is None:
             return None
         if self._is_simple(known):
-            found: float = _double.unpack_from(known[0].value, _LENGTH_BYTES + len(name) + 1)[0]
-            return found
+            return score_in(known[0])
         field = self.of(name)
         return field.score if field.there else None
 
@@ -331,7 +341,7 @@ class Fields:
         found: dict[bytes, float] = {}
         for name, known in self.found.items():
             if self._is_simple(known):
-                found[name] = _double.unpack_from(known[0].value, _LENGTH_BYTES + len(name) + 1)[0]
+                found[name] = score_in(known[0])
             elif (field := self.of(name)).there:
                 found[name] = field.score
         return found

@@ -326,10 +326,12 @@ class PutPath:
         self, group: WriteGroup, slot: int, rkey: bytes, held: bytes, record: bytes, sink: Sink, index: int
     ) -> None:
         base = held[:8]
+        state = record
         if type(record) is not bytes:
             group.opened = True
+            state = held if record[:8] == base else record
         if group.owned:
-            self._store_put(slot, rkey, base, record)
+            self._store_put(slot, rkey, base, state)
         group.rows.append((slot, rkey, base, record, sink, index))
 
     def _group_for(self, slot: int, rkey: bytes, need: int, blind: bool, first: WriteGroup | None = None) -> WriteGroup:

@@ -111,6 +111,9 @@ class Rows(Opened):
     order: Order | None
     steps: tuple[Step, ...]
     steps_size: int  # of all their deltas
+    again: bytes = (
+        b""  # a delta of rows that are there, for a write that changed nothing, and whose owners are to have them
+    )
 
     def __len__(self) -> int:
         """About the length of `whole`."""
@@ -136,6 +139,10 @@ class Rows(Opened):
     def whole(self) -> bytes:
         return _whole(self)
 
+    def has_been(self, checksum: bytes) -> bool:
+        """Whether a state with that checksum led to it, as far as it remembers; most likely a late one."""
+        return any(step.base == checksum for step in reversed(self.steps))
+
     def checksums(self) -> set[bytes]:
         """Its own, and those of the states that led to it."""
         return {self[:CHECKSUM_BYTES], *[step.base for step in self.steps]}
@@ -149,14 +156,16 @@ class Rows(Opened):
 
     def _places(self, name: bytes, known: tuple[Sibling, ...]) -> list[Place]:
         assert self.kind is not None
+        if len(known) == 1 and known[0].content_type == self.kind.entry:
+            return [(maps.score_in(known[0]), name)]
         field = Field(self.kind, known, 0)
         return [(field.score, name)] if field.there else []
 
     def _is_absent(self, known: tuple[Sibling, ...]) -> bool:
         kind = self.kind
-        if kind is None or (len(known) == 1 and known[0].content_type == kind.entry):
-            return not known
-        return not Field(kind, known, 0).there
+        return kind is not None and not (
+            (len(known) == 1 and known[0].content_type == kind.entry) or Field(kind, known, 0).there
+        )
 
 
 @lru_cache(maxsize=4)
@@ -252,6 +261,21 @@ def written(state: Rows, made: Sequence[Sibling], covered: Covered, generic: Any
     return encode(generic(state.state(), delta.part)) if found is None else found
 
 
+def unchanged(record: bytes, names: Iterable[bytes]) -> bytes:
+    """A record after a write that found it as it was to be: of rows, those under these names are sent once more."""
+    state = opened(record)
+    if state is None:
+        return record
+    siblings = sorted((each for name in set(names) for each in state.rows.get(name, ())), key=records.order)
+    seen = Seen()
+    for each in siblings:
+        seen.add_dot(each.actor, each.counter)
+    same = Rows(bytes(state))
+    same.__dict__.update(state.__dict__)
+    same.again = sealed(Delta([], *seen.lists(), siblings))
+    return same
+
+
 def sealed(delta: Delta) -> bytes:
     return records.seal(bytes((DELTA,)) + records.encoded(delta))
 
@@ -278,7 +302,7 @@ def joined(state: Rows, delta: Delta, wire: bytes) -> bytes | None:
         else:
             return None
     change = _Change(state, delta)
-    rest = change.join(state.rest, others)
+    rest = change.join(state.rest, others) if others or state.rest else ()
     if len(rest) > REST_MAX:
         return None
     rows, absent = state.rows, state.absent
@@ -290,7 +314,8 @@ def joined(state: Rows, delta: Delta, wire: bytes) -> bytes | None:
         after = change.join(before, siblings)
         if after != before:
             fresh[name] = after
-            absent += _counted(state, after) - _counted(state, before)
+            if state.kind is not None:
+                absent += _counted(state, after) - _counted(state, before)
             if state.order is not None:
                 gone += state._places(name, before)
                 came += state._places(name, after)
@@ -306,7 +331,7 @@ def joined(state: Rows, delta: Delta, wire: bytes) -> bytes | None:
         return None
     seen = state.seen()
     seen.add(change.theirs)
-    vector, cloud = seen.lists()
+    vector, cloud = sorted(seen.vector.items()), sorted(seen.cloud) if seen.cloud else []
     checksum = (change.total ^ records.head_sum(vector, cloud, state.world, state.partial)).to_bytes(8, "big")
     if checksum == state[:CHECKSUM_BYTES]:
         return state
@@ -342,7 +367,8 @@ class _Change:
     """What a delta does, name by name."""
 
     def __init__(self, state: Rows, delta: Delta) -> None:
-        self.theirs = Seen(delta.part)
+        self.theirs = Seen()
+        self.theirs.vector, self.theirs.cloud = dict(delta.context), set(delta.cloud)
         self._dots = {(each.actor, each.counter) for each in delta.siblings}
         self._state = state
         self.total, self.size, self.loose = state.total, state.size, state.loose
@@ -350,29 +376,29 @@ class _Change:
 
     def join(self, mine: tuple[Sibling, ...], theirs: Sequence[Sibling]) -> tuple[Sibling, ...]:
         """What survives of both (core/versions.py)."""
-        seen = self.theirs
-        lost = [
-            each for each in mine if seen.has(each.actor, each.counter) and (each.actor, each.counter) not in self._dots
-        ]
+        has, dots = self.theirs.has, self._dots
+        lost = [each for each in mine if has(each.actor, each.counter) and (each.actor, each.counter) not in dots]
         new = [each for each in theirs if each not in mine and not self._is_gone(each, mine)]
         if not lost and not new:
             return mine
-        dots = {(each.actor, each.counter) for each in mine}
-        alarms["dot_collision"] += sum(
-            (each.actor, each.counter) in dots and not is_session(each.actor) for each in new
-        )
+        if mine and new:
+            held = {(each.actor, each.counter) for each in mine}
+            alarms["dot_collision"] += sum(
+                (each.actor, each.counter) in held and not is_session(each.actor) for each in new
+            )
         for each in lost:
-            self._account(each)
-            self.size -= len(records.encoded(each))
+            self.size -= self._account(each)
             self.loose -= _is_loose(each)
         for each in new:
-            self._account(each)
-            self.size += len(records.encoded(each))
+            self.size += self._account(each)
             self.loose += _is_loose(each)
             self.stamp = max(self.stamp, each.stamp)
-            if is_row(each):
-                self.least = min(self.least, each.stamp)
-        return tuple(sorted([each for each in mine if each not in lost] + new, key=records.order))
+            if each.stamp < self.least and is_row(each):
+                self.least = each.stamp
+        kept = [each for each in mine if each not in lost] + new
+        if len(kept) > 1:
+            kept.sort(key=records.order)
+        return tuple(kept)
 
     def _is_gone(self, each: Sibling, mine: tuple[Sibling, ...]) -> bool:
         """Seen before, and not alive: somebody had covered it. (One dot with two contents is alive in both.)"""
@@ -381,8 +407,10 @@ class _Change:
             return False
         return all((other.actor, other.counter) != dot for other in mine)
 
-    def _account(self, each: Sibling) -> None:
-        self.total ^= xxh3_64_intdigest(records.encoded(each))
+    def _account(self, each: Sibling) -> int:
+        code = records.encoded(each)
+        self.total ^= xxh3_64_intdigest(code)
+        return len(code)
 
 
 # -- merging
@@ -452,9 +480,9 @@ def _together(deltas: Iterable[Delta]) -> bytes:
 
 def _caught_up(mine: Rows, theirs: Rows) -> bytes | None:
     """By the steps since a state that both have been in; None where none is known."""
-    known = mine.checksums()
-    if theirs[:CHECKSUM_BYTES] in known:
+    if mine.has_been(theirs[:CHECKSUM_BYTES]):
         return mine
+    known = mine.checksums()
     for at in range(len(theirs.steps) - 1, -1, -1):
         if theirs.steps[at].base in known:
             result: bytes | None = mine
@@ -480,7 +508,8 @@ def as_sent(base: bytes, record: bytes) -> tuple[bytes, bytes]:
     state = record if isinstance(record, Rows) else None
     since = steps_since([base], state) if state is not None else None
     if not since:
-        return base, records.whole(record)
+        again = state.again if state is not None and state[:CHECKSUM_BYTES] == base else b""
+        return (base + b"\1", again) if again else (base, records.whole(record))
     return base + b"\1", _delta_since(since)
 
 

@@ -41,10 +41,13 @@ class Members:
     @classmethod
     def of_rows(cls, rows: Rows, wall_ms: int) -> Members | None:
         """Of a record that is held as rows; None where not all of them are there."""
-        if not rows.is_pure or hidden_up_to(rows.rest, wall_ms) > rows.least:
-            return None
         members = cls.__new__(cls)
         members.found = rows.rows
+        if not rows.rest:
+            members.marks, members.registers, members.gone = [], [], []
+            return members
+        if not rows.is_pure or hidden_up_to(rows.rest, wall_ms) > rows.least:
+            return None
         members.marks = [each for each in rows.rest if each.content_type == MARK]
         members.registers = [each for each in rows.rest if each.content_type == EXPIRY]
         members.gone = [each for each in members.registers if passed(each.expiry_ms, wall_ms)]

@@ -278,17 +278,18 @@ class DotSource:
 
     def last_actor(self, record: bytes) -> bytes:
         """Under which the next dot of this key comes, where that does not take a new key epoch; else b""."""
-        return max(self._usable(seen_by(record)), default=b"")
+        return max(self._usable(seen_by(record).of_prefix(self.prefix)), default=b"")
 
-    def _usable(self, held: Seen) -> dict[bytes, int]:
-        own = held.of_prefix(self.prefix).items()
-        return {actor: last for actor, last in own if last < COUNTER_MAX and not self._is_retired(actor)}
+    def _usable(self, own: dict[bytes, int]) -> dict[bytes, int]:
+        if not self.retired:
+            return {actor: last for actor, last in own.items() if last < COUNTER_MAX}
+        return {actor: last for actor, last in own.items() if last < COUNTER_MAX and not self._is_retired(actor)}
 
     def _next_dot(self, held: Seen, told: Seen) -> Dot:
         """The dot after the greatest of this incarnation that the record shows, or the first of a new epoch (V2)."""
         own = held.of_prefix(self.prefix)
         intact = all(counter <= own.get(actor, 0) for actor, counter in told.of_prefix(self.prefix).items())
-        usable = self._usable(held)
+        usable = self._usable(own)
         if intact and usable:
             actor = max(usable)
             return actor, usable[actor] + 1
