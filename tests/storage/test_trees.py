@@ -329,7 +329,7 @@ def test_trees_are_let_go_under_a_storm_and_made_anew_when_it_is_calm() -> None:
     machine.store.background(1.0)
     assert not any(machine.store.tree.ready) and not machine.store._trees.behind
     for number in range(300):
-        for each in range(300):
+        for each in range(600):
             machine.store.put(*machine.row(b"%d:%d" % (number, each)), b"", new)
         machine.time_ms += 10.0
         machine.store.background(1.0)

@@ -20,7 +20,7 @@ HASH_BYTES = 6
 POSITION_BITS = 8 * HASH_BYTES  # of a scan position that are the hash; the slot stands above them
 KEY_BYTES_LIMIT = 0xFFFF  # the length field's; the configured limit is far below
 
-_KEY_AT = BUCKET_BYTES + 2
+KEY_AT = BUCKET_BYTES + 2  # in a row key, behind the bucket and the key's length
 _HASH_AT = 2 + BUCKET_BYTES
 _REST_AT = _HASH_AT + HASH_BYTES
 
@@ -45,7 +45,7 @@ class Bucket(msgspec.Struct, frozen=True):
 
 def key_of(rkey: bytes) -> bytes:
     """The client's key of a row key."""
-    return rkey[_KEY_AT : _KEY_AT + int.from_bytes(rkey[BUCKET_BYTES:_KEY_AT], "big")]
+    return rkey[KEY_AT : KEY_AT + int.from_bytes(rkey[BUCKET_BYTES:KEY_AT], "big")]
 
 
 def hash48(key: bytes) -> bytes:
@@ -65,7 +65,7 @@ def split_storage_key(stored: bytes) -> tuple[int, bytes]:
     """(slot, row key) of a storage key; raises RecordDamaged when its parts do not fit together (S4)."""
     rkey = stored[2:_HASH_AT] + stored[_REST_AT:]
     key = key_of(rkey)
-    if len(rkey) < _KEY_AT or len(key) != int.from_bytes(rkey[BUCKET_BYTES:_KEY_AT], "big"):
+    if len(rkey) < KEY_AT or len(key) != int.from_bytes(rkey[BUCKET_BYTES:KEY_AT], "big"):
         raise RecordDamaged("a storage key is cut short")
     if hash48(key) != stored[_HASH_AT:_REST_AT]:
         raise RecordDamaged("a storage key does not match its hash")

@@ -463,9 +463,9 @@ class Node:
             case messages.Write():
                 self.replica.write(link, message)
             case Written():
-                self._put.written(link, message)
-                self.repair.written(link, message)
-                self.hints.written(link, message)
+                if not self._put.written(link, message):
+                    self.repair.written(link, message)
+                    self.hints.written(link, message)
             case messages.Read():
                 self.replica.read(link, message)
             case Found():

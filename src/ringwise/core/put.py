@@ -537,17 +537,19 @@ class PutPath:
             group.unlogged = False
             self.give_up_hopeless(group)
 
-    def written(self, link: Link, message: Written) -> None:
-        """An owner's answer, for all of a group or for a part."""
+    def written(self, link: Link, message: Written) -> bool:
+        """An owner's answer, for all of a group or for a part; False where it is to something else."""
         peer = link.peer
         group = self._peers.request(peer, message.id)
-        if not isinstance(group, WriteGroup) or peer not in group.pending:
-            return
+        if not isinstance(group, WriteGroup):
+            return False
+        if peer not in group.pending:
+            return True
         for position, stamp in message.higher:
             group.higher[position] = max(stamp, group.higher.get(position, 0))
         if message.refused:
             self._refused(link, group, message)
-            return
+            return True
         if peer in group.stand_ins:
             group.stood_in = True
         if not message.positions and group.pending[peer] is None:
@@ -559,6 +561,7 @@ class PutPath:
                 self._count(group, ())
         else:
             self._count_part(peer, group, message.positions)
+        return True
 
     def _count_part(self, peer: NodeId, group: WriteGroup, positions: Sequence[int]) -> None:
         fresh = take_part(group.pending, peer, positions, len(group.rows))
@@ -699,6 +702,8 @@ class PutPath:
             places = {group.stand_ins.get(peer, peer) for peer in group.pending} - self._topology.filling
         remaining = len(places) + (1 if group.unlogged else 0)
         tally = group.tally
+        if not group.placed and tally.open and tally.least + remaining >= tally.need:
+            return  # after each append to the log, for each group: no position of it is looked at
         for i in tally.unreached():
             counted = sum(i in group.placed.get(place, ()) for place in places) if group.placed else 0
             if tally.acknowledged(i) + remaining - counted < tally.need:

@@ -53,6 +53,11 @@ class Tally:
         self.open -= len(found)
         return found
 
+    @property
+    def least(self) -> int:
+        """How many owners have answered for every position at once: for none have fewer answered."""
+        return self._whole
+
     def acknowledged(self, position: int) -> int:
         """How many owners have answered for this position."""
         return self._whole + (self._parts[position] if self._parts is not None else 0)

@@ -103,7 +103,8 @@ class Store:
         self._reads = ColdReads(engine, worker, self._cache, self.find, config.cold_queue_max)
         self._walks = Walks(engine, worker, self._layers)
         self._trees = Trees(engine, worker, self._layers, self._rows, lambda: self._reads.flushes, self._clock_ms)
-        self._touched, self._bases = self._trees.touched, self._trees.bases
+        self._written_slots, self._touched = self._trees.slots, self._trees.touched
+        self._bases, self._records = self._trees.bases, self._trees.records
         self._log = CommitLog(disk, worker, engine.position, self._replay, config.segment_bytes)
         self._log.on_synced = self._synced
         self._log.on_failed = self._failed
@@ -123,8 +124,10 @@ class Store:
         if base is None:
             self._trees.doubt(slot)
         else:
+            self._written_slots.append(slot)
             self._touched.append(rkey)
             self._bases.append(base)
+            self._records.append(record)
         self.tables[slot][rkey] = record
 
     def replace_many(
@@ -153,18 +156,30 @@ class Store:
                     continue
                 absent.append(position)
             table[rkey] = record
-        self._touch_many(rkeys, bases, others, absent)
-        return others
-
-    def _touch_many(self, rkeys: Sequence[bytes], bases: Sequence[bytes], others: list[int], absent: list[int]) -> None:
         if others or absent:
-            left_out, none = set(others), set(absent)
-            kept = [i for i in range(len(rkeys)) if i not in left_out]
-            self._touched += [rkeys[i] for i in kept]
-            self._bases += [b"" if i in none else bases[i] for i in kept]
+            self._touch_some(slots, rkeys, bases, records, others, absent)
         else:
+            self._written_slots += slots
             self._touched += rkeys
             self._bases += bases
+            self._records += records
+        return others
+
+    def _touch_some(
+        self,
+        slots: Sequence[int],
+        rkeys: Sequence[bytes],
+        bases: Sequence[bytes],
+        records: Sequence[bytes],
+        others: list[int],
+        absent: list[int],
+    ) -> None:
+        left_out, none = set(others), set(absent)
+        kept = [i for i in range(len(rkeys)) if i not in left_out]
+        self._written_slots += [slots[i] for i in kept]
+        self._touched += [rkeys[i] for i in kept]
+        self._bases += [b"" if i in none else bases[i] for i in kept]
+        self._records += [records[i] for i in kept]
 
     def load(self, slot: int, rkey: bytes, then: Callable[[], None]) -> bool:
         """Ask the disk; False where too many wait already. `then` runs, in order for each key, when `find` answers;
@@ -395,11 +410,9 @@ class Store:
         self._flush_due = self._log.position - self._engine.position > self._segment_bytes
 
     def _is_flush_due(self) -> bool:
-        if self._engine.busy():
-            return False
-        if self._flush_due:
-            return True
-        return self._memtable_bytes >= self._memtable_bytes_max and not self._mostly_overwritten()
+        if not self._flush_due and self._memtable_bytes < self._memtable_bytes_max:
+            return False  # nearly always, and the engine takes some microseconds to tell
+        return not self._engine.busy() and (self._flush_due or not self._mostly_overwritten())
 
     def _count_held(self) -> None:
         held = sum(map(len, self.tables))

@@ -1,16 +1,19 @@
 """The hash tree kept true (R5): what was written is folded in later, a listing sets its leaves right, a start makes it anew.
 
-    put ─▶ touched: row key, digest that it had before           two appends; a frame of writes: two extends
-    gather ─▶ dirty[row key] = the first of these digests        once for each key until it is folded
-    fold ─▶ tree.apply(digest before, digest now)                in slices, before a flush begins, and before a comparison
+    put ─▶ written: slot, row key, digest before, record         four appends; a frame of writes: four extends
+    fold ─▶ tree.apply(digest before, digest now)                with every tick, before a flush begins, and before a comparison
+    gather ─▶ dirty[row key] = the first of these digests        where more is written than is folded: once for each key
     digests ─▶ names of a range ─▶ their digests, from memory or a worker ─▶ the leaves of that range, set from the data
 
-To fold costs a microsecond or two, as much as a replica spends on the write itself: a node that is written to as fast as it can
-be would lose much of its speed. So the background folds at a bounded rate, a key that is written often once; and where writes
-come faster for so long that DIRTY_MAX keys wait, the trees are let go, and made anew when it is calm again. Repair waits,
-requests do not.
+To fold costs a microsecond while what was written is still in a processor's cache, and two or three later, when the record has to
+be looked up again: so a tick folds what has come since the last one. That is as much as a replica spends on the write itself, and
+a node that is written to as fast as it can be would lose much of its speed. So it folds at a bounded rate; what is beyond that
+waits, a key that is written often once; and where DIRTY_MAX keys wait, the trees are let go, and made anew when it is calm again.
+Repair waits, requests do not.
 
 Invariants
+* Each change of a record is written down, from the digest before to the record after it, so changes of one key follow upon one
+  another. A dirty key is folded from its first digest to what is held then, so no later change of it is folded by itself.
 * A dirty key is in the memtable: a flush begins only when nothing is dirty, and only void rows leave the memtable otherwise.
 * A listing is exact although it takes many turns: for a key that is dirty when it ends, the tree's digest is the one from before,
   which the next fold takes out; what was folded while the listing ran is looked up once more; where a flush ended meanwhile, the
@@ -30,7 +33,7 @@ from typing import NamedTuple, TypeAlias
 from xxhash import xxh3_64_intdigest
 
 from ringwise.core.hashtree import HASH_SHIFT, LEAF_BITS, LEAF_SHIFT, HashTree, leaf_of, term
-from ringwise.core.keys import BUCKET_BYTES, POSITION_BITS, key_of, position_of, storage_key
+from ringwise.core.keys import BUCKET_BYTES, KEY_AT, POSITION_BITS, key_of, position_of, storage_key
 from ringwise.core.record import CHECKSUM_BYTES
 from ringwise.core.ring import SLOTS, slot_of
 from ringwise.core.store import Digested, Named
@@ -39,7 +42,8 @@ from ringwise.storage.errors import ReadFailed
 
 DIRTY_MAX = 32_768  # some MiB, and 60 ms of folding, in slices, before a flush
 FOLD_RUN = 256  # between two questions to the clock: half a millisecond
-FOLD_KEYS_PER_S = 20_000  # 4% of a core
+FOLD_AT_ONCE = 1_024  # of a tick: a millisecond
+FOLD_KEYS_PER_S = 50_000  # 5% of a core
 CALM_MS = 2_000.0  # without writes at a greater rate than that, before the trees are made anew
 LISTINGS_MAX = 100  # that wait; each takes some milliseconds, so who comes later had better come back
 REBUILD_KEYS = 512  # of a step of the rebuild; the loop has it for a millisecond
@@ -87,8 +91,12 @@ class Trees:
         clock_ms: Callable[[], float],
     ) -> None:
         self.tree = HashTree()
-        self.touched: list[bytes] = []  # row keys in the order of their writes, and
-        self.bases: list[bytes] = []  # the digests that they replaced; the store adds to both
+        # What was written, in order; the store adds to all four. Records are kept until the next tick and not longer, since
+        # the next writes are cheaper where they find memory that has just been given back.
+        self.slots: list[int] = []
+        self.touched: list[bytes] = []  # row keys
+        self.bases: list[bytes] = []  # the digests that were replaced
+        self.records: list[bytes] = []
         self._dirty: dict[bytes, bytes] = {}  # row key -> the digest that the tree has
         self.mended = 0  # leaves that a listing found wrong: 0, or there is a path that changes records unseen
         self._engine = engine
@@ -145,15 +153,18 @@ class Trees:
         """How much is to be folded, at most."""
         return len(self._dirty) + len(self.touched)
 
-    def _gather(self) -> dict[bytes, bytes]:
-        """The dirty keys; of several digests of one, the first is in the tree."""
-        touched, bases, dirty = self.touched, self.bases, self._dirty
-        if touched:
-            for rkey, base in zip(touched, bases, strict=True):
+    def _gather(self, end: int | None = None) -> dict[bytes, bytes]:
+        """The dirty keys, with what was written before `end`; of several digests of one, the first is in the tree."""
+        dirty = self._dirty
+        if self.touched:
+            for rkey, base in zip(self.touched[:end], self.bases[:end], strict=True):
                 dirty.setdefault(rkey, base)
-            touched.clear()
-            bases.clear()
+            self._forget_written(end)
         return dirty
+
+    def _forget_written(self, end: int | None = None) -> None:
+        for column in (self.slots, self.touched, self.bases, self.records):
+            del column[:end]
 
     def keep_up(self) -> None:
         """What the background does about the keys that were written."""
@@ -165,44 +176,72 @@ class Trees:
         if self._let_go:
             if len(self.touched) > allowed:
                 self._due_ms = now_ms + CALM_MS
-            self.touched.clear()
-            self.bases.clear()
-        elif len(self._gather()) > DIRTY_MAX:
+            self._forget_written()
+            return
+        self.fold(min(allowed, FOLD_AT_ONCE))
+        if len(self._dirty) > DIRTY_MAX:
             self._let_go, self._rebuilding = True, False
             self._dirty = {}
             self.tree.forget_all()
             self._used.clear()
             self._due_ms = now_ms + CALM_MS
-        else:
-            self.fold(min(allowed, FOLD_RUN))
 
     def fold(self, limit: int) -> bool:
-        """Takes up to so many dirty keys into the tree; whether nothing is left. HOT: HashTree.apply, written out."""
-        dirty, tree, tables = self._gather(), self.tree, self._layers()[0]
-        ready, leaves, roots, live = tree.ready, tree.leaves, tree.roots, self._live
+        """Takes up to so many changes into the tree, the latest first; whether nothing is left."""
+        limit -= self._fold_written(limit)
+        dirty, tables = self._dirty, self._layers()[0]
+        if not dirty or not limit:
+            return not dirty
+        slots: list[int] = []
+        rkeys: list[bytes] = []
+        bases: list[bytes] = []
+        for _ in range(min(limit, len(dirty))):
+            rkey, base = dirty.popitem()
+            if rkey[:BUCKET_BYTES] in self._live:
+                slots.append(slot_of(key_of(rkey)))
+                rkeys.append(rkey)
+                bases.append(base)
+        self._apply(slots, rkeys, bases, [tables[slot][rkey] for slot, rkey in zip(slots, rkeys, strict=True)])
+        return not dirty
+
+    def _fold_written(self, limit: int) -> int:
+        """The latest changes, and what was written before them is dirty; how many these were."""
+        count = len(self.touched)
+        if count > limit:
+            self._gather(count - limit)
+            count = limit
+        if count:
+            self._apply(self.slots, self.touched, self.bases, self.records)
+            self._forget_written()
+        return count
+
+    def _apply(
+        self, slots: Sequence[int], rkeys: Sequence[bytes], bases: Sequence[bytes], records: Sequence[bytes]
+    ) -> None:
+        """Changes of keys that are not dirty, and of others nothing. HOT: HashTree.apply and key_of, written out."""
+        tree, dirty, live = self.tree, self._dirty, self._live
+        ready, leaves, roots, hashed = tree.ready, tree.leaves, tree.roots, xxh3_64_intdigest
         last = b""
         listing = self._listing is not None
         building = self._at >> POSITION_BITS if self._rebuilding else SLOTS
-        for _ in range(min(limit, len(dirty))):
-            rkey, old = dirty.popitem()
+        for slot, rkey, base, record in zip(slots, rkeys, bases, records, strict=True):
             prefix = rkey[:BUCKET_BYTES]
             if prefix != last:
                 if prefix not in live:
                     continue
                 last = prefix
                 self._used.add(prefix)
-            key = key_of(rkey)
-            slot = slot_of(key)
+            if dirty and rkey in dirty:
+                continue
+            key = rkey[KEY_AT : KEY_AT + (rkey[BUCKET_BYTES] << 8 | rkey[BUCKET_BYTES + 1])]
             if listing:
                 self._folded.add(rkey)
             if ready[slot] or (slot == building and position_of(slot, key) < self._at):
-                record = tables[slot][rkey]  # a dirty key is in the memtable
-                terms = xxh3_64_intdigest(rkey + record[:CHECKSUM_BYTES]) if record else 0
-                if old:
-                    terms ^= xxh3_64_intdigest(rkey + old)
-                leaves[slot << LEAF_BITS | xxh3_64_intdigest(key) >> HASH_SHIFT] ^= terms
+                terms = hashed(rkey + record[:CHECKSUM_BYTES]) if record else 0
+                if base:
+                    terms ^= hashed(rkey + base)
+                leaves[slot << LEAF_BITS | hashed(key) >> HASH_SHIFT] ^= terms
                 roots[slot] ^= terms
-        return not dirty
 
     # -- listings
 
