@@ -201,6 +201,7 @@ def check_kind(held: bytes, entry: str, wall_ms: int) -> None:
 
 
 def fits(record: bytes, bytes_max: int, noun: str = "set") -> bytes:
-    if len(record) > bytes_max:
-        raise CollectionTooLarge(len(record), bytes_max, noun)
+    size = records.size_of(record)
+    if size > bytes_max:
+        raise CollectionTooLarge(size, bytes_max, noun)
     return record

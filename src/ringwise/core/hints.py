@@ -385,7 +385,7 @@ class HintPath:
                 slots.append(slot)
                 rkeys.append(rkey)
                 states.append(state)
-                size += len(state) + len(rkey)
+                size += record.size_of(state) + len(rkey)
         kept.waiting.extend(others)
         if not rkeys:
             return bool(others)

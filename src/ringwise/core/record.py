@@ -64,7 +64,7 @@ Natural = Annotated[int, Meta(ge=0)]
 Dot = tuple[Actor, Counter]
 
 
-class Sibling(msgspec.Struct, array_like=True, frozen=True):
+class Sibling(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One version and the dot of the put that made it. A tombstone is a version too: the one a delete made."""
 
     actor: Actor
@@ -90,6 +90,8 @@ class Record(msgspec.Struct, array_like=True, frozen=True):
 class Opened(bytes):
     """A record held taken apart (core/rows.py). As bytes it is its checksum and its form; a disk or a peer gets `whole`."""
 
+    whole_size: int  # about the length of `whole`
+
     def whole(self) -> bytes:
         raise NotImplementedError
 
@@ -110,6 +112,11 @@ encoded = _encoder.encode
 def whole(record: bytes) -> bytes:
     """The bytes of a record, to be stored or sent."""
     return record.whole() if isinstance(record, Opened) else record
+
+
+def size_of(record: bytes) -> int:
+    """About how many bytes are stored or sent."""
+    return record.whole_size if isinstance(record, Opened) else len(record)
 
 
 def is_row(sibling: Sibling) -> bool:

@@ -22,6 +22,7 @@ from ringwise.core.keys import BUCKET_BYTES
 from ringwise.core.messages import Found, NodeId, Read, Write, Written
 from ringwise.core.now import Now
 from ringwise.core.peers import Link
+from ringwise.core.record import size_of
 from ringwise.core.space import Spaces
 from ringwise.core.store import Store
 from ringwise.core.topology import Topology
@@ -215,7 +216,7 @@ class Replica:
                 told = news(held, digest)
                 if told is not None:
                     differing.append((position, told))
-                    size += len(told)
+                    size += size_of(told)
         changed = self._topology.changed
         stale = (
             [i for i, slot in enumerate(message.slots) if changed[slot] > message.epoch]
@@ -255,7 +256,7 @@ class Replica:
             part.positions.append(position)
             if position in states:
                 part.differing.append((position, states[position]))
-                size += len(states[position])
+                size += size_of(states[position])
                 if size > self._config.frame_bytes_max:
                     self.found.append((link, Found(request_id, part.positions, part.differing, part.refused), synced))
                     part, size = _Late(), 0

@@ -103,7 +103,7 @@ class Rows(Opened):
     world: int
     partial: int
     total: int  # XOR of the hashes of all siblings
-    size: int  # of all siblings as bytes
+    size: int  # of all versions as bytes
     stamp: int  # the greatest of all, which is the greatest ever seen
     least: int  # no row has a smaller one
     loose: int  # contributions to nothing (core/maps.py)
@@ -114,10 +114,6 @@ class Rows(Opened):
     again: bytes = (
         b""  # a delta of rows that are there, for a write that changed nothing, and whose owners are to have them
     )
-
-    def __len__(self) -> int:
-        """About the length of `whole`."""
-        return self.size + 64 + records.ENTRY_BYTES * (len(self.vector) + len(self.cloud))
 
     @property
     def is_pure(self) -> bool:
@@ -222,11 +218,16 @@ def taken_apart(state: Record) -> Rows | None:
     found.rows, found.rest = Map(by_name), tuple(rest)
     found.vector, found.cloud = dict(state.context), frozenset(state.cloud)
     found.world, found.partial = state.world, state.kind
+    found.whole_size = _whole_size(found)
     found.stamp = max(each.stamp for each in state.siblings)
     found.least = min(each.stamp for known in by_name.values() for each in known)
     found.absent = sum(map(found._is_absent, by_name.values()))
     found.order, found.steps, found.steps_size = None, (), 0
     return found
+
+
+def _whole_size(rows: Rows) -> int:
+    return rows.size + 64 + records.ENTRY_BYTES * (len(rows.vector) + len(rows.cloud))
 
 
 def _is_loose(row: Sibling) -> bool:
@@ -340,6 +341,7 @@ def joined(state: Rows, delta: Delta, wire: bytes) -> bytes | None:
     found.vector, found.cloud = seen.vector, frozenset(seen.cloud)
     found.world, found.partial = state.world, state.partial
     found.total, found.size, found.loose, found.absent = change.total, change.size, change.loose, absent
+    found.whole_size = _whole_size(found)
     found.stamp, found.least = change.stamp, change.least
     found.order = state.order.changed(gone, came) if state.order is not None else None
     found.steps, found.steps_size = _remembered(state, Step(state[:CHECKSUM_BYTES], wire))
@@ -449,7 +451,7 @@ def encode(state: Record) -> bytes:
     """A state as the store holds it."""
     if len(state.siblings) * _ROW_BYTES_MIN >= OPEN_BYTES // 4:
         found = taken_apart(state)
-        if found is not None and len(found) >= OPEN_BYTES:
+        if found is not None and found.whole_size >= OPEN_BYTES:
             return found
     return records.encode(state)
 

@@ -35,6 +35,7 @@ from ringwise.core.messages import NodeId, Scanned, encode
 from ringwise.core.now import Now
 from ringwise.core.peers import Link, Peers
 from ringwise.core.preference import is_first
+from ringwise.core.record import size_of
 from ringwise.core.ring import SLOTS, slot_of
 from ringwise.core.sink import Nobody, Sink
 from ringwise.core.space import Space, Spaces
@@ -336,7 +337,7 @@ class ScanPath:
             return
         wall_ms = self._now.wall_ms
         for (_, key), record in zip(batch, reads.records, strict=True):
-            scan.size += len(record)
+            scan.size += size_of(record)
             if versions.live(record, wall_ms) is not None:
                 scan.found.append((key, record))
         mean = sum(map(len, reads.records)) // len(batch) + 1

@@ -40,16 +40,20 @@ def hset(call: Call) -> None:
         if name == "hmset":
             call.reply(OK)
         else:
-            call.answer(len(last.keys() - _before(gather).keys()))
+            before = _before(gather)
+            call.answer(sum(field not in before for field in last))
 
     _change(call, key, "hash_set", (call.node.config.collection_bytes_max, *flat), show)
 
 
 def hdel(call: Call) -> None:
     key, *fields = call.arguments[1:]
-    _change(
-        call, key, "hash_remove", tuple(fields), lambda gather: call.answer(len(_before(gather).keys() & set(fields)))
-    )
+
+    def show(gather: Gather) -> None:
+        before = _before(gather)
+        call.answer(sum(field in before for field in set(fields)))
+
+    _change(call, key, "hash_remove", tuple(fields), show)
 
 
 def hincrby(call: Call) -> None:

@@ -102,7 +102,7 @@ def _increment(call: Call, key: bytes, member: bytes, amount: float, conditions:
 
 def zrem(call: Call) -> None:
     key, *members = call.arguments[1:]
-    change(call, key, "score_remove", tuple(members), lambda before: len(before.keys() & set(members)))
+    change(call, key, "score_remove", tuple(members), lambda before: sum(name in before for name in set(members)))
 
 
 def zpop(call: Call) -> None:

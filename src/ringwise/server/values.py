@@ -8,7 +8,7 @@ from functools import partial
 from ringwise.core import versions
 from ringwise.core.errors import Failure
 from ringwise.core.maps import KINDS
-from ringwise.core.record import Sibling
+from ringwise.core.record import Sibling, size_of
 from ringwise.server.arguments import check_key, check_value, expiry_of, integer_of
 from ringwise.server.call import Call, CommandError
 from ringwise.server.gather import Gather, refused, value_after
@@ -135,7 +135,7 @@ def _usage(key: bytes, gather: Gather) -> None:
     if not refused(gather):
         record = gather.records[0]
         live = versions.live(record, gather.call.node.now.wall_ms)
-        gather.call.answer(None if live is None else len(key) + len(record) + _OVERHEAD_BYTES)
+        gather.call.answer(None if live is None else len(key) + size_of(record) + _OVERHEAD_BYTES)
 
 
 def _of_value(call: Call, key: bytes, show: Callable[[bytes | None], Value]) -> None:
