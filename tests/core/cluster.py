@@ -68,7 +68,7 @@ class DictStore:
         others = []
         for i, (slot, rkey, base, record) in enumerate(zip(slots, rkeys, bases, records, strict=True)):
             held = self.find(slot, rkey)
-            if held is None or (held and held[:8] != base):
+            if held is None or (held and held[:8] != base) or len(base) > 8:
                 others.append(i)
             else:
                 self.put(slot, rkey, (held or b"")[:8], record)

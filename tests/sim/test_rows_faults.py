@@ -13,7 +13,7 @@ import pytest
 from msgspec import structs
 from tests.sim.test_faults import ADDING, ADDING_MEMBERS, FIELDS, KILLS, NETWORK, SCORED
 
-from ringwise.core import get, rows, versions
+from ringwise.core import rows, versions
 from ringwise.core.rows import Covered, Delta, Rows
 from ringwise.sim.simulator import FLUSHED_EVERY, Scenario, run
 from ringwise.storage.store import Store
@@ -102,4 +102,4 @@ def test_a_deliberate_fault_is_caught(
 def test_what_the_faults_are_planted_in_is_right(scenario: Scenario) -> None:
     for seed in (FIRST, FIRST + 1):
         assert run(seed, scenario).violations == []
-    assert get.rows.OPEN_BYTES < rows.BYTES_MIN, "as rows"
+    assert rows.OPEN_BYTES < rows.BYTES_MIN, "as rows"

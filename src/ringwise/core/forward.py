@@ -13,13 +13,13 @@ An owner that refuses, having applied nothing, is no reason to fail: the next on
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import TypeAlias
 
 from msgspec import structs
 
-from ringwise.core import messages
+from ringwise.core import messages, rows
 from ringwise.core.clock import Clock
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import (
@@ -37,11 +37,12 @@ from ringwise.core.messages import Forward, Forwarded, ForwardedUpdate, Forwarde
 from ringwise.core.now import Now
 from ringwise.core.peers import Link, Peers
 from ringwise.core.put import PutPath
+from ringwise.core.record import size_of
 from ringwise.core.ring import slot_of
 from ringwise.core.sink import Sink
 from ringwise.core.space import Spaces
 from ringwise.core.topology import Topology
-from ringwise.core.update import DELETE, UpdatePath
+from ringwise.core.update import DELETE, UpdatePath, names_in
 
 Operation: TypeAlias = ForwardedWrite | ForwardedUpdate
 
@@ -90,10 +91,11 @@ class ForwardGroup:
 class _Answers:
     """Collects the outcomes of one Forward on the owner's side; the node sends them at the end of each turn."""
 
-    __slots__ = ("_sloppy", "id", "link", "outcomes", "path")
+    __slots__ = ("_sloppy", "about", "id", "link", "outcomes", "path")
 
     def __init__(self, path: ForwardPath, link: Link, request_id: int) -> None:
         self.path = path
+        self.about: dict[int, Collection[bytes]] = {}  # members or fields, where an update is about nothing else
         self.link = link
         self.id = request_id
         self.outcomes: list[Outcome] = []
@@ -111,6 +113,9 @@ class _Answers:
         self._add(Outcome(index, b"", record, "", "", index in self._sloppy))
 
     def updated(self, index: int, before: bytes, after: bytes) -> None:
+        about = self.about.get(index)
+        if about is not None:  # of a large collection, its taker is told what its answer depends on
+            before, after = rows.part_about(before, about), rows.part_about(after, about)
         self._add(Outcome(index, before, after, "", "", index in self._sloppy))
 
     def found(self, index: int, record: bytes) -> None:
@@ -377,6 +382,9 @@ class ForwardPath:
                 )
             else:
                 named, arguments = operation.operation, operation.arguments
+                about = names_in(named, arguments)
+                if about is not None:
+                    answers.about[position] = about
                 self._update.run(operation.key, named, arguments, level, answers, position, space)
 
     def _late(self, link: Link, sent_ms: int) -> bool:
@@ -419,7 +427,7 @@ class ForwardPath:
             size = 0
             for outcome in outcomes:
                 part.append(outcome)
-                size += len(outcome.before) + len(outcome.after)
+                size += size_of(outcome.before) + size_of(outcome.after)
                 if size > self._config.frame_bytes_max:  # B3
                     self._peers.post(answers.link, encode(Forwarded(answers.id, part, 0)))
                     part, size = [], 0

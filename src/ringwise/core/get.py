@@ -31,6 +31,8 @@ from ringwise.core.standins import StandIns
 from ringwise.core.store import Store
 from ringwise.core.topology import Topology
 
+LATELY_MAX = 16  # large collections of others that are kept: some megabytes each
+
 Spread = Callable[[int, bytes, bytes, int, Sink, int], None]
 
 
@@ -157,6 +159,7 @@ class GetPath:
         self._sealed: list[ReadGroup] = []  # since the last turn's end, waiting for our own answer to be durable
         self._groups: dict[int, ReadGroup] = {}  # unanswered, in order of age
         self._turn = 0
+        self._lately: dict[bytes, rows.Rows] = {}
 
     def get(self, key: bytes, level: Level, sink: Sink, index: int, space: Space | None = None) -> None:
         """Reads one key; the sink gets the merged record of R owners. No space: the default bucket."""
@@ -185,7 +188,7 @@ class GetPath:
         else:
             if self.behind_forwards(key, partial(self.get, key, level, sink, index, space)):
                 return
-            held = b""
+            held = self._lately.get(rkey, b"")  # by which owners know what is news (core/rows.py)
             if group.standing_in:
                 mine = self._find(slot, rkey)
                 if mine is None:
@@ -450,8 +453,12 @@ class GetPath:
 
     def _reconcile(self, group: ReadGroup, i: int, others: list[bytes]) -> None:
         state = group.records[i]
+        if not (group.owned or group.standing_in) and not self._is_confirmed(group, i, others):
+            state = b""
         for record in others:
             state = versions.merge(state, record)
+        if not group.owned:
+            self._keep(group.rkeys[i], state)
         sink, index = group.sinks[i], group.indexes[i]
         if not group.owned and len(others) == group.tally.need and all(record == state for record in others):
             sink.found(index, state)  # a non-owner holds nothing: its owners agree with one another
@@ -460,11 +467,23 @@ class GetPath:
             self._spread(group.slots[i], group.rkeys[i], state, group.tally.need, repaired, index)
         else:
             sink.found(index, state)
-            news = (
-                type(state) is bytes or state != group.records[i]
-            )  # of rows: else the other is behind by what is on its way
+            # Of rows: who lags behind, by what is on its way, is left to that, and to repair.
+            news = type(state) is bytes or (group.owned and state != group.records[i])
             if news and self._topology.formed and not self._store.failed:
                 self._spread(group.slots[i], group.rkeys[i], state, 1, NOBODY, 0)
+
+    def _is_confirmed(self, group: ReadGroup, i: int, others: list[bytes]) -> bool:
+        """Whether an owner has answered by what this node had read before, which counts for nothing by itself."""
+        return group.tally.acknowledged(i) > len(others) or any(map(rows.is_delta, others))
+
+    def _keep(self, rkey: bytes, state: bytes) -> None:
+        """A large collection that this node owns no copy of: the next read of it asks for what is new."""
+        held = rows.opened(state)
+        if held is not None:
+            self._lately.pop(rkey, None)
+            self._lately[rkey] = held
+            if len(self._lately) > LATELY_MAX:
+                del self._lately[next(iter(self._lately))]
 
     # -- what does not reach its level
 

@@ -500,6 +500,18 @@ def _caught_up(mine: Rows, theirs: Rows) -> bytes | None:
 # -- what is sent
 
 
+def part_about(record: bytes, names: Collection[bytes]) -> bytes:
+    """What a record says about some members or fields, and how else it stands; a small one as it is."""
+    state = opened(record)
+    if state is None:
+        return record
+    siblings = [each for name in set(names) for each in state.rows.get(name, ())]
+    siblings += state.rest
+    siblings.sort(key=records.order)
+    vector, cloud = sorted(state.vector.items()), sorted(state.cloud)
+    return records.encode(Record(vector, cloud, siblings, state.world, state.partial))
+
+
 def part_of(delta: bytes) -> bytes:
     """A delta as the record of who holds nothing else of the key."""
     return records.encode(delta_of(delta).part)
@@ -530,12 +542,12 @@ def steps_since(checksums: Collection[bytes], state: Rows) -> tuple[Step, ...] |
 
 
 def digest_of(record: bytes) -> bytes:
-    """What a reader tells of its own state: its checksum, and of rows those of some states before."""
+    """What a reader tells of its own state: its checksum, and of rows those of some states before, or its own once more."""
     own = record[:CHECKSUM_BYTES]
     if not isinstance(record, Rows):
         return own
     steps = record.steps
-    return own + b"".join([steps[-back].base for back in STEPS_TOLD[1:] if back <= len(steps)])
+    return own + (b"".join([steps[-back].base for back in STEPS_TOLD[1:] if back <= len(steps)]) or own)
 
 
 def news(record: bytes, digest: bytes) -> bytes | None:

@@ -226,6 +226,24 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 
+def names_in(operation: str, arguments: Arguments) -> Collection[bytes] | None:
+    """The members or fields that an update is about; None where that is more than its arguments name."""
+    match operation:
+        case "set_add":
+            named = arguments[1:]
+        case "set_remove" | "hash_remove" | "score_remove":
+            named = arguments
+        case "hash_set":
+            named = arguments[1::2]
+        case "hash_increment":
+            named = arguments[1:2]
+        case "score_set" | "score_increment":
+            named = arguments[2::2]
+        case _:
+            return None
+    return {name for name in named if isinstance(name, bytes)}
+
+
 class _Phases:
     """The sink of both phases of one update: passes on what the second one comes to, beside what the first has read."""
 
