@@ -17,6 +17,7 @@ from ringwise.core.node import Node
 from ringwise.core.record import decode
 from ringwise.core.ring import slot_of
 from ringwise.core.scan import Page
+from ringwise.core.sets import MEMBER
 from ringwise.core.topology import BucketRules, ChangeRefused, Document
 from ringwise.core.versions import Write
 from ringwise.core.view import View
@@ -440,6 +441,17 @@ def test_what_an_update_brings_about_lives_as_long(
     assert ttl_ms(cluster, at, b"k") == (10_000 if replaces else 0), (
         "it keeps what it was given, unless it is a new value"
     )
+
+
+@pytest.mark.parametrize("content_type", [b"", MEMBER.encode()])
+def test_a_copy_brings_its_expiry_along(content_type: bytes) -> None:
+    cluster = Cluster()
+    create(cluster, "short", Settings(ttl_s=10))
+    at, heard = view(cluster.nodes[0], "short"), Heard()
+    for number, expiry_ms in ((0, cluster.wall_ms + 60_000), (1, 0)):
+        at.update(b"%d" % number, "place", (1, 1000, expiry_ms, 0, content_type, b"v"), QUORUM, heard, number)
+    cluster.run()
+    assert (ttl_ms(cluster, at, b"0"), ttl_ms(cluster, at, b"1")) == (60_000, 10_000)
 
 
 def test_what_is_void_is_never_where_something_may_come() -> None:

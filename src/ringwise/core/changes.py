@@ -62,7 +62,12 @@ class ForAWhile(msgspec.Struct, frozen=True):
 
     def apply(self, dots: DotSource, held: bytes, stamp: int, wall_ms: int) -> bytes:
         made = self.change.apply(dots, held, stamp, wall_ms)
-        return made if made == held else Expire(self.expiry_ms).apply(dots, made, stamp + 1, wall_ms)
+        if made == held:
+            return made
+        shown = versions.live(made, wall_ms)
+        if shown is None or shown.expiry_ms:
+            return made  # COPY brings an expiry along
+        return Expire(self.expiry_ms).apply(dots, made, stamp + 1, wall_ms)
 
 
 class Once(msgspec.Struct, frozen=True):
