@@ -101,9 +101,9 @@ def test_a_store_replaces_whatever_there_was_and_its_expiry() -> None:
         assert read(connection, "EXISTS", "d") == 0
 
 
-def test_the_limit_of_a_collection_is_that_of_a_value() -> None:
+def test_a_collection_has_a_limit_of_its_own() -> None:
     node = FakeNode()
-    node.config = replace(node.config, value_bytes_max=1000)
+    node.config = replace(node.config, value_bytes_max=1000, collection_bytes_max=1000)
     connection = Connection(node)
     for line in (("HSET", "h", "f", "x" * 990), ("ZADD", "z", "1", "x" * 990), ("HINCRBY", "h", "x" * 990, "1")):
         assert b"would take" in connection.run(*line) and not node.records

@@ -490,7 +490,8 @@ def tree_not_updated_on_merge(patch: Patch) -> None:
         store: Any = self._store
         count = len(store._touched)
         state = merge_in(self, slot, rkey, *rest)
-        del store._touched[count:], store._bases[count:]
+        for column in (store._written_slots, store._touched, store._bases, store._records):
+            del column[count:]
         return state
 
     patch.setattr(Replica, "_merge_in", unseen)
