@@ -318,7 +318,11 @@ class PutPath:
         if group.owned and (self._store.failed or not self._topology.formed):
             sink.failed(index, WritesStopped("see its log"))
             return
-        self._add(group, slot, rkey, held, versions.merge(held, state) if held else state, sink, index)
+        record = versions.merge(held, state) if held else state
+        if need == 1 and type(record) is not bytes and record == held:
+            sink.stored(index, record)  # of a large collection: what was read is old news here, and on its way to the others
+            return
+        self._add(group, slot, rkey, held, record, sink, index)
 
     # -- groups
 
