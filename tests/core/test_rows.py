@@ -212,6 +212,36 @@ def test_a_gap_is_seen_as_one() -> None:
     assert versions.merge(behind, versions.as_sent(start[:8], between)[1]) == node.state
 
 
+@pytest.mark.parametrize("adds", [AddToField(b"n", 1, MEGABYTE), AddToScore(b"n", 1.0, 0, MEGABYTE)])
+def test_a_total_is_not_counted_twice_where_the_one_between_is_missing(adds: AddToField | AddToScore) -> None:
+    """Each contribution of an actor replaces its last one; who has missed one holds two, of which the later says it all."""
+    node, other = replicas(2)
+    field = isinstance(adds, AddToField)
+    many = [(b"m%d" % each, b"1") for each in range(1000)]
+    fill: Change = (
+        SetFields(tuple(many), MEGABYTE) if field else SetScores(tuple((name, 1.0) for name, _ in many), 0, MEGABYTE)
+    )
+    change(node, fill)
+    change(node, adds)
+    other.merge(node.state)
+    change(node, adds)
+    between = node.state
+    change(node, adds)
+    other.merge(versions.as_sent(between[:8], node.state)[1])
+
+    def shown(state: bytes) -> int:
+        found = versions.fields(state, NOW_MS) if field else versions.scores(state, NOW_MS)
+        assert found is not None
+        return int(found[b"n"])
+
+    assert shown(other.state) == 3
+    change(other, adds)
+    assert shown(other.state) == 4
+    other.merge(node.state)
+    assert shown(other.state) == 4
+    assert shown(versions.merge(node.state, other.state)) == 4
+
+
 def test_who_holds_nothing_has_a_part_and_says_so() -> None:
     node = large()
     before = node.state

@@ -10,7 +10,7 @@ import pytest
 from tests.storage.fakes import MemoryDisk
 
 from ringwise.storage.disk import OsDisk
-from ringwise.storage.errors import ForeignDirectory, FormatTooNew
+from ringwise.storage.errors import ForeignDirectory, FormatTooNew, FormatTooOld
 from ringwise.storage.identity import Identity, open_identity
 
 draw = random.Random(1).randbytes
@@ -107,8 +107,11 @@ def test_another_name_another_owner_and_a_newer_format_are_named() -> None:
     opened(disk)
     with pytest.raises(ForeignDirectory, match="belongs to node n1, not to n2"):
         opened(disk, "n2")
-    disk.replace("identity", b'{"format": 2, "more": true}')
-    with pytest.raises(FormatTooNew, match="has format 2"):
+    disk.replace("identity", b'{"format": 1, "more": true}')
+    with pytest.raises(FormatTooOld, match="has format 1"):
+        opened(disk)
+    disk.replace("identity", b'{"format": 3, "more": true}')
+    with pytest.raises(FormatTooNew, match="has format 3"):
         opened(disk)
     disk.replace("identity", b"PNG")
     with pytest.raises(ForeignDirectory, match="not ours"):

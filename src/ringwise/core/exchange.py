@@ -29,7 +29,7 @@ from ringwise.core.errors import Failure
 from ringwise.core.keys import BUCKET_BYTES
 from ringwise.core.messages import DIGEST_BYTES, Found, Written
 from ringwise.core.now import Now
-from ringwise.core.record import intact
+from ringwise.core.record import intact, size_of
 from ringwise.core.store import Store
 
 DIFFERING_MAX = 50_000  # keys that wait for their second look: those of two seconds at the greatest rate, 20 MB
@@ -164,7 +164,7 @@ class Exchange:
         rows: list[Row] = []
         size = 0
         while self._outgoing:
-            size += len(self._outgoing[0][3])
+            size += size_of(self._outgoing[0][3])
             if size > self._config.frame_bytes_max and rows:
                 break
             if rows and self._outgoing[0][1][:BUCKET_BYTES] != rows[0][1][:BUCKET_BYTES]:

@@ -162,7 +162,7 @@ def _added(
     own = known.of_actor(dots.last_actor(held))
     made, marks = fields.mark()
     made.append((kind.count, packed(name, known.tag + more([amount for _, amount in own]))))
-    replaced = [*fields.dead, *marks, *(each for each, _ in own)]
+    replaced = [*fields.dead, *marks, *(each for each, _ in own), *known.before(own)]
     return fits(dots.write_each(held, made, covering(replaced), stamp), bytes_max, kind.noun)
 
 

@@ -121,11 +121,21 @@ class Field:
             cuts += [_cut_of(rest) for _, rest in self.added if rest[:1] == b"\0"]
             self.tag = b"\0" + max(cuts).to_bytes(_CUT_BYTES, "big")
         size = len(self.tag)
-        self.counted = [(each, rest[size:]) for each, rest in self.added if rest.startswith(self.tag)]
+        alike = [(each, rest[size:]) for each, rest in self.added if rest.startswith(self.tag)]
+        self.counted = alike if len(alike) < 2 else _last_of_each_actor(alike)
 
     def of_actor(self, actor: bytes) -> list[tuple[Sibling, bytes]]:
         """What one actor has added, of that which counts."""
         return [(each, amount) for each, amount in self.counted if each.actor == actor]
+
+    def before(self, counted: Sequence[tuple[Sibling, bytes]]) -> list[Sibling]:
+        """What these contributions have taken in already."""
+        return [
+            each
+            for last, _ in counted
+            for each, rest in self.added
+            if each.actor == last.actor and each.counter < last.counter and rest.startswith(self.tag)
+        ]
 
     @property
     def there(self) -> bool:
@@ -168,6 +178,17 @@ class Field:
 
     def _scores(self) -> list[Payload]:
         return [*([self.payload] if self.base is not None else []), *(amount for _, amount in self.counted)]
+
+
+def _last_of_each_actor(alike: list[tuple[Sibling, bytes]]) -> list[tuple[Sibling, bytes]]:
+    """An actor's last contribution says all that it has added. Who has missed the one between two of them still holds the first,
+    of which only that one says that it is over (V3)."""
+    last: dict[bytes, tuple[Sibling, bytes]] = {}
+    for each in alike:
+        other = last.get(each[0].actor)
+        if other is None or other[0].counter < each[0].counter:
+            last[each[0].actor] = each
+    return list(last.values())
 
 
 def total_of(scores: Sequence[float]) -> float:

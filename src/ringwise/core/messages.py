@@ -21,7 +21,7 @@ from ringwise.wire.frame import frame
 
 NodeId: TypeAlias = bytes
 DIGEST_BYTES = 8  # of a state: its record's checksum
-PROTOCOL_VERSION = 2  # 1 knew one bucket
+PROTOCOL_VERSION = 3  # 1 knew one bucket, 2 sent collections whole
 
 # Why a position of a request was refused; whatever the reason, the receiver applied nothing there.
 BEHIND = 1  # the receiver's topology document is older than the frame's: send it, then the frame again

@@ -320,7 +320,9 @@ class PutPath:
             return
         record = versions.merge(held, state) if held else state
         if need == 1 and type(record) is not bytes and record == held:
-            sink.stored(index, record)  # of a large collection: what was read is old news here, and on its way to the others
+            sink.stored(
+                index, record
+            )  # of a large collection: what was read is old news here, and on its way to the others
             return
         self._add(group, slot, rkey, held, record, sink, index)
 

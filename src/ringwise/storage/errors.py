@@ -34,6 +34,16 @@ class FormatTooNew(StorageError):
         super().__init__(f"{what} has format {found}, written by a newer version; this one knows {known}")
 
 
+class FormatTooOld(StorageError):
+    """Written by an older version of the program, in a form that this one does not read."""
+
+    def __init__(self, what: str, found: object, known: object) -> None:
+        super().__init__(
+            f"{what} has format {found}, written by an older version; this one knows {known}: start on an empty directory, "
+            "and have it filled by the others"
+        )
+
+
 class LogDamaged(StorageError):
     """Damage in the middle of the commit log: synced writes behind it would be lost by cutting it (S3)."""
 

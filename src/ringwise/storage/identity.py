@@ -19,9 +19,9 @@ from collections.abc import Callable
 import msgspec
 
 from ringwise.storage.disk import Disk
-from ringwise.storage.errors import ForeignDirectory, FormatTooNew
+from ringwise.storage.errors import ForeignDirectory, FormatTooNew, FormatTooOld
 
-FORMAT = 1
+FORMAT = 2  # 1 had collections in the general form of records
 NODE_BYTES = 6
 INCARNATION_BYTES = 4
 
@@ -120,6 +120,8 @@ def open_identity(disk: Disk, name: str, rng_bytes: Callable[[int], bytes]) -> I
         format_ = msgspec.json.decode(data, type=_Format).format
         if format_ > FORMAT:
             raise FormatTooNew("the data directory", format_, FORMAT)
+        if format_ < FORMAT:
+            raise FormatTooOld("the data directory", format_, FORMAT)
         content = msgspec.json.decode(data, type=_Content)
     except msgspec.DecodeError as error:
         raise ForeignDirectory(f"the file {_FILE} of the data directory is not ours: {error}") from error
