@@ -17,12 +17,12 @@ from collections.abc import Callable, Sequence
 from ringwise.core.agreement import Agreement
 from ringwise.core.clock import Clock
 from ringwise.core.config import NodeConfig
+from ringwise.core.dots import DotSource
 from ringwise.core.keys import Bucket
 from ringwise.core.messages import Gossip, Message, NodeId, decode
 from ringwise.core.node import Node
 from ringwise.core.ring import slot_of
 from ringwise.core.topology import Document, Member, Topology, form, found, join
-from ringwise.core.versions import DotSource
 from ringwise.sim.disk import TornDisk
 from ringwise.sim.engine import Medium, ModelEngine
 from ringwise.storage.store import Store, StoreConfig

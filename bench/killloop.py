@@ -23,10 +23,11 @@ from pathlib import Path
 
 from bench.threads import Worker
 
+from ringwise.core.dots import DotSource
 from ringwise.core.keys import Bucket
 from ringwise.core.messages import encode_chunk
 from ringwise.core.ring import slot_of
-from ringwise.core.versions import DotSource, value_of
+from ringwise.core.versions import value_of
 from ringwise.storage.disk import OsDisk
 from ringwise.storage.lsm import LsmEngine
 from ringwise.storage.store import Store, StoreConfig

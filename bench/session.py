@@ -14,13 +14,14 @@ from collections.abc import Callable
 from typing import Any
 
 from ringwise.core.config import NodeConfig
+from ringwise.core.dots import DotSource
 from ringwise.core.levels import Level
 from ringwise.core.now import Now
 from ringwise.core.scan import Done
 from ringwise.core.sink import Sink
 from ringwise.core.space import Space
 from ringwise.core.topology import BucketRules, Topology
-from ringwise.core.versions import DotSource, Write
+from ringwise.core.versions import Write
 from ringwise.server.clients import Clients
 from ringwise.server.session import Session
 from ringwise.wire.resp import RequestParser

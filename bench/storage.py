@@ -20,10 +20,10 @@ from pathlib import Path
 
 from bench.threads import Worker
 
+from ringwise.core.dots import DotSource
 from ringwise.core.keys import Bucket, storage_key
 from ringwise.core.messages import encode_chunk
 from ringwise.core.ring import slot_of
-from ringwise.core.versions import DotSource
 from ringwise.storage.disk import OsDisk
 from ringwise.storage.lsm import LsmEngine
 from ringwise.storage.store import MEBIBYTE, Store, StoreConfig

@@ -14,6 +14,7 @@ import msgspec
 from ringwise.core.agreement import Agreement, Join
 from ringwise.core.clock import Clock
 from ringwise.core.config import NodeConfig
+from ringwise.core.dots import DotSource
 from ringwise.core.errors import Failure
 from ringwise.core.hashtree import HashTree
 from ringwise.core.keys import BUCKET_BYTES, key_of, position_of
@@ -22,7 +23,6 @@ from ringwise.core.node import Node
 from ringwise.core.ring import SLOTS, slot_of
 from ringwise.core.store import Digested, LogFailed, Named, Swept
 from ringwise.core.topology import Document, Member, Topology, form, found, join
-from ringwise.core.versions import DotSource
 from ringwise.storage.walk import cut
 from ringwise.wire.frame import FrameReader
 

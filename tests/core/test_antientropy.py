@@ -9,6 +9,7 @@ from tests.core.cluster import Cluster, Heard
 
 from ringwise.core import versions
 from ringwise.core.config import NodeConfig
+from ringwise.core.dots import DotSource
 from ringwise.core.hashtree import leaf_of
 from ringwise.core.keys import key_of
 from ringwise.core.levels import ONE, Level
@@ -26,7 +27,7 @@ from ringwise.core.messages import (
 )
 from ringwise.core.ring import slot_of
 from ringwise.core.topology import Member, flush, join
-from ringwise.core.versions import DotSource, Write
+from ringwise.core.versions import Write
 
 CONFIG = NodeConfig(repair_interval_ms=0, repair_confirm_ms=2_000, repair_keys_per_s=1_000_000)
 W3 = Level.parse(b"w=3")

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from ringwise.core import counters, record, versions
 from ringwise.core.changes import Expire, Increment, Once
 from ringwise.core.counters import Shown
+from ringwise.core.dots import DotSource
 from ringwise.core.errors import NotANumber, NumberOverflow, SequenceGap, TooManySessions
-from ringwise.core.versions import DotSource, Write
+from ringwise.core.versions import Write
 
 NOW_MS = 1_000_000
 

@@ -13,6 +13,7 @@ from ringwise.core import messages
 from ringwise.core.agreement import Agreement
 from ringwise.core.clock import Clock
 from ringwise.core.config import NodeConfig
+from ringwise.core.dots import DotSource
 from ringwise.core.errors import Failure, QuorumNotReached
 from ringwise.core.explain import Explanation
 from ringwise.core.hints import BUCKET, FRAME_BYTES
@@ -22,7 +23,6 @@ from ringwise.core.node import Node
 from ringwise.core.ring import slot_of
 from ringwise.core.store import Named
 from ringwise.core.topology import Topology
-from ringwise.core.versions import DotSource
 
 LIVE = Bucket(0, 1)
 ROW = LIVE.row_key(b"k")

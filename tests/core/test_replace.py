@@ -11,6 +11,7 @@ from tests.core.test_node import error
 
 from ringwise.core import messages
 from ringwise.core.config import NodeConfig
+from ringwise.core.dots import DotSource
 from ringwise.core.errors import Failure, NotReady, QuorumNotReached, Replaced, UnknownOutcome
 from ringwise.core.keys import Bucket
 from ringwise.core.levels import EVERY, ONE, QUORUM, STRONG, Level
@@ -20,7 +21,6 @@ from ringwise.core.replace import Lost
 from ringwise.core.ring import slot_of
 from ringwise.core.scan import Page
 from ringwise.core.topology import Topology
-from ringwise.core.versions import DotSource
 from ringwise.server.cluster import ranges
 from ringwise.wire.frame import FrameReader
 

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from ringwise.core import versions
 from ringwise.core.context import TOKEN_BYTES_MAX, Context
+from ringwise.core.dots import DotSource
 from ringwise.core.errors import BadContext, RecordDamaged
 from ringwise.core.record import COUNTER_MAX, FORM_AT, PLAIN, Record, Sibling, decode, encode
-from ringwise.core.versions import DotSource, Write
+from ringwise.core.versions import Write
 
 NODE, INCARNATION = b"\1" * 6, b"\1" * 4
 NEVER = 0

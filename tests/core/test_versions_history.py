@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from ringwise.core import context, versions
 from ringwise.core.clock import Clock
+from ringwise.core.dots import DotSource
 from ringwise.core.record import Record, Sibling, decode
-from ringwise.core.versions import Context, DotSource, Write
+from ringwise.core.versions import Context, Write
 
 REPLICAS = 3
 CLIENTS = 2

@@ -17,12 +17,12 @@ from tests.runtime.test_peers import free_ports, until
 from ringwise.core.agreement import Agreement
 from ringwise.core.clock import Clock
 from ringwise.core.config import NodeConfig
+from ringwise.core.dots import DotSource
 from ringwise.core.gossip.packets import DATAGRAM_BYTES_MAX, Address, Outgoing, State
 from ringwise.core.gossip.presets import LOCAL, PRESETS
 from ringwise.core.messages import NodeId
 from ringwise.core.node import Node
 from ringwise.core.topology import Document, Member, Topology, found, join
-from ringwise.core.versions import DotSource
 from ringwise.runtime.gossip import Datagrams
 from ringwise.runtime.peers import Peers
 from ringwise.runtime.turn import Turn

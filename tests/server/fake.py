@@ -13,6 +13,7 @@ from ringwise.core.bucketchanges import Done as BucketsChanged
 from ringwise.core.buckets import find
 from ringwise.core.changes import Change
 from ringwise.core.config import NodeConfig
+from ringwise.core.dots import DotSource
 from ringwise.core.errors import Failure, Refused
 from ringwise.core.exchange import Tally
 from ringwise.core.explain import ANSWERED, Copy, Explanation
@@ -28,7 +29,7 @@ from ringwise.core.sink import Sink
 from ringwise.core.space import Space
 from ringwise.core.topology import BucketRules, Member, NodeId, Topology, form, found, join
 from ringwise.core.update import OPERATIONS
-from ringwise.core.versions import DotSource, Write
+from ringwise.core.versions import Write
 from ringwise.server.clients import Clients
 from ringwise.server.session import Session
 

@@ -10,10 +10,11 @@ from tests.server.fake import MEMBERS, Connection, FakeNode, formed_topology
 
 from ringwise.core import versions
 from ringwise.core.changes import AddMembers, RemoveMembers
+from ringwise.core.dots import DotSource
 from ringwise.core.explain import ANSWERED, DOWN, Copy, Explanation
 from ringwise.core.map_changes import AddToField, AddToScore, RemoveFields, SetFields, SetScores
 from ringwise.core.maps import HASH
-from ringwise.core.versions import DotSource, Write
+from ringwise.core.versions import Write
 from ringwise.server.clock import Names
 
 A, B, C = (member.id for member in MEMBERS)

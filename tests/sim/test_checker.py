@@ -3,8 +3,9 @@
 import pytest
 
 from ringwise.core import versions
+from ringwise.core.dots import DotSource
 from ringwise.core.keys import Bucket
-from ringwise.core.versions import Context, DotSource, Write
+from ringwise.core.versions import Context, Write
 from ringwise.sim.checker import Ending, check, stale_reads
 from ringwise.sim.history import History, Operation, Scan
 from ringwise.sim.model import Witness

@@ -16,6 +16,7 @@ from ringwise.core import hashing, hyperloglog, keys, sets, versions
 from ringwise.core.buckets import flush_all
 from ringwise.core.changes import AddElements, Increment, RemoveMembers
 from ringwise.core.counters import age
+from ringwise.core.dots import DotSource
 from ringwise.core.exchange import Exchange
 from ringwise.core.filling import Filling
 from ringwise.core.flush import Flushes
@@ -38,7 +39,7 @@ from ringwise.core.space import Space
 from ringwise.core.standins import StandIns
 from ringwise.core.topology import Document, Topology
 from ringwise.core.update import OPERATIONS
-from ringwise.core.versions import DotSource, Write
+from ringwise.core.versions import Write
 from ringwise.core.writegroup import WriteGroup
 from ringwise.sim.network import Weather
 from ringwise.sim.simulator import Scenario, run

@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 
 from ringwise.core import versions
+from ringwise.core.dots import DotSource
 from ringwise.core.keys import key_of
 from ringwise.core.messages import NodeId
 from ringwise.core.reapable import Look, Owner
 from ringwise.core.reaping import Reaping
 from ringwise.core.ring import slot_of
-from ringwise.core.versions import DotSource
 from ringwise.sim.network import Weather
 from ringwise.sim.simulator import Scenario, run
 from ringwise.sim.workload import REAPED

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ringwise.core.dots import DotSource
 from ringwise.core.keys import Bucket
 from ringwise.core.messages import encode_chunk
 from ringwise.core.ring import slot_of
-from ringwise.core.versions import DotSource
 
 BUCKET = Bucket(0, 1)
 _dots = DotSource(b"node01", b"inc1")

@@ -7,11 +7,12 @@ from tests.storage.fakes import row
 from tests.storage.test_store import Machine
 
 from ringwise.core.changes import AddMembers, RemoveMembers
+from ringwise.core.dots import DotSource
 from ringwise.core.keys import storage_key
 from ringwise.core.messages import encode_rows
 from ringwise.core.record import whole
 from ringwise.core.rows import Rows, is_delta
-from ringwise.core.versions import DotSource, as_sent
+from ringwise.core.versions import as_sent
 
 NOW_MS = 1_700_000_000_000
 MEGABYTE = 1 << 20

@@ -27,10 +27,11 @@ from ringwise.core.counters import (
     passed,
     sum_of,
 )
+from ringwise.core.dots import DotSource
 from ringwise.core.errors import CollectionTooLarge, SequenceGap, TooManySessions, WrongType
 from ringwise.core.record import Sibling
 from ringwise.core.rows import covering, unchanged
-from ringwise.core.versions import DotSource, Write
+from ringwise.core.versions import Write
 
 SESSIONS_MAX = 1000  # of one key: each leaves twenty bytes in its context for good
 

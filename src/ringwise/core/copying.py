@@ -23,11 +23,12 @@ from ringwise.core import record as records
 from ringwise.core.changes import Change, Expire, StoreMembers
 from ringwise.core.context import Context, Seen
 from ringwise.core.counters import is_value
+from ringwise.core.dots import DotSource
 from ringwise.core.hyperloglog import ESTIMATE
 from ringwise.core.map_changes import StoreAll
 from ringwise.core.maps import HASH, SORTED
 from ringwise.core.record import Sibling
-from ringwise.core.versions import DotSource, Write, unseen
+from ringwise.core.versions import Write, unseen
 
 _contexts = msgspec.msgpack.Decoder(Context)
 

@@ -13,10 +13,11 @@ import msgspec
 from ringwise.core import maps, sets, versions
 from ringwise.core.changes import check_kind, fits
 from ringwise.core.counters import Number, add, amount_text, number_of, sum_of
+from ringwise.core.dots import DotSource
 from ringwise.core.errors import FieldNotANumber, ScoreNotANumber
 from ringwise.core.maps import HASH, SORTED, Fields, Kind, Payload, packed, score_bytes, score_from
 from ringwise.core.rows import covering, unchanged
-from ringwise.core.versions import DotSource, Write
+from ringwise.core.versions import Write
 
 NX, XX, GT, LT = 1, 2, 4, 8  # conditions of ZADD
 Pairs = Sequence[tuple[bytes, float]]

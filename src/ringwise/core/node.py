@@ -28,6 +28,7 @@ from ringwise.core.bucketchanges import BucketChanges
 from ringwise.core.clock import Clock
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
+from ringwise.core.dots import DotSource
 from ringwise.core.errors import Failure, NoSuchBucket, NotReady, Overloaded, Replaced, StampTooFar
 from ringwise.core.explain import ExplainPath
 from ringwise.core.filling import Filling
@@ -56,7 +57,7 @@ from ringwise.core.standins import StandIns
 from ringwise.core.store import LogFailed, Store
 from ringwise.core.topology import ChangeRefused, Document, Former, Member, Topology, form
 from ringwise.core.update import UpdatePath
-from ringwise.core.versions import DotSource, Write
+from ringwise.core.versions import Write
 from ringwise.core.view import View
 from ringwise.core.writegroup import WriteGroup
 

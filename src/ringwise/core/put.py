@@ -23,6 +23,7 @@ from ringwise.core.changes import Change, ForAWhile
 from ringwise.core.clock import Clock
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
+from ringwise.core.dots import DotSource
 from ringwise.core.errors import (
     Failure,
     Flushed,
@@ -46,7 +47,7 @@ from ringwise.core.space import Space, Spaces, code_of
 from ringwise.core.standins import StandIns
 from ringwise.core.store import Store
 from ringwise.core.topology import Topology
-from ringwise.core.versions import DotSource, Write
+from ringwise.core.versions import Write
 from ringwise.core.writegroup import WriteGroup
 
 

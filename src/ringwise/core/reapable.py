@@ -18,6 +18,7 @@ from ringwise.core import messages, versions
 from ringwise.core.clock import Clock, wall_of
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
+from ringwise.core.dots import DotSource
 from ringwise.core.errors import Failure, StampTooFar
 from ringwise.core.keys import BUCKET_BYTES, key_of
 from ringwise.core.messages import DIGEST_BYTES, Drop, Dropped, Reap, Reapable, Settle, Settled, encode
@@ -28,7 +29,6 @@ from ringwise.core.settling import Settling
 from ringwise.core.space import Spaces
 from ringwise.core.store import Store
 from ringwise.core.topology import Topology
-from ringwise.core.versions import DotSource
 
 QUESTIONS_MAX = 100  # of peers, that wait for the disk
 

@@ -29,6 +29,7 @@ import uvloop
 from ringwise.core.agreement import Agreement, AgreementFailed, AgreementStateDamaged, Join
 from ringwise.core.clock import Clock
 from ringwise.core.config import NodeConfig
+from ringwise.core.dots import DotSource
 from ringwise.core.errors import ImpossibleLevel, UnknownLevel
 from ringwise.core.gossip.packets import HOST_BYTES_MAX, State
 from ringwise.core.levels import Level
@@ -43,7 +44,6 @@ from ringwise.core.topology import (
     TopologyTooNew,
     join,
 )
-from ringwise.core.versions import DotSource
 from ringwise.runtime import log
 from ringwise.runtime.gossip import Datagrams
 from ringwise.runtime.http import HttpServer

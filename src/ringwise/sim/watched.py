@@ -7,13 +7,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from ringwise.core import record
+from ringwise.core.dots import DotSource
 from ringwise.core.errors import Failure
 from ringwise.core.levels import Level
 from ringwise.core.messages import NodeId
 from ringwise.core.node import Node
 from ringwise.core.sink import Sink
 from ringwise.core.space import Space
-from ringwise.core.versions import Context, DotSource, Write
+from ringwise.core.versions import Context, Write
 from ringwise.sim.history import Operation
 from ringwise.sim.model import Key, Witness
 from ringwise.storage.store import Store
