@@ -91,6 +91,7 @@ class Opened(bytes):
     """A record held taken apart (core/rows.py). As bytes it is its checksum and its form; a disk or a peer gets `whole`."""
 
     whole_size: int  # about the length of `whole`
+    held_size: int  # about the bytes of memory that it takes
 
     def whole(self) -> bytes:
         raise NotImplementedError
@@ -117,6 +118,11 @@ def whole(record: bytes) -> bytes:
 def size_of(record: bytes) -> int:
     """About how many bytes are stored or sent."""
     return record.whole_size if isinstance(record, Opened) else len(record)
+
+
+def held_size_of(record: bytes) -> int:
+    """About how many bytes of memory it takes, beside what any object does."""
+    return record.held_size if isinstance(record, Opened) else len(record)
 
 
 def is_row(sibling: Sibling) -> bool:

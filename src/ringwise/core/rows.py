@@ -62,7 +62,8 @@ STEPS_TOLD = (
     513,
     1023,
 )  # how many steps back are the states that a reader tells
-OPENED_MAX = 32  # records that are bytes in the store and were asked for lately
+ROW_BYTES = 200  # of memory for each member or field, beside its versions as bytes
+OPENED_MAX = 8  # records that are bytes in the store and were asked for lately
 
 _decoder: msgspec.msgpack.Decoder[Delta]
 
@@ -218,7 +219,7 @@ def taken_apart(state: Record) -> Rows | None:
     found.rows, found.rest = Map(by_name), tuple(rest)
     found.vector, found.cloud = dict(state.context), frozenset(state.cloud)
     found.world, found.partial = state.world, state.kind
-    found.whole_size = _whole_size(found)
+    _measure(found)
     found.stamp = max(each.stamp for each in state.siblings)
     found.least = min(each.stamp for known in by_name.values() for each in known)
     found.absent = sum(map(found._is_absent, by_name.values()))
@@ -226,8 +227,9 @@ def taken_apart(state: Record) -> Rows | None:
     return found
 
 
-def _whole_size(rows: Rows) -> int:
-    return rows.size + 64 + records.ENTRY_BYTES * (len(rows.vector) + len(rows.cloud))
+def _measure(rows: Rows) -> None:
+    rows.whole_size = rows.size + 64 + records.ENTRY_BYTES * (len(rows.vector) + len(rows.cloud))
+    rows.held_size = rows.whole_size + ROW_BYTES * len(rows.rows)
 
 
 def _is_loose(row: Sibling) -> bool:
@@ -341,7 +343,7 @@ def joined(state: Rows, delta: Delta, wire: bytes) -> bytes | None:
     found.vector, found.cloud = seen.vector, frozenset(seen.cloud)
     found.world, found.partial = state.world, state.partial
     found.total, found.size, found.loose, found.absent = change.total, change.size, change.loose, absent
-    found.whole_size = _whole_size(found)
+    _measure(found)
     found.stamp, found.least = change.stamp, change.least
     found.order = state.order.changed(gone, came) if state.order is not None else None
     found.steps, found.steps_size = _remembered(state, Step(state[:CHECKSUM_BYTES], wire))

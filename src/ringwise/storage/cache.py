@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 
-from ringwise.core.record import size_of
+from ringwise.core.record import held_size_of
 
 SHARDS = 256
 ENTRY_BYTES = 260  # what CPython spends on an entry: two objects' headers, the dictionary's cell and the list's node
@@ -43,9 +43,9 @@ class RecordCache:
         for rkey, record in records:
             old = shard.get(rkey)
             if old is None:
-                self.bytes += len(rkey) + size_of(record) + ENTRY_BYTES
+                self.bytes += len(rkey) + held_size_of(record) + ENTRY_BYTES
             else:
-                self.bytes += size_of(record) - size_of(old)
+                self.bytes += held_size_of(record) - held_size_of(old)
                 shard.move_to_end(rkey)
             shard[rkey] = record
             if self.bytes > self._bytes_max:
@@ -55,7 +55,7 @@ class RecordCache:
         """Remove the entries of row keys that are void, a shard at a time; nobody is told."""
         for shard in self._shards:
             for rkey in [rkey for rkey in shard if void(rkey)]:
-                self.bytes -= len(rkey) + size_of(shard.pop(rkey)) + ENTRY_BYTES
+                self.bytes -= len(rkey) + held_size_of(shard.pop(rkey)) + ENTRY_BYTES
             yield
 
     def __len__(self) -> int:
@@ -71,6 +71,6 @@ class RecordCache:
                 continue
             passed = 0
             rkey, record = shard.popitem(last=False)
-            self.bytes -= len(rkey) + size_of(record) + ENTRY_BYTES
+            self.bytes -= len(rkey) + held_size_of(record) + ENTRY_BYTES
             if record and self.on_evicted is not None:
                 self.on_evicted(rkey)
