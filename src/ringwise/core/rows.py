@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 import msgspec
@@ -128,9 +129,8 @@ class Rows(Opened):
         return seen
 
     def state(self) -> Record:
-        siblings = [each for known in self.rows.values() for each in known]
-        siblings += self.rest
-        siblings.sort(key=records.order)
+        siblings = [*chain.from_iterable(self.rows.values()), *self.rest]
+        records.put_in_order(siblings)
         return Record(sorted(self.vector.items()), sorted(self.cloud), siblings, self.world, self.partial)
 
     def whole(self) -> bytes:
