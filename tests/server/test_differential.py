@@ -16,6 +16,7 @@ from pathlib import Path
 
 import hiredis
 import pytest
+from tests.core.forms import both_forms as both_forms
 from tests.server.fake import Connection, FakeNode, request
 from tests.server.map_commands import random_hash_command, random_sorted_command
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import hiredis
 import pytest
+from tests.core.forms import both_forms as both_forms
 from tests.server.fake import Connection, FakeNode
 
 from ringwise.core import versions
