@@ -14,10 +14,11 @@ from tests.core.test_maps import MEGABYTE, change
 
 from ringwise.core import maps, record, rows, versions
 from ringwise.core.changes import AddMembers, Change, Expire, Increment, RemoveMembers, StoreMembers
+from ringwise.core.context import Seen
 from ringwise.core.copying import Forget
 from ringwise.core.counters import is_value
 from ringwise.core.errors import Failure, RecordDamaged
-from ringwise.core.map_changes import AddToField, AddToScore, RemoveFields, SetFields, SetScores, StoreAll
+from ringwise.core.map_changes import NX, AddToField, AddToScore, RemoveFields, SetFields, SetScores, StoreAll
 from ringwise.core.maps import HASH, SORTED
 from ringwise.core.order import Order
 from ringwise.core.ranges import LEX, RANK, SCORE, Range, ranked
@@ -296,6 +297,97 @@ def test_a_write_that_changes_nothing_sends_what_it_found() -> None:
     assert versions.merge(node.state, wire) is node.state
     there = versions.members(versions.merge(b"", wire), NOW_MS)
     assert there is not None and set(there) == {b"member-7", b"member-8"}
+
+
+def sent_members(wire: bytes) -> set[bytes]:
+    return {each.value for each in rows.delta_of(wire).siblings}
+
+
+def test_what_is_found_there_is_sent_though_the_read_brought_news() -> None:
+    """A member that this node alone has, since nobody heard of its first SADD: after the second one others have it, too."""
+    a, b = replicas(2)
+    change(a, AddMembers(tuple(b"member-%d" % each for each in range(1000)), MEGABYTE))
+    b.merge(record.whole(a.state))
+    start = b.state
+    change(a, AddMembers((b"x",), MEGABYTE))
+    change(b, AddMembers((b"n",), MEGABYTE))
+    held = a.state
+    a.merge(b.state)
+    change(a, AddMembers((b"x",), MEGABYTE))
+    assert sent_members(versions.as_sent(held[:8], a.state)[1]) == {b"x", b"n"}
+    assert b"x" in (versions.members(versions.merge(start, versions.as_sent(held[:8], a.state)[1]), NOW_MS) or ())
+
+
+def test_of_members_some_of_which_are_new_all_are_sent() -> None:
+    for change_of in (AddMembers((b"x", b"new"), MEGABYTE), SetScores(((b"x", 2.0), (b"new", 2.0)), NX, MEGABYTE)):
+        (node,) = replicas(1)
+        names = [b"member-%d" % each for each in range(1000)] + [b"x"]
+        of_set = isinstance(change_of, AddMembers)
+        fill: Change = (
+            AddMembers(tuple(names), MEGABYTE)
+            if of_set
+            else SetScores(tuple((name, 1.0) for name in names), 0, MEGABYTE)
+        )
+        change(node, fill)
+        before = node.state
+        change(node, change_of)
+        wire = versions.as_sent(before[:8], node.state)[1]
+        assert rows.is_delta(wire) and len(rows.delta_of(wire).siblings) == 2
+
+
+def test_a_delta_beside_values_shadows_nothing_by_mistake() -> None:
+    """Siblings beside a large collection, and then a delta: it is asked for its newest value, and has none."""
+    node = large()
+    token = versions.context_of(node.state)
+    change(node, AddMembers(tuple(b"later-%d" % each for each in range(300)), MEGABYTE))
+    for number in range(2):
+        write = versions.Write(b"v%d" % number, context=token)
+        node.state = node.dots.write(node.state, write, node.next_stamp())
+    before = node.state
+    assert rows.opened(before) is not None
+    node.expire(NOW_MS + 1000)
+    wire = versions.as_sent(rows.opened(before)[:8], node.state)[1]  # type: ignore[index]
+    assert rows.is_delta(wire) and versions.newest(wire) is None
+    assert versions.shadow(versions.merge(before, wire), wire) is not None
+
+
+def test_what_was_deleted_once_is_no_dearer_for_ever() -> None:
+    """The usual leaderboard: deleted, and then increments of members that are not there. They name the cut, so all count."""
+    (node,) = replicas(1)
+    node.set(b"v")
+    node.set(b"", tombstone=True)
+    change(node, SetScores(tuple((b"m%d" % each, 1.0) for each in range(1000)), 0, MEGABYTE))
+    change(node, AddToScore(b"new", 2.0, 0, MEGABYTE))
+    state = rows.opened(node.state)
+    assert state is not None and state.loose
+    fields = maps.Fields.of_rows(state, NOW_MS)
+    assert fields is not None and fields.score(b"new") == 2.0 and fields.count == 1001
+
+
+def test_many_members_at_once_take_a_time_in_proportion() -> None:
+    """Counted in dots looked at, not in seconds: they are put in order once."""
+    node = large()
+    passes = 0
+    compact = Seen._compact
+
+    def counting(self: Seen) -> None:
+        nonlocal passes
+        passes += 1
+        compact(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Seen, "_compact", counting)
+        change(node, AddMembers(tuple(b"x%d" % each for each in range(2000)), MEGABYTE))
+        change(node, RemoveMembers(tuple(b"x%d" % each for each in range(0, 2000, 3))))
+    assert passes < 20
+
+
+def test_a_large_record_that_is_bytes_becomes_rows_when_it_is_merged() -> None:
+    node = large()
+    raw = bytes(record.whole(node.state))
+    assert isinstance(versions.merge(raw, bytes(bytearray(raw)) + b""), bytes)
+    assert isinstance(versions.merge(raw, node.state), Rows)
+    assert versions.covers(raw, node.state) and versions.covers(node.state, raw)
 
 
 def test_a_damaged_delta_is_refused() -> None:

@@ -146,6 +146,22 @@ def test_a_part_at_a_stand_in_is_no_copy(scene: Scene) -> None:
     del d, e
 
 
+def test_strong_repairs_whole_after_a_write_that_found_all_there(scene: Scene) -> None:
+    """What that write sent once more belongs to its frame, and must not stand for the state in a later one."""
+    a, b, c = parts(scene)[0]
+    scene.update(a, "set_add", LIMIT, b"x")
+    scene.run()
+    before = scene.stores[scene.nodes.index(c)].records[ROW]
+    scene.update(a, "set_add", LIMIT, b"n")
+    scene.run()
+    scene.update(a, "set_add", LIMIT, b"x")
+    scene.run()
+    scene.stores[scene.nodes.index(c)].records[ROW] = before  # as if it had missed n
+    scene.cut(a, b)
+    assert b"n" in scene.members(a, STRONG)
+    assert b"n" in (versions.members(scene.stores[scene.nodes.index(c)].records[ROW], scene.wall_ms) or ())
+
+
 def test_a_delta_that_comes_to_who_holds_nothing_is_kept_as_a_part(scene: Scene) -> None:
     a, b, _ = parts(scene)[0]
     number = scene.nodes.index(b)

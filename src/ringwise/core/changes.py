@@ -141,7 +141,8 @@ class AddMembers(msgspec.Struct, frozen=True):
         made = [(sets.MEMBER, member) for member in dict.fromkeys(self.members) if member not in known.found]
         if not made:
             return unchanged(held, self.members)
-        return fits(dots.write_each(held, made, covering(known.gone), stamp), self.bytes_max)
+        record = fits(dots.write_each(held, made, covering(known.gone), stamp), self.bytes_max)
+        return unchanged(record, [member for member in self.members if member in known.found])
 
 
 class RemoveMembers(msgspec.Struct, frozen=True):

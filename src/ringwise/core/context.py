@@ -102,6 +102,10 @@ class Seen:
         if self.cloud:
             self._compact()
 
+    def add_dots(self, dots: Iterable[Dot]) -> None:
+        self.cloud.update(dots)
+        self._compact()
+
     def names(self, actor: bytes) -> bool:
         """Has anything of this actor been seen?"""
         return actor in self.vector or any(other == actor for other, _ in self.cloud)

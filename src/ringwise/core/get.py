@@ -98,8 +98,10 @@ class ReadGroup:
         self._path.ask_more(self)
 
 
-def _counts(record: bytes) -> bool:
-    """Whether what a stand-in holds is a copy: not where it is nothing, or only what was written while it stood in (V3)."""
+def _counts(told: bytes, asked: bytes = b"") -> bool:
+    """Whether what a stand-in holds is a copy: not where it is nothing, or only what was written while it stood in (V3). A delta
+    says that it is what it was asked about, and more."""
+    record = asked if rows.is_delta(told) else told
     return bool(record) and not versions.is_part(record)
 
 
@@ -398,7 +400,7 @@ class GetPath:
         if peer not in group.pending:
             self._peers.answered(peer, group.id)
         differing = dict(message.differing)
-        held = [i for i in fresh if _counts(differing.get(i, group.records[i]))]
+        held = [i for i in fresh if _counts(differing.get(i, group.records[i]), group.records[i])]
         for i in held:
             if i in differing:
                 group.differing.setdefault(i, []).append(differing[i])

@@ -59,7 +59,6 @@ COLD_MAX = 256  # keys that are loaded for handing over at once
 SLOTS_LOADED = 64  # looked at in one step after a start: a millisecond where the memtable is full
 NAMES_LOADED = 1000
 LOAD_TRIES_MAX = 20  # ticks, for a range of the index that cannot be read
-UNKNOWN = b"\x00" * record.CHECKSUM_BYTES  # what the owner holds: it must merge
 
 
 class Handover:
@@ -392,7 +391,7 @@ class HintPath:
         handover = Handover(self, owner, noted, rkeys, [kept.sequences[rkey] for rkey in rkeys], size)
         handover.id = self._peers.next_id()
         handover.started_ms = self._now.now_ms
-        chunk = messages.encode_chunk(slots, rkeys, [UNKNOWN] * len(slots), states)
+        chunk = messages.encode_chunk(slots, rkeys, [record.UNKNOWN] * len(slots), states)
         frame = encode(messages.Write(handover.id, self._topology.epoch, self._stamp_of(states), chunk))
         kept.in_flight += size
         self.bytes += size

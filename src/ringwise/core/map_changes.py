@@ -48,7 +48,8 @@ class SetScores(msgspec.Struct, frozen=True):
         if not chosen:
             return unchanged(held, [name for name, _ in self.pairs])
         payloads = {member: score_bytes(score) for member, score in chosen.items()}
-        return _written(dots, held, fields, payloads, stamp, self.bytes_max)
+        record = _written(dots, held, fields, payloads, stamp, self.bytes_max)
+        return unchanged(record, [name for name, _ in self.pairs if name not in chosen])
 
 
 class Judged(msgspec.Struct):

@@ -250,8 +250,8 @@ class Fields:
         fields._marks = [each for each in rows.rest if each.content_type == MARK]
         fields.registers = [each for each in rows.rest if each.content_type == EXPIRY]
         fields.cut = max([hidden, *map(cut_of_mark, fields._marks)])
-        if fields.cut and rows.loose:
-            return None
+        if rows.loose and fields.cut > rows.loose_cut:
+            return None  # some of what was added may count no more
         gone = [each for each in fields.registers if passed(each.expiry_ms, wall_ms)]
         fields.dead = gone if fields.is_there() else fields.registers
         return fields
@@ -419,6 +419,11 @@ def _is_below(contribution: Sibling, cut: int) -> bool:
 
 def _cut_of(rest: bytes) -> int:
     return int.from_bytes(rest[1 : 1 + _CUT_BYTES], "big")
+
+
+def cut_of_added(contribution: Sibling) -> int:
+    """Which cut a contribution to nothing names."""
+    return _cut_of(parted(contribution.value)[1])
 
 
 def told_of(kind: Kind, sibling: Sibling) -> bytes:

@@ -41,7 +41,9 @@ from ringwise.core.messages import NodeId, Written, encode
 from ringwise.core.now import Now
 from ringwise.core.peers import Link, Peers
 from ringwise.core.quorum import Tally, take_part
+from ringwise.core.record import UNKNOWN
 from ringwise.core.ring import slot_of
+from ringwise.core.rows import Rows
 from ringwise.core.sink import Sink
 from ringwise.core.space import Space, Spaces, code_of
 from ringwise.core.standins import StandIns
@@ -320,26 +322,35 @@ class PutPath:
             sink.failed(index, WritesStopped("see its log"))
             return
         record = versions.merge(held, state) if held else state
-        if need == 1 and type(record) is not bytes and record == held:
+        if need == 1 and isinstance(record, Rows) and record[:8] == held[:8]:
             sink.stored(
                 index, record
             )  # of a large collection: what was read is old news here, and on its way to the others
             return
-        self._add(group, slot, rkey, held, record, sink, index)
+        self._add(group, slot, rkey, held, record, sink, index, whole=need > 1 and isinstance(record, Rows))
 
     # -- groups
 
     def _add(
-        self, group: WriteGroup, slot: int, rkey: bytes, held: bytes, record: bytes, sink: Sink, index: int
+        self,
+        group: WriteGroup,
+        slot: int,
+        rkey: bytes,
+        held: bytes,
+        record: bytes,
+        sink: Sink,
+        index: int,
+        whole: bool = False,
     ) -> None:
+        """`whole`: owners are to have the state, and not only what changed of it here."""
         base = held[:8]
         state = record
-        if type(record) is not bytes:
+        if isinstance(record, Rows):
             group.opened = True
-            state = held if record[:8] == base else record
+            state = held if record[:8] == base else record.bare or record
         if group.owned:
             self._store_put(slot, rkey, base, state)
-        group.rows.append((slot, rkey, base, record, sink, index))
+        group.rows.append((slot, rkey, UNKNOWN if whole else base, record, sink, index))
 
     def _group_for(self, slot: int, rkey: bytes, need: int, blind: bool, first: WriteGroup | None = None) -> WriteGroup:
         """The open group of what is not a client's own operation: repairs, and what is issued again, as the `first` was."""

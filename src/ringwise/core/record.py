@@ -38,6 +38,7 @@ from xxhash import xxh3_64_digest, xxh3_64_intdigest
 from ringwise.core.errors import RecordDamaged
 
 CHECKSUM_BYTES = 8
+UNKNOWN = bytes(CHECKSUM_BYTES)  # in the place of a checksum: the receiver must merge, whatever it holds
 ACTOR_BYTES = 16
 ENTRY_BYTES = 20
 COUNTER_MAX = 0xFFFF_FFFF

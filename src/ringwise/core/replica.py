@@ -13,7 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from ringwise.core import messages, versions
+from msgspec import structs
+
+from ringwise.core import messages, rows, versions
 from ringwise.core.clock import Clock, wall_of
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
@@ -82,6 +84,8 @@ class Replica:
     def write(self, link: Link, message: Write) -> None:
         """Merges the states of a frame into this node's own."""
         columns = messages.decode_chunk(message.chunk)
+        if len(message.chunk) >= rows.OPEN_BYTES and max(map(len, columns.records), default=0) >= rows.OPEN_BYTES:
+            columns = structs.replace(columns, records=list(map(rows.held, columns.records)))
         refusal = messages.STALE if link.peer in self._topology.former else self._refusal(message)
         slots, rkeys = columns.slots, columns.rkeys
         if not refusal and rkeys and rkeys[0][:BUCKET_BYTES] not in self._live:
@@ -145,12 +149,11 @@ class Replica:
         self, slot: int, rkey: bytes, held: bytes, record: bytes, position: int, higher: list[tuple[int, int]]
     ) -> bytes:
         state = versions.merge(held, record)
+        shadow = versions.shadow(state, record) if state != record else None
         if state != held:
             self._store.put(slot, rkey, held[:8], state)
-        if state != record:
-            shadow = versions.shadow(state, record)
-            if shadow is not None:
-                higher.append((position, shadow.stamp))
+        if shadow is not None:
+            higher.append((position, shadow.stamp))
         return state
 
     def _write_late(

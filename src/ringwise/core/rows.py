@@ -45,6 +45,7 @@ from ringwise.core.sets import MARK
 BYTES_MIN = 4096  # smaller records are bytes: a few members are looked through faster than taken apart
 OPEN_BYTES = BYTES_MIN  # the simulator and the tests have others
 REST_MAX = 64  # versions that are no rows: marks, registers, values written beside
+_NO_CUT = 1 << 64  # above any
 _ROW_BYTES_MIN = 40  # of a version, whatever is in it
 STEPS_MAX = 1024
 STEPS_SHARE = 4  # and no more bytes of them than this part of the rows, since then the whole can as well be sent
@@ -64,7 +65,7 @@ STEPS_TOLD = (
     1023,
 )  # how many steps back are the states that a reader tells
 ROW_BYTES = 200  # of memory for each member or field, beside its versions as bytes
-OPENED_MAX = 8  # records that are bytes in the store and were asked for lately
+OPENED_MAX = 4  # records that are bytes in the store and were asked for lately
 
 _decoder: msgspec.msgpack.Decoder[Delta]
 
@@ -109,13 +110,13 @@ class Rows(Opened):
     stamp: int  # the greatest of all, which is the greatest ever seen
     least: int  # no row has a smaller one
     loose: int  # contributions to nothing (core/maps.py)
+    loose_cut: int  # of which none names a smaller cut
     absent: int  # names that are not there
     order: Order | None
     steps: tuple[Step, ...]
     steps_size: int  # of all their deltas
-    again: bytes = (
-        b""  # a delta of rows that are there, for a write that changed nothing, and whose owners are to have them
-    )
+    again: bytes = b""  # a delta of rows that a write has found there (`unchanged`)
+    bare: Rows | None = None  # and the state without that
 
     @property
     def is_pure(self) -> bool:
@@ -187,7 +188,7 @@ def opened(record: bytes) -> Rows | None:
 
 @lru_cache(maxsize=OPENED_MAX)
 def _opened(record: bytes) -> Rows | None:
-    return taken_apart(records.unpack(record))
+    return taken_apart(records.unpack(record)) if records.intact(record) else None
 
 
 def held(record: bytes) -> bytes:
@@ -203,6 +204,7 @@ def taken_apart(state: Record) -> Rows | None:
         return None
     by_name: dict[bytes, tuple[Sibling, ...]] = {}
     total = size = loose = 0
+    loose_cut = _NO_CUT
     for each in state.siblings:
         code = records.encoded(each)
         total ^= xxh3_64_intdigest(code)
@@ -210,10 +212,12 @@ def taken_apart(state: Record) -> Rows | None:
         if is_row(each):
             name = name_of(each)
             by_name[name] = (*by_name[name], each) if name in by_name else (each,)
-            loose += _is_loose(each)
+            if _is_loose(each):
+                loose += 1
+                loose_cut = min(loose_cut, maps.cut_of_added(each))
     checksum = total ^ records.head_sum(state.context, state.cloud, state.world, state.kind)
     found = Rows(checksum.to_bytes(CHECKSUM_BYTES, "big") + bytes((ROWS,)))
-    found.total, found.size, found.loose = total, size, loose
+    found.total, found.size, found.loose, found.loose_cut = total, size, loose, loose_cut
     found.role = beginnings.pop()
     found.kind = next((kind for kind in maps.KINDS.values() if kind.entry == found.role), None)
     found.rows, found.rest = Map(by_name), tuple(rest)
@@ -256,26 +260,26 @@ def covering(replaced: Iterable[Sibling]) -> Covered:
 def written(state: Rows, made: Sequence[Sibling], covered: Covered, generic: Any) -> bytes:
     """The state after a write: new versions under dots that it has not seen, in the place of these."""
     seen = Seen()
-    dots = [(each.actor, each.counter) for each in made]
-    for actor, counter in sorted([*covered.cloud, *dots]):
-        seen.add_dot(actor, counter)
+    seen.add_dots([*covered.cloud, *((each.actor, each.counter) for each in made)])
     delta = Delta(list(covered.names), *seen.lists(), sorted(made, key=records.order))
     found = joined(state, delta, sealed(delta))
     return encode(generic(state.state(), delta.part)) if found is None else found
 
 
 def unchanged(record: bytes, names: Iterable[bytes]) -> bytes:
-    """A record after a write that found it as it was to be: of rows, those under these names are sent once more."""
+    """A record after a write that found something as it was to be: of rows, those under these names are sent once more, so that
+    as many owners have them as the write needs. Only for what is sent: the store holds it `bare`."""
     state = opened(record)
     if state is None:
         return record
     siblings = sorted((each for name in set(names) for each in state.rows.get(name, ())), key=records.order)
+    if not siblings:
+        return record
     seen = Seen()
-    for each in siblings:
-        seen.add_dot(each.actor, each.counter)
+    seen.add_dots((each.actor, each.counter) for each in siblings)
     same = Rows(bytes(state))
     same.__dict__.update(state.__dict__)
-    same.again = sealed(Delta([], *seen.lists(), siblings))
+    same.again, same.bare = sealed(Delta([], *seen.lists(), siblings)), state.bare or state
     return same
 
 
@@ -344,7 +348,7 @@ def joined(state: Rows, delta: Delta, wire: bytes) -> bytes | None:
     found.world, found.partial = state.world, state.partial
     found.total, found.size, found.loose, found.absent = change.total, change.size, change.loose, absent
     _measure(found)
-    found.stamp, found.least = change.stamp, change.least
+    found.stamp, found.least, found.loose_cut = change.stamp, change.least, change.loose_cut
     found.order = state.order.changed(gone, came) if state.order is not None else None
     found.steps, found.steps_size = _remembered(state, Step(state[:CHECKSUM_BYTES], wire))
     return found
@@ -375,7 +379,7 @@ class _Change:
         self.theirs.vector, self.theirs.cloud = dict(delta.context), set(delta.cloud)
         self._dots = {(each.actor, each.counter) for each in delta.siblings}
         self._state = state
-        self.total, self.size, self.loose = state.total, state.size, state.loose
+        self.total, self.size, self.loose, self.loose_cut = state.total, state.size, state.loose, state.loose_cut
         self.stamp, self.least = state.stamp, state.least
 
     def join(self, mine: tuple[Sibling, ...], theirs: Sequence[Sibling]) -> tuple[Sibling, ...]:
@@ -395,7 +399,9 @@ class _Change:
             self.loose -= _is_loose(each)
         for each in new:
             self.size += self._account(each)
-            self.loose += _is_loose(each)
+            if _is_loose(each):
+                self.loose += 1
+                self.loose_cut = min(self.loose_cut, maps.cut_of_added(each))
             self.stamp = max(self.stamp, each.stamp)
             if each.stamp < self.least and is_row(each):
                 self.least = each.stamp
@@ -421,7 +427,10 @@ class _Change:
 
 
 def merged(a: bytes, b: bytes, generic: Any) -> bytes:
-    """The join of two records, one of them a delta or large. `generic` joins any two states (core/versions.py)."""
+    """The join of two records, one of them a delta or large. `generic` joins any two states (core/versions.py).
+
+    Raises RecordDamaged.
+    """
     if is_delta(a):
         a, b = b, a
     if is_delta(b):
@@ -432,7 +441,7 @@ def merged(a: bytes, b: bytes, generic: Any) -> bytes:
         result = joined(state, delta, b) if state is not None else None
         return _same(encode(generic(_state_of(a), delta.part)) if result is None else result, a)
     if a[:CHECKSUM_BYTES] == b[:CHECKSUM_BYTES]:
-        return a
+        return opened(a) or a
     mine, theirs = opened(a), opened(b)
     result = _caught_up(mine, theirs) if mine is not None and theirs is not None else None
     if result is None:
@@ -446,7 +455,7 @@ def _state_of(record: bytes) -> Record:
 
 def _same(result: bytes, *others: bytes) -> bytes:
     """One of these where that is what came out."""
-    return next((each for each in others if each[:CHECKSUM_BYTES] == result[:CHECKSUM_BYTES]), result)
+    return next((opened(each) or each for each in others if each[:CHECKSUM_BYTES] == result[:CHECKSUM_BYTES]), result)
 
 
 def encode(state: Record) -> bytes:
@@ -476,8 +485,7 @@ def _together(deltas: Iterable[Delta]) -> bytes:
                 alive.setdefault(dot, set()).update(siblings)
         dots |= covered
         names.update(delta.names, (name_of(each) for each in delta.siblings if is_row(each)))
-    for actor, counter in sorted(dots):
-        seen.add_dot(actor, counter)
+    seen.add_dots(dots)
     left = sorted((each for found in alive.values() for each in found), key=records.order)
     return sealed(Delta(sorted(names), *seen.lists(), left))
 
@@ -523,14 +531,14 @@ def as_sent(base: bytes, record: bytes) -> tuple[bytes, bytes]:
     """(base, record) as a chunk carries them: the state, or, with a base of one byte more, what changed since the base."""
     state = record if isinstance(record, Rows) else None
     since = steps_since([base], state) if state is not None else None
-    if not since:
-        again = state.again if state is not None and state[:CHECKSUM_BYTES] == base else b""
-        return (base + b"\1", again) if again else (base, records.whole(record))
-    return base + b"\1", _delta_since(since)
+    if state is None or since is None or not (since or state.again):
+        return base, records.whole(record)
+    deltas = [step.delta for step in since] + ([state.again] if state.again else [])
+    return base + b"\1", _one_of(deltas)
 
 
-def _delta_since(since: Sequence[Step]) -> bytes:
-    return since[0].delta if len(since) == 1 else _together(delta_of(step.delta) for step in since)
+def _one_of(deltas: Sequence[bytes]) -> bytes:
+    return deltas[0] if len(deltas) == 1 else _together(map(delta_of, deltas))
 
 
 def steps_since(checksums: Collection[bytes], state: Rows) -> tuple[Step, ...] | None:
@@ -560,7 +568,7 @@ def news(record: bytes, digest: bytes) -> bytes | None:
     since = steps_since(checksums, record)
     if since is None:
         return record
-    return _delta_since(since) if since else None
+    return _one_of([step.delta for step in since]) if since else None
 
 
 def context_of(state: Rows) -> Context:

@@ -104,7 +104,7 @@ def unseen(held: list[Sibling], client: Seen) -> list[Sibling]:
 def merge(a: bytes, b: bytes) -> bytes:
     """The join of two states of a key (DVVS sync)."""
     if a == b or not b:
-        return a
+        return rows.part_of(a) if rows.is_delta(a) else a
     if not a:
         return rows.part_of(b) if rows.is_delta(b) else b
     if a[FORM_AT] == PLAIN == b[FORM_AT]:
@@ -172,7 +172,9 @@ def is_part(record: bytes) -> bool:
 
 def covers(record: bytes, other: bytes) -> bool:
     """Has `record` seen everything in `other`: would merging it change nothing?"""
-    return record == other or not other or (bool(record) and merge(record, other) == record)
+    if not record or not other:
+        return not other
+    return merge(record, other)[:CHECKSUM_BYTES] == record[:CHECKSUM_BYTES]
 
 
 def value_of(record: bytes, wall_ms: int) -> bytes | None:
@@ -299,6 +301,8 @@ def newest(record: bytes) -> Sibling | None:
 
 def _no_rows(record: bytes) -> Sequence[Sibling]:
     """The versions, but for members and fields where there are many."""
+    if rows.is_delta(record):
+        return [sibling for sibling in rows.delta_of(record).siblings if not records.is_row(sibling)]
     held = rows.opened(record)
     return held.rest if held is not None else records.unpack(record).siblings
 

@@ -15,7 +15,7 @@ from heapq import merge
 from itertools import islice
 
 from ringwise.core.keys import storage_key
-from ringwise.core.record import whole
+from ringwise.core.record import Opened
 from ringwise.core.versions import max_stamp
 from ringwise.storage.cache import RecordCache
 from ringwise.storage.engine import Engine, Worker
@@ -71,18 +71,30 @@ class Flush:
             self._writer.abort()
 
     def _write(self) -> Iterator[None]:
-        writer = self._writer
         for slot, table in enumerate(self.tables):
             if table:
                 for pairs in _sorted_pairs(slot, table):
                     if pairs:
                         self._stamp = max(self._stamp, max(max_stamp(record) for _, record in pairs))
-                        writer.add(pairs)
-                    yield
+                    yield from self._add(pairs)
             elif not slot % SLOTS_AT_ONCE:
                 yield
         self._writing = False
         self._worker.submit(self._finish, self._finished)
+
+    def _add(self, pairs: _Pairs) -> Iterator[None]:
+        """A large collection is a slice of its own."""
+        small: _Pairs = []
+        for key, record in pairs:
+            if isinstance(record, Opened):
+                self._writer.add([*small, (key, record.whole())])
+                small = []
+                yield
+            else:
+                small.append((key, record))
+        if small:
+            self._writer.add(small)
+        yield
 
     def _finish(self) -> None:
         self._writer.finish(self.position, self._stamp)
@@ -109,11 +121,11 @@ class Flush:
 def _sorted_pairs(slot: int, table: dict[bytes, bytes]) -> Iterator[_Pairs]:
     """(storage key, record) of a slot in ascending order, in short runs; an empty run only says that time has passed."""
     if len(table) <= RUN_RECORDS:
-        yield sorted([(storage_key(slot, rkey), whole(record)) for rkey, record in table.items()])
+        yield sorted([(storage_key(slot, rkey), record) for rkey, record in table.items()])
         return
     runs: list[_Pairs] = []
     records = iter(table.items())
-    while run := [(storage_key(slot, rkey), whole(record)) for rkey, record in islice(records, RUN_RECORDS)]:
+    while run := [(storage_key(slot, rkey), record) for rkey, record in islice(records, RUN_RECORDS)]:
         runs.append(sorted(run))
         yield []
     merged = merge(*runs)
