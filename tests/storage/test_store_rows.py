@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.storage.fakes import row
+from tests.storage.fakes import BUCKET, row
 from tests.storage.test_store import Machine
 
 from ringwise.core.changes import AddMembers, RemoveMembers
@@ -11,8 +11,10 @@ from ringwise.core.dots import DotSource
 from ringwise.core.keys import storage_key
 from ringwise.core.messages import encode_rows
 from ringwise.core.record import whole
+from ringwise.core.ring import slot_of
 from ringwise.core.rows import Rows, is_delta
 from ringwise.core.versions import as_sent
+from ringwise.storage.store import StoreConfig
 
 NOW_MS = 1_700_000_000_000
 MEGABYTE = 1 << 20
@@ -122,3 +124,26 @@ def test_what_changed_of_a_damaged_record_is_lost_with_it(scene: Scene) -> None:
     scene.machine.store.turn()
     scene.machine.worker.drain()
     assert (scene.machine.find(1), told) == (None, [RKEY])
+
+
+def test_collections_that_were_written_to_are_flushed_by_what_they_take_of_memory() -> None:
+    """What was appended of them says nothing of that."""
+    machine = Machine(StoreConfig(memtable_bytes=100_000, segment_bytes=1 << 30))
+    dots = DotSource(b"node01", b"inc1")
+    keys = [(slot_of(key), BUCKET.row_key(key)) for key in (b"board:%d" % number for number in range(8))]
+    states = [b""] * len(keys)
+
+    def add(stamp: int, *members: bytes) -> None:
+        for number, (slot, rkey) in enumerate(keys):
+            before = states[number]
+            states[number] = after = AddMembers(members, MEGABYTE).apply(dots, before, stamp, NOW_MS)
+            machine.store.put(slot, rkey, before[:8], after)
+            machine.store.append([encode_rows([(slot, rkey, before[:8], after)])])
+
+    add(1, *[b"member-%d" % each for each in range(300)])
+    machine.flush()
+    flushes = machine.medium.flushes
+    add(2, b"one more")
+    assert machine.store.pressure < 0.1
+    machine.flush()
+    assert machine.medium.flushes == flushes + 1

@@ -28,7 +28,7 @@ from ringwise.core.hashtree import HashTree
 from ringwise.core.hints import BUCKET as HINTS
 from ringwise.core.keys import BUCKET_BYTES, key_of, storage_key
 from ringwise.core.messages import decode_chunk
-from ringwise.core.record import CHECKSUM_BYTES, intact
+from ringwise.core.record import CHECKSUM_BYTES, Opened, intact
 from ringwise.core.ring import SLOTS, slot_of
 from ringwise.core.store import Digested, Named, Swept
 from ringwise.core.versions import max_stamp, merge
@@ -47,6 +47,8 @@ from ringwise.storage.walk import Walks
 MEBIBYTE = 1024 * 1024
 SYNC_EVERY_MS = 1000.0  # sync mode `periodic`, as Redis `everysec`
 REPLAY_FACTOR = 3  # of the memtable's size: the most that is logged before a flush
+# Of the memtable's size: collections that were written to are held whole until they are flushed, and a flush writes each whole.
+ROWS_FACTOR = 4
 FREEZE_PRESSURE = 1.5  # a flush this late waits for nothing more
 BEGUN_MAX = 64  # incarnations of which it is known what memory holds: 16 KB each
 ENTRY_BYTES = 200  # what CPython spends on an entry of the memtable beside the bytes of the chunk
@@ -91,6 +93,7 @@ class Store:
         self._memtable_bytes_max = config.memtable_bytes
         self._memtable_bytes = 0  # as if every record appended since the last freeze were still there
         self._memtable_records = 0
+        self._rows_bytes = 0  # of memory, that collections in the memtable take beside what was appended of them
         self._flush: Flush | None = None
         self._purge: Purge | None = None
         self._flush_due = False  # though the memtable is not full: so that the log can be cut
@@ -128,7 +131,10 @@ class Store:
             self._touched.append(rkey)
             self._bases.append(base)
             self._records.append(record)
-        self.tables[slot][rkey] = record
+        table = self.tables[slot]
+        if isinstance(record, Opened) and rkey not in table:
+            self._rows_bytes += record.held_size
+        table[rkey] = record
 
     def replace_many(
         self, slots: Sequence[int], rkeys: Sequence[bytes], bases: Sequence[bytes], records: Sequence[bytes]
@@ -376,8 +382,10 @@ class Store:
                 held = self._read_now(slot, rkey)
                 if held is None:
                     continue
-            state = merge(held, record) if held and held[:CHECKSUM_BYTES] != base else record
-            tables[slot][rkey] = merge(b"", state)
+            state = merge(b"", merge(held, record) if held and held[:CHECKSUM_BYTES] != base else record)
+            if isinstance(state, Opened) and rkey not in tables[slot]:
+                self._rows_bytes += state.held_size
+            tables[slot][rkey] = state
             self.stamp = max(self.stamp, max_stamp(record))
         self._memtable_records += len(columns.slots)
         self._memtable_bytes += len(chunk) + ENTRY_BYTES * len(columns.slots)
@@ -410,9 +418,10 @@ class Store:
         self._flush_due = self._log.position - self._engine.position > self._segment_bytes
 
     def _is_flush_due(self) -> bool:
-        if not self._flush_due and self._memtable_bytes < self._memtable_bytes_max:
+        due = self._flush_due or self._rows_bytes >= ROWS_FACTOR * self._memtable_bytes_max
+        if not due and self._memtable_bytes < self._memtable_bytes_max:
             return False  # nearly always, and the engine takes some microseconds to tell
-        return not self._engine.busy() and (self._flush_due or not self._mostly_overwritten())
+        return not self._engine.busy() and (due or not self._mostly_overwritten())
 
     def _count_held(self) -> None:
         held = sum(map(len, self.tables))
@@ -436,7 +445,7 @@ class Store:
         frozen, self.tables = self.tables, _empty_tables()
         self._frozen = frozen
         self._has_older = True
-        self._memtable_bytes = self._memtable_records = 0
+        self._memtable_bytes = self._memtable_records = self._rows_bytes = 0
         self._flush = Flush(frozen, self._log.position, self._engine, self._worker, self._cache, self._flush_ended)
 
     def _fold_down(self, deadline_ms: float) -> bool:
