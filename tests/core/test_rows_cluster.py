@@ -174,6 +174,25 @@ def test_a_delta_that_comes_to_who_holds_nothing_is_kept_as_a_part(scene: Scene)
     assert b"later" in scene.members(b)
 
 
+def test_an_owner_that_missed_something_catches_up_while_writes_go_on(scene: Scene) -> None:
+    """V3: else all that comes later lies beyond the gap, and each write costs more than the last."""
+    a, _, c = parts(scene)[0]
+    before = scene.stores[scene.nodes.index(c)].records[ROW]
+    scene.update(a, "set_add", LIMIT, b"missed")
+    scene.run()
+    scene.stores[scene.nodes.index(c)].records[ROW] = before
+    widest = 0
+    for number in range(300):
+        scene.update(a, "set_add", LIMIT, b"x%d" % number)
+        scene.pass_time(10)
+        held = scene.stores[scene.nodes.index(c)].records[ROW]
+        assert isinstance(held, rows.Rows)
+        widest = max(widest, len(held.cloud))
+    assert isinstance(held, rows.Rows) and not held.cloud
+    assert widest < 80
+    assert b"missed" in (versions.members(held, scene.wall_ms) or ())
+
+
 def test_hints_bring_large_collections_whole(scene: Scene) -> None:
     a, b, _ = parts(scene)[0]
     isolate(scene, b)

@@ -6,7 +6,8 @@
               └──▶ Write to the peer, if that lacked something                          2nd look
 
 A write in flight looks like a difference. So only *the same* difference, the same two digests after a while, is believed: a key
-that is written all the time is brought to all its owners by its writes.
+that is written all the time is brought to all its owners by its writes; and who has missed one to a large collection asks for
+it by itself (V3, `GetPath.catch_up`).
 
 Nothing is overwritten: here and there a state is merged into what is held, by the path of any replica. No dot is issued.
 

@@ -31,7 +31,10 @@ from ringwise.core.standins import StandIns
 from ringwise.core.store import Store
 from ringwise.core.topology import Topology
 
-LATELY_MAX = 16  # large collections of others that are kept: some megabytes each
+CATCH_UP_MS = 1_000.0
+CAUGHT_UP_MAX = 10_000
+LATELY_MAX = 16  # large collections of others that are kept
+LATELY_BYTES_MAX = 64 * 1024 * 1024  # of memory, that all of them but the last may take
 
 Spread = Callable[[int, bytes, bytes, int, Sink, int], None]
 
@@ -162,6 +165,7 @@ class GetPath:
         self._groups: dict[int, ReadGroup] = {}  # unanswered, in order of age
         self._turn = 0
         self._lately: dict[bytes, rows.Rows] = {}
+        self._caught_up: dict[bytes, float] = {}  # when an owner may be asked once more
 
     def get(self, key: bytes, level: Level, sink: Sink, index: int, space: Space | None = None) -> None:
         """Reads one key; the sink gets the merged record of R owners. No space: the default bucket."""
@@ -214,6 +218,19 @@ class GetPath:
         group.owned = False
         group.slots, group.rkeys, group.records = [slot], [rkey], [b""]
         group.sinks, group.indexes = [sink], [index]
+        self._send(group)
+
+    def catch_up(self, slot: int, rkey: bytes) -> None:
+        """Asks another owner for what this one has missed of a large collection (V3), a second apart at least."""
+        number, held = self._topology.owner_set[slot], self._find(slot, rkey)
+        group = ReadGroup(self, self._topology.sets[number], self._topology.serving_sets[number], 2, False)
+        if not group.owned or not held or self._now.now_ms < self._caught_up.get(rkey, 0.0):
+            return
+        if len(self._caught_up) >= CAUGHT_UP_MAX:
+            self._caught_up.clear()
+        self._caught_up[rkey] = self._now.now_ms + CATCH_UP_MS
+        group.slots, group.rkeys, group.records = [slot], [rkey], [held]
+        group.sinks, group.indexes = [NOBODY], [0]
         self._send(group)
 
     def follow(self, gone: frozenset[bytes] | None) -> None:
@@ -484,7 +501,10 @@ class GetPath:
         if held is not None:
             self._lately.pop(rkey, None)
             self._lately[rkey] = held
-            if len(self._lately) > LATELY_MAX:
+            while len(self._lately) > 1 and (
+                len(self._lately) > LATELY_MAX
+                or sum(each.held_size for each in self._lately.values()) > LATELY_BYTES_MAX
+            ):
                 del self._lately[next(iter(self._lately))]
 
     # -- what does not reach its level

@@ -175,6 +175,7 @@ class Node:
         self.stand_ins.room = self.hints.room
         self.hints.writing = lambda: self._put.opened
         self.hints.retire = dots.retire
+        self.replica.catch_up = self._get.catch_up
         self.replica.hints_of = self.hints.hints_of
         self.replica.hint = self.hints.keep
         self.replica.room = self.hints.room_for

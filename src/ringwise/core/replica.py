@@ -29,6 +29,8 @@ from ringwise.core.space import Spaces
 from ringwise.core.store import Store
 from ringwise.core.topology import Topology
 
+GAP_DOTS = 64  # beyond a gap: what is on its way comes soon, and each write costs more with each of them
+
 Reply = Callable[[Link, messages.Message], None]
 
 
@@ -69,6 +71,9 @@ class Replica:
         self._clock = clock
         self._config = config
         self._chunks = chunks
+        self.catch_up: Callable[[int, bytes], None] = (
+            _wait  # set by the node: something of a collection has not come (V3)
+        )
         self.floor: Callable[[], int] = lambda: 0  # set by the node: what was sent before it was given up (V8)
         self.hints_of: Callable[[bytes], list[NodeId]] = _nobody  # set by the node: for whom a key waits here (R4)
         self.hint: Callable[[NodeId, Sequence[bytes], bool], None]  # set by the node: where it stands in (R2)
@@ -154,6 +159,8 @@ class Replica:
             self._store.put(slot, rkey, held[:8], state)
         if shadow is not None:
             higher.append((position, shadow.stamp))
+        if isinstance(state, rows.Rows) and len(state.cloud) > GAP_DOTS:
+            self.catch_up(slot, rkey)
         return state
 
     def _write_late(
@@ -302,6 +309,10 @@ class Replica:
             for link, request_id, synced, late in self._late_reads.values():
                 self._answer(link, request_id, synced, late)
             self._late_reads = {}
+
+
+def _wait(_slot: int, _rkey: bytes) -> None:
+    """Hints and repair bring it, too."""
 
 
 def _nobody(_rkey: bytes) -> list[NodeId]:
