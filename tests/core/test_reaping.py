@@ -11,10 +11,12 @@ from tests.core.test_hints import isolate, rejoin, settle
 
 from ringwise.core import messages, versions
 from ringwise.core.config import NodeConfig
+from ringwise.core.errors import Failure
 from ringwise.core.keys import Bucket, key_of
 from ringwise.core.levels import EVERY, ONE, QUORUM
 from ringwise.core.messages import encode
 from ringwise.core.node import Node
+from ringwise.core.replace import Lost
 from ringwise.core.ring import slot_of
 from ringwise.core.versions import Context, Write
 
@@ -141,6 +143,21 @@ def test_a_member_that_is_away_is_waited_for_and_named() -> None:
     until(cluster, partial(gone, cluster))
     assert first.reaping.waits_for == []
     until(cluster, lambda: not first.reaping.waiting)
+
+
+def test_who_was_declared_lost_and_is_up_with_its_data_holds_nothing_up() -> None:
+    cluster = cluster_of(4)
+    other = cluster.nodes[3]
+    isolate(cluster, other)
+    idle(cluster)
+    answers: list[Lost | Failure] = []
+    cluster.nodes[0].replace("n4", answers.append)
+    until(cluster, lambda: bool(answers))
+    assert isinstance(answers[0], Lost)
+    rejoin(cluster, other)
+    idle(cluster)
+    set_and_delete(cluster)
+    until(cluster, partial(gone, cluster))
 
 
 def test_an_owner_that_missed_the_delete_keeps_the_tombstone_everywhere() -> None:

@@ -309,6 +309,17 @@ def test_one_is_replaced_at_a_time() -> None:
         lose(document, "n9")
 
 
+def test_who_has_taken_a_lost_place_is_not_lost_by_a_late_decision() -> None:
+    """Whoever was asked knew of the one before: the place is not to be freed of the next one, too."""
+    document = formed_of(3)
+    old = document.members[2]
+    freed = lose(document, old.name, old.id)
+    assert freed is not None
+    replaced = joined(freed, newcomer(old))
+    assert replaced.lost == [] and lose(replaced, old.name, old.id) is None
+    assert lose(replaced, old.name, replaced.members[2].id) is not None
+
+
 def test_the_only_copy_cannot_be_filled_from_anywhere() -> None:
     document = found(CLUSTER, member(1), [BucketRules(n=1)])
     document = form(joined(document, member(2))) or document

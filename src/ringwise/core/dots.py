@@ -34,7 +34,7 @@ from ringwise.core.record import (
     Sibling,
 )
 from ringwise.core.rows import Rows
-from ringwise.core.versions import Write, unseen
+from ringwise.core.versions import Write
 
 _COUNTER_END = COUNTER_MAX.to_bytes(4, "big")
 _FIRST = b"\0\0\0\1"
@@ -145,7 +145,7 @@ class DotSource:
             actor, counter = self._next_dot(seen, Seen())
         else:
             client = Seen(told)
-            kept = unseen(state.siblings, client)
+            kept = versions.unseen(state.siblings, client)
             actor, counter = self._next_dot(seen, client)
             covered = told.stamp if write.derived else max(covered, told.stamp)
             seen.add(client)
@@ -176,7 +176,7 @@ class DotSource:
         state = records.unpack(old)
         seen, client = Seen(state), Seen(covered)
         stamp = max([stamp, *(sibling.stamp + 1 for sibling in state.siblings)])
-        kept = unseen(state.siblings, client)
+        kept = versions.unseen(state.siblings, client)
         for content_type, value in made:
             actor, counter = self._next_dot(seen, client)
             seen.add_dot(actor, counter)

@@ -187,8 +187,7 @@ class Reaping:
     def _begin(self) -> None:
         topology, me = self._topology, self._peers.me
         away = sorted(node for node in topology.members if node != me and not self._peers.is_up(node))
-        lost = topology.document.lost if topology.document is not None else []
-        unfit = away or [*sorted(topology.filling), *lost]
+        unfit = away or sorted(topology.filling)  # who was declared lost, and is up with its data, is a member as any
         if unfit or self._store.failed or self._store.overloaded:
             self._forget(unfit)
             return

@@ -50,7 +50,7 @@ class Replacements:
             def agreed(result: Document | AgreementFailed) -> None:
                 done(self._failure(result) if isinstance(result, AgreementFailed) else Lost(member, result.epoch))
 
-            self._agreement.propose(lambda newest: lose(newest, name), agreed, self._now.now_ms)
+            self._agreement.propose(lambda newest: lose(newest, name, member.id), agreed, self._now.now_ms)
 
     def _failure(self, result: AgreementFailed) -> Failure:
         document = self._topology.document

@@ -391,12 +391,13 @@ def with_rules(document: Document, changed: Sequence[BucketRules]) -> Document:
     return msgspec.structs.replace(document, format=format_, epoch=document.epoch + 1, buckets=buckets)
 
 
-def lose(document: Document, name: str) -> Document | None:
-    """Declare a member's data lost: an empty node with its name may now take its place (T4)."""
+def lose(document: Document, name: str, node: NodeId | None = None) -> Document | None:
+    """Declare a member's data lost: an empty node with its name may now take its place (T4). `node`: who that was when it was
+    asked; where another has taken its place meanwhile, there is nothing left to do."""
     old = next((member for member in document.members if member.name == name), None)
     if old is None:
         raise ChangeRefused(f"there is no member {name}")
-    if old.id in document.lost:
+    if old.id in document.lost or node not in (None, old.id):
         return None
     if not document.formed:
         raise ChangeRefused(f"the cluster holds no data yet: start {name} on an empty directory with --join")
