@@ -94,7 +94,7 @@ def logged(directory: Path, port: int, size: int, count: int = 100) -> float:
     """Bytes that one SADD to a set of that size adds to the commit logs of all nodes."""
 
     def total() -> int:
-        return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file() and "log" in str(file.parent))
+        return sum(file.stat().st_size for file in directory.rglob("commit-*.log"))
 
     before = total()
     for number in range(count):
