@@ -10,12 +10,8 @@ Each command goes to one key, unpipelined, from 50 connections of the unmodified
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
-import shutil
 import socket
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -24,15 +20,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
-from bench import generator, report, servers
-from bench.redis_benchmark import RUN_SECONDS_MAX
+from bench import generator, redis_benchmark, report, servers
 from rich.console import Console
 from rich.table import Table
 
 CONNECTIONS = 50
 BATCH = 500  # members of a command that fills a collection
 NAME = b"m:%012d"  # as redis-benchmark writes its numbers
-NEW = "1000000000"  # numbers that are drawn for new members
+NEW = 1_000_000_000  # numbers that are drawn for new members
 
 # Title, words; __rand_int__ is a member that is there, but for SADD.
 COMMANDS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -74,22 +69,6 @@ def fill(port: int, size: int) -> None:
                     raise servers.BenchmarkError(f"{kind.decode()}: {answer[:200]!r}")
 
 
-def load(port: int, words: Sequence[str], size: int, requests: int) -> tuple[float, float]:
-    """(requests a second, p99 in milliseconds)."""
-    binary = shutil.which("redis-benchmark")
-    if binary is None:
-        raise servers.BenchmarkError("redis-benchmark is not installed")
-    drawn = NEW if words[0] == "SADD" else str(size)
-    arguments = [binary, "-h", "127.0.0.1", "-p", str(port), "-n", str(requests), "-r", drawn, "-c", str(CONNECTIONS)]
-    arguments += ["--csv", *[word.format(size=size) for word in words]]
-    ended = subprocess.run(arguments, capture_output=True, text=True, timeout=RUN_SECONDS_MAX, check=False)
-    rows = [row for row in csv.reader(io.StringIO(ended.stdout)) if row]
-    if ended.returncode or len(rows) < 2:
-        raise servers.BenchmarkError(f"{' '.join(arguments)} failed: {ended.stdout[:500]} {ended.stderr[:500]}")
-    named = dict(zip(rows[-2], rows[-1], strict=True))
-    return float(named["rps"]), float(named["p99_latency_ms"])
-
-
 def logged(directory: Path, port: int, size: int, count: int = 100) -> float:
     """Bytes that one SADD to a set of that size adds to the commit logs of all nodes."""
 
@@ -120,9 +99,15 @@ def run(
                 for pair in range(pairs):
                     order = (redis, ringwise) if pair % 2 else (ringwise, redis)
                     for system in order:
-                        rps, p99_ms = load(system.ports[0], words, size, requests)
-                        runs.append(Run(title, size, system.key, pair, rps, p99_ms))
-                        say(f"{title:10} {size:>7,} {system.title}: {rps:,.0f}/s")
+                        figures = redis_benchmark.run_command(
+                            system.ports[0],
+                            [word.format(size=size) for word in words],
+                            requests=requests,
+                            numbers=NEW if title == "SADD" else size,
+                            connections=CONNECTIONS,
+                        )
+                        runs.append(Run(title, size, system.key, pair, figures.rps, figures.p99_ms))
+                        say(f"{title:10} {size:>7,} {system.title}: {figures.rps:,.0f}/s")
     return runs, bytes_logged
 
 

@@ -12,12 +12,13 @@ from tests.core.forms import ALWAYS, NEVER, opening
 from tests.core.test_counters import NOW_MS, Replica, replicas
 from tests.core.test_maps import MEGABYTE, change
 
-from ringwise.core import maps, record, rows, versions
+from ringwise.core import counters, maps, record, rows, sets, versions
 from ringwise.core.changes import AddMembers, Change, Expire, Increment, RemoveMembers, StoreMembers
 from ringwise.core.context import Seen
 from ringwise.core.copying import Forget
 from ringwise.core.counters import is_value
 from ringwise.core.errors import Failure, RecordDamaged
+from ringwise.core.hyperloglog import ESTIMATE
 from ringwise.core.map_changes import NX, AddToField, AddToScore, RemoveFields, SetFields, SetScores, StoreAll
 from ringwise.core.maps import HASH, SORTED
 from ringwise.core.order import Order
@@ -149,7 +150,7 @@ def test_rows_are_what_bytes_are(history: list[tuple[str, int, int, int]]) -> No
                     two = outcome(lambda: do(as_bytes[at], what, number, wall_ms))  # noqa: B023
                 assert one == two
                 if one is None:
-                    sent.append(versions.as_sent(base[:8], as_rows[at].state)[1])
+                    sent.append(rows.as_sent(base[:8], as_rows[at].state)[1])
         with opening(ALWAYS):
             found = everything(as_rows[at].state, wall_ms)
         with opening(NEVER):
@@ -178,7 +179,7 @@ def test_what_is_sent_of_a_change_does_not_grow_with_the_collection() -> None:
         node = large(count)
         before = node.state
         change(node, AddMembers((b"one more",), MEGABYTE))
-        base, wire = versions.as_sent(before[:8], node.state)
+        base, wire = rows.as_sent(before[:8], node.state)
         assert rows.is_delta(wire)
         assert base == before[:8] + b"\1", "whoever holds that very state must not take it for the next one"
         sizes.append(len(wire))
@@ -190,7 +191,7 @@ def test_a_delta_on_what_it_was_made_from_gives_that_very_state() -> None:
     before = node.state
     change(node, AddMembers((b"one more",), MEGABYTE))
     change(node, RemoveMembers((b"member-7", b"member-8")))
-    wire = versions.as_sent(before[:8], node.state)[1]
+    wire = rows.as_sent(before[:8], node.state)[1]
     assert rows.is_delta(wire)
     for held in (before, record.whole(before)):
         assert record.whole(versions.merge(held, wire)) == record.whole(node.state)
@@ -204,13 +205,13 @@ def test_a_gap_is_seen_as_one() -> None:
     change(node, AddMembers((b"first",), MEGABYTE))
     between = node.state
     change(node, AddMembers((b"second",), MEGABYTE))
-    second = versions.as_sent(between[:8], node.state)[1]
+    second = rows.as_sent(between[:8], node.state)[1]
     behind = versions.merge(start, second)
     there = versions.members(behind, NOW_MS)
     assert there is not None
     assert b"second" in there and b"first" not in there
     assert versions.context_of(behind).cloud
-    assert versions.merge(behind, versions.as_sent(start[:8], between)[1]) == node.state
+    assert versions.merge(behind, rows.as_sent(start[:8], between)[1]) == node.state
 
 
 @pytest.mark.parametrize("adds", [AddToField(b"n", 1, MEGABYTE), AddToScore(b"n", 1.0, 0, MEGABYTE)])
@@ -228,7 +229,7 @@ def test_a_total_is_not_counted_twice_where_the_one_between_is_missing(adds: Add
     change(node, adds)
     between = node.state
     change(node, adds)
-    other.merge(versions.as_sent(between[:8], node.state)[1])
+    other.merge(rows.as_sent(between[:8], node.state)[1])
 
     def shown(state: bytes) -> int:
         found = versions.fields(state, NOW_MS) if field else versions.scores(state, NOW_MS)
@@ -247,7 +248,7 @@ def test_who_holds_nothing_has_a_part_and_says_so() -> None:
     node = large()
     before = node.state
     change(node, AddMembers((b"one more",), MEGABYTE))
-    part = versions.merge(b"", versions.as_sent(before[:8], node.state)[1])
+    part = versions.merge(b"", rows.as_sent(before[:8], node.state)[1])
     assert versions.is_part(part) and versions.members(part, NOW_MS) == {b"one more": part and _only(part)}
     assert not versions.is_part(versions.merge(part, before)) and versions.merge(part, before) == node.state
 
@@ -292,7 +293,7 @@ def test_a_write_that_changes_nothing_sends_what_it_found() -> None:
     before = node.state
     change(node, AddMembers((b"member-7", b"member-8"), MEGABYTE))
     assert node.state == before
-    base, wire = versions.as_sent(before[:8], node.state)
+    base, wire = rows.as_sent(before[:8], node.state)
     assert base == before[:8] + b"\1" and len(wire) < 200
     assert versions.merge(node.state, wire) is node.state
     there = versions.members(versions.merge(b"", wire), NOW_MS)
@@ -314,8 +315,8 @@ def test_what_is_found_there_is_sent_though_the_read_brought_news() -> None:
     held = a.state
     a.merge(b.state)
     change(a, AddMembers((b"x",), MEGABYTE))
-    assert sent_members(versions.as_sent(held[:8], a.state)[1]) == {b"x", b"n"}
-    assert b"x" in (versions.members(versions.merge(start, versions.as_sent(held[:8], a.state)[1]), NOW_MS) or ())
+    assert sent_members(rows.as_sent(held[:8], a.state)[1]) == {b"x", b"n"}
+    assert b"x" in (versions.members(versions.merge(start, rows.as_sent(held[:8], a.state)[1]), NOW_MS) or ())
 
 
 def test_of_members_some_of_which_are_new_all_are_sent() -> None:
@@ -331,7 +332,7 @@ def test_of_members_some_of_which_are_new_all_are_sent() -> None:
         change(node, fill)
         before = node.state
         change(node, change_of)
-        wire = versions.as_sent(before[:8], node.state)[1]
+        wire = rows.as_sent(before[:8], node.state)[1]
         assert rows.is_delta(wire) and len(rows.delta_of(wire).siblings) == 2
 
 
@@ -346,7 +347,7 @@ def test_a_delta_beside_values_shadows_nothing_by_mistake() -> None:
     before = node.state
     assert rows.opened(before) is not None
     node.expire(NOW_MS + 1000)
-    wire = versions.as_sent(rows.opened(before)[:8], node.state)[1]  # type: ignore[index]
+    wire = rows.as_sent(rows.opened(before)[:8], node.state)[1]  # type: ignore[index]
     assert rows.is_delta(wire) and versions.newest(wire) is None
     assert versions.shadow(versions.merge(before, wire), wire) is not None
 
@@ -390,11 +391,22 @@ def test_a_large_record_that_is_bytes_becomes_rows_when_it_is_merged() -> None:
     assert versions.covers(raw, node.state) and versions.covers(node.state, raw)
 
 
+def test_what_is_a_row_is_told_by_how_its_type_begins() -> None:
+    """core/record.py knows no types, and must agree with those that are there."""
+    types = frozenset().union(*maps.ROLES.values())
+    others = {sets.MARK, counters.EXPIRY, counters.COUNT, ESTIMATE, ""}
+
+    def of(content_type: str) -> record.Sibling:
+        return record.Sibling(b"a" * 16, 1, 1, 0, 0, content_type, False, b"")
+
+    assert {each for each in types | others if record.is_row(of(each))} == types - others
+
+
 def test_a_damaged_delta_is_refused() -> None:
     node = large()
     before = node.state
     change(node, AddMembers((b"one more",), MEGABYTE))
-    wire = bytearray(versions.as_sent(before[:8], node.state)[1])
+    wire = bytearray(rows.as_sent(before[:8], node.state)[1])
     wire[-1] ^= 1
     with pytest.raises(RecordDamaged):
         versions.merge(before, bytes(wire))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.storage.fakes import BUCKET, row
+from tests.storage.fakes import BUCKET, Steps, row
 from tests.storage.test_store import Machine
 
 from ringwise.core.changes import AddMembers, RemoveMembers
@@ -12,9 +12,10 @@ from ringwise.core.keys import storage_key
 from ringwise.core.messages import encode_rows
 from ringwise.core.record import whole
 from ringwise.core.ring import slot_of
-from ringwise.core.rows import Rows, is_delta
-from ringwise.core.versions import as_sent
-from ringwise.storage.store import StoreConfig
+from ringwise.core.rows import Rows, as_sent, is_delta
+from ringwise.sim.engine import ModelEngine
+from ringwise.storage.errors import ReadFailed
+from ringwise.storage.store import Store, StoreConfig
 
 NOW_MS = 1_700_000_000_000
 MEGABYTE = 1 << 20
@@ -124,6 +125,18 @@ def test_what_changed_of_a_damaged_record_is_lost_with_it(scene: Scene) -> None:
     scene.machine.store.turn()
     scene.machine.worker.drain()
     assert (scene.machine.find(1), told) == (None, [RKEY])
+
+
+def test_a_disk_that_does_not_answer_stops_the_start(scene: Scene) -> None:
+    """Later it may answer, and the delta would be forgotten: who is to try again, or to replace the node, is told."""
+    scene.machine.flush_and_forget()
+    scene.add(b"one more")
+    engine = ModelEngine(scene.machine.medium)
+    engine.fail_reads = True
+    with pytest.raises(ReadFailed, match=r"key:1.*try again, or replace the node"):
+        Store(scene.machine.disk, engine, Steps(), scene.machine.config, scene.machine.clock_ms)
+    scene.machine.open()
+    assert scene.found == whole(scene.state)
 
 
 def test_collections_that_were_written_to_are_flushed_by_what_they_take_of_memory() -> None:

@@ -103,6 +103,7 @@ class Seen:
             self._compact()
 
     def add_dots(self, dots: Iterable[Dot]) -> None:
+        """As `add_dot` for each, in one pass over them."""
         self.cloud.update(dots)
         self._compact()
 

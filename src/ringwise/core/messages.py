@@ -15,8 +15,8 @@ import msgspec
 
 from ringwise.core import agreement
 from ringwise.core.record import whole
+from ringwise.core.rows import as_sent
 from ringwise.core.versions import Write as WriteSpec
-from ringwise.core.versions import as_sent
 from ringwise.wire.frame import frame
 
 NodeId: TypeAlias = bytes

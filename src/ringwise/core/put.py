@@ -18,7 +18,7 @@ from functools import partial
 
 from msgspec import structs
 
-from ringwise.core import messages, versions
+from ringwise.core import messages, rows, versions
 from ringwise.core.changes import Change, ForAWhile
 from ringwise.core.clock import Clock
 from ringwise.core.cold import Cold
@@ -43,7 +43,6 @@ from ringwise.core.peers import Link, Peers
 from ringwise.core.quorum import Tally, take_part
 from ringwise.core.record import UNKNOWN
 from ringwise.core.ring import slot_of
-from ringwise.core.rows import Rows
 from ringwise.core.sink import Sink
 from ringwise.core.space import Space, Spaces, code_of
 from ringwise.core.standins import StandIns
@@ -322,12 +321,12 @@ class PutPath:
             sink.failed(index, WritesStopped("see its log"))
             return
         record = versions.merge(held, state) if held else state
-        if need == 1 and isinstance(record, Rows) and record[:8] == held[:8]:
+        if need == 1 and isinstance(record, rows.Rows) and record[:8] == held[:8]:
             sink.stored(
                 index, record
             )  # of a large collection: what was read is old news here, and on its way to the others
             return
-        self._add(group, slot, rkey, held, record, sink, index, whole=need > 1 and isinstance(record, Rows))
+        self._add(group, slot, rkey, held, record, sink, index, whole=need > 1 and isinstance(record, rows.Rows))
 
     # -- groups
 
@@ -345,7 +344,7 @@ class PutPath:
         """`whole`: owners are to have the state, and not only what changed of it here."""
         base = held[:8]
         state = record
-        if isinstance(record, Rows):
+        if isinstance(record, rows.Rows):
             group.opened = True
             state = held if record[:8] == base else record.bare or record
         if group.owned:
@@ -450,7 +449,7 @@ class PutPath:
         """B3: a group larger than a frame goes in several, and a value larger than that travels alone."""
         size_max = self._config.frame_bytes_max
         if group.opened:
-            sizes = [len(versions.as_sent(row[2], row[3])[1]) for row in group.rows]
+            sizes = [len(rows.as_sent(row[2], row[3])[1]) for row in group.rows]
         else:
             sizes = [len(row[3]) for row in group.rows]
         if sum(sizes) <= size_max:

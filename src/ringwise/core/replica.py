@@ -71,9 +71,8 @@ class Replica:
         self._clock = clock
         self._config = config
         self._chunks = chunks
-        self.catch_up: Callable[[int, bytes], None] = (
-            _wait  # set by the node: something of a collection has not come (V3)
-        )
+        # Set by the node: something of a collection has not come (V3).
+        self.catch_up: Callable[[int, bytes], None] = _wait
         self.floor: Callable[[], int] = lambda: 0  # set by the node: what was sent before it was given up (V8)
         self.hints_of: Callable[[bytes], list[NodeId]] = _nobody  # set by the node: for whom a key waits here (R4)
         self.hint: Callable[[NodeId, Sequence[bytes], bool], None]  # set by the node: where it stands in (R2)
@@ -141,9 +140,7 @@ class Replica:
             records[position] = self._merge_in(slot, rkey, held, record, position, higher)
             bases[position] = held[:8]
         kept = [i for i in range(len(slots)) if i not in left_out]
-        changed = [i for i in kept if type(records[i]) is bytes or records[i][:8] != bases[i]]
-        if changed:
-            self._chunks.append(messages.encode_rows([(slots[i], rkeys[i], bases[i], records[i]) for i in changed]))
+        self._log([(slots[i], rkeys[i], bases[i], records[i]) for i in kept])
         if left_out:
             if kept or refused:
                 self.written.append((link, Written(message.id, kept, higher, refused)))
@@ -180,8 +177,14 @@ class Replica:
         late = self._late_write(link, request_id)
         base = held[:8]
         state = self._merge_in(slot, rkey, held, record, position, late.higher)
-        self._chunks.append(messages.encode_rows([(slot, rkey, base, state)]))
+        self._log([(slot, rkey, base, state)])
         late.positions.append(position)
+
+    def _log(self, merged: list[tuple[int, bytes, bytes, bytes]]) -> None:
+        """Rows of a chunk; not what a large collection is in the log as already."""
+        changed = [row for row in merged if type(row[3]) is bytes or row[3][:8] != row[2]]
+        if changed:
+            self._chunks.append(messages.encode_rows(changed))
 
     def _refusal(self, message: Write) -> int:
         """Why nothing of this frame may be applied, or 0."""

@@ -23,10 +23,10 @@ goes. The delta is what the commit log and the other owners get, in the place of
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 from immutables import Map
@@ -49,21 +49,8 @@ _NO_CUT = 1 << 64  # above any
 _ROW_BYTES_MIN = 40  # of a version, whatever is in it
 STEPS_MAX = 1024
 STEPS_SHARE = 4  # and no more bytes of them than this part of the rows, since then the whole can as well be sent
-STEPS_TOLD = (
-    0,
-    1,
-    2,
-    3,
-    5,
-    9,
-    17,
-    33,
-    65,
-    129,
-    257,
-    513,
-    1023,
-)  # how many steps back are the states that a reader tells
+# How many steps back are the states that a reader tells.
+STEPS_TOLD = (1, 2, 3, 5, 9, 17, 33, 65, 129, 257, 513, 1023)
 ROW_BYTES = 200  # of memory for each member or field, beside its versions as bytes
 OPENED_MAX = 4  # records that are bytes in the store and were asked for lately
 
@@ -85,6 +72,9 @@ class Delta(msgspec.Struct, array_like=True, frozen=True):
 
 
 _decoder = msgspec.msgpack.Decoder(Delta)
+
+
+Join: TypeAlias = Callable[[Record, Record], Record]  # of any two states (core/versions.py)
 
 
 class Step(NamedTuple):
@@ -132,7 +122,15 @@ class Rows(Opened):
     def state(self) -> Record:
         siblings = [*chain.from_iterable(self.rows.values()), *self.rest]
         records.put_in_order(siblings)
-        return Record(sorted(self.vector.items()), sorted(self.cloud), siblings, self.world, self.partial)
+        return self.with_siblings(siblings)
+
+    def lists(self) -> tuple[list[Dot], list[Dot]]:
+        """What it has seen, (vector, cloud) as records and contexts hold them."""
+        return sorted(self.vector.items()), sorted(self.cloud)
+
+    def with_siblings(self, siblings: list[Sibling]) -> Record:
+        """A state with this one's head."""
+        return Record(*self.lists(), siblings, self.world, self.partial)
 
     def whole(self) -> bytes:
         return _whole(self)
@@ -257,7 +255,7 @@ def covering(replaced: Iterable[Sibling]) -> Covered:
     return Covered([], sorted(dots), names=tuple(sorted(names)))
 
 
-def written(state: Rows, made: Sequence[Sibling], covered: Covered, generic: Any) -> bytes:
+def written(state: Rows, made: Sequence[Sibling], covered: Covered, generic: Join) -> bytes:
     """The state after a write: new versions under dots that it has not seen, in the place of these."""
     seen = Seen()
     seen.add_dots([*covered.cloud, *((each.actor, each.counter) for each in made)])
@@ -426,7 +424,7 @@ class _Change:
 # -- merging
 
 
-def merged(a: bytes, b: bytes, generic: Any) -> bytes:
+def merged(a: bytes, b: bytes, generic: Join) -> bytes:
     """The join of two records, one of them a delta or large. `generic` joins any two states (core/versions.py).
 
     Raises RecordDamaged.
@@ -518,8 +516,7 @@ def part_about(record: bytes, names: Collection[bytes]) -> bytes:
     siblings = [each for name in set(names) for each in state.rows.get(name, ())]
     siblings += state.rest
     siblings.sort(key=records.order)
-    vector, cloud = sorted(state.vector.items()), sorted(state.cloud)
-    return records.encode(Record(vector, cloud, siblings, state.world, state.partial))
+    return records.encode(state.with_siblings(siblings))
 
 
 def part_of(delta: bytes) -> bytes:
@@ -529,12 +526,11 @@ def part_of(delta: bytes) -> bytes:
 
 def as_sent(base: bytes, record: bytes) -> tuple[bytes, bytes]:
     """(base, record) as a chunk carries them: the state, or, with a base of one byte more, what changed since the base."""
-    state = record if isinstance(record, Rows) else None
-    since = steps_since([base], state) if state is not None else None
-    if state is None or since is None or not (since or state.again):
-        return base, records.whole(record)
-    deltas = [step.delta for step in since] + ([state.again] if state.again else [])
-    return base + b"\1", _one_of(deltas)
+    if not isinstance(record, Rows):
+        return base, record
+    since = steps_since([base], record)
+    deltas = [*(step.delta for step in since), *([record.again] if record.again else [])] if since is not None else []
+    return (base + b"\1", _one_of(deltas)) if deltas else (base, record.whole())
 
 
 def _one_of(deltas: Sequence[bytes]) -> bytes:
@@ -557,7 +553,7 @@ def digest_of(record: bytes) -> bytes:
     if not isinstance(record, Rows):
         return own
     steps = record.steps
-    return own + (b"".join([steps[-back].base for back in STEPS_TOLD[1:] if back <= len(steps)]) or own)
+    return own + (b"".join([steps[-back].base for back in STEPS_TOLD if back <= len(steps)]) or own)
 
 
 def news(record: bytes, digest: bytes) -> bytes | None:
@@ -573,4 +569,4 @@ def news(record: bytes, digest: bytes) -> bytes | None:
 
 def context_of(state: Rows) -> Context:
     """What a client that reads it has seen."""
-    return Context(sorted(state.vector.items()), sorted(state.cloud), state.stamp)
+    return Context(*state.lists(), state.stamp)

@@ -340,7 +340,7 @@ class ScanPath:
             scan.size += size_of(record)
             if versions.live(record, wall_ms) is not None:
                 scan.found.append((key, record))
-        mean = sum(map(len, reads.records)) // len(batch) + 1
+        mean = sum(map(size_of, reads.records)) // len(batch) + 1
         self._read(scan, max(1, (PAGE_BYTES - scan.size) // mean))
 
     # -- naming keys to others

@@ -33,10 +33,11 @@ class Members:
     __slots__ = ("found", "gone", "marks", "registers")
 
     def __init__(self, siblings: Sequence[Sibling], wall_ms: int) -> None:
-        self.found: Mapping[bytes, Sequence[Sibling]] = members_of(siblings, wall_ms)
+        found = members_of(siblings, wall_ms)
+        self.found: Mapping[bytes, Sequence[Sibling]] = found
         self.marks = [each for each in siblings if each.content_type == MARK]
         self.registers = [each for each in siblings if each.content_type == EXPIRY]
-        self.gone = gone(siblings, wall_ms)
+        self.gone = gone(siblings, found, wall_ms)
 
     @classmethod
     def of_rows(cls, rows: Rows, wall_ms: int) -> Members | None:
@@ -92,10 +93,10 @@ def as_version(siblings: Sequence[Sibling], wall_ms: int) -> Sibling | None:
     return Sibling(newest.actor, newest.counter, newest.stamp, expiry_ms, 0, MEMBER, False, b"")
 
 
-def gone(siblings: Sequence[Sibling], wall_ms: int) -> list[Sibling]:
+def gone(siblings: Sequence[Sibling], found: Mapping[bytes, Sequence[Sibling]], wall_ms: int) -> list[Sibling]:
     """What nobody sees any more, beside a set: tombstones, what has expired, registers that have passed, or that were about a
     set which has no members left."""
-    there = {id(each) for versions in members_of(siblings, wall_ms).values() for each in versions}
+    there = {id(each) for versions in found.values() for each in versions}
     left: list[Sibling] = []
     for each in siblings:
         if each.content_type == EXPIRY:

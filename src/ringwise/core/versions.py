@@ -152,11 +152,6 @@ def survivors(mine: Record, other: Record, other_seen: Seen) -> set[Sibling]:
     }
 
 
-def as_sent(base: bytes, record: bytes) -> tuple[bytes, bytes]:
-    """(base, record) as a chunk carries them (core/rows.py)."""
-    return rows.as_sent(base, record) if isinstance(record, Rows) else (base, record)
-
-
 def news(record: bytes, digest: bytes) -> bytes | None:
     """What a reader whose state is another has to be sent of a record, by its digest (core/rows.py); None: it has seen it all."""
     return rows.news(record, digest) if len(digest) > CHECKSUM_BYTES else record
@@ -267,17 +262,29 @@ def fields_in(kind: maps.Kind, record: bytes, wall_ms: int) -> maps.Fields:
 
 def members(record: bytes, wall_ms: int) -> Collection[bytes] | None:
     """The members of a set, in no order; none where the key is absent; None where it is no set."""
+    if rows.opened(record) is None:  # few members: decoded once
+        found = records.unpack(record).siblings
+        return sets.members_of(found, wall_ms) if _is_of(sets.MEMBER, found, wall_ms) else None
     return members_in(record, wall_ms).found if is_of(sets.MEMBER, record, wall_ms) else None
 
 
 def fields(record: bytes, wall_ms: int) -> Mapping[bytes, bytes] | None:
     """What a hash has under each field; nothing where the key is absent; None where it is no hash."""
-    return fields_in(maps.HASH, record, wall_ms).values() if is_of(maps.HASH.entry, record, wall_ms) else None
+    shown = _shown_fields(maps.HASH, record, wall_ms)
+    return shown.values() if shown is not None else None
 
 
 def scores(record: bytes, wall_ms: int) -> Mapping[bytes, float] | None:
     """The members of a sorted set and their scores; none where the key is absent; None where it is no sorted set."""
-    return fields_in(maps.SORTED, record, wall_ms).scores() if is_of(maps.SORTED.entry, record, wall_ms) else None
+    shown = _shown_fields(maps.SORTED, record, wall_ms)
+    return shown.scores() if shown is not None else None
+
+
+def _shown_fields(kind: maps.Kind, record: bytes, wall_ms: int) -> maps.Fields | None:
+    if rows.opened(record) is None:  # few fields: decoded once
+        found = records.unpack(record).siblings
+        return maps.Fields(kind, found, wall_ms) if _is_of(kind.entry, found, wall_ms) else None
+    return fields_in(kind, record, wall_ms) if is_of(kind.entry, record, wall_ms) else None
 
 
 def estimate(record: bytes, wall_ms: int) -> bytes | None:

@@ -394,12 +394,16 @@ class Store:
         """What a delta in the log was about; None where that is damaged.
 
         Then the delta is let go, too: alone it would pass for all that this node has seen, while a damaged record that is read
-        is fetched from so many others that nothing is missing (S4).
+        is fetched from so many others that nothing is missing (S4). A disk that does not answer may do so later, and then the
+        record would be there and the delta forgotten: that stops the start.
         """
         try:
             (record,) = self._engine.get_many([storage_key(slot, rkey)])
-        except ReadFailed:
-            return None
+        except ReadFailed as error:
+            text = (
+                f"{error}; the commit log holds changes of the key {key_of(rkey)!r}, which need what is stored of it: "
+            )
+            raise ReadFailed(text + "try again, or replace the node from its replicas") from error
         return record if intact(record) else None
 
     def _purge_some(self, purge: Purge, deadline_ms: float) -> bool:
