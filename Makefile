@@ -49,7 +49,7 @@ lint: $(VENV)/.test
 test: $(VENV)/.test
 	@scripts/debian-packages redis-server redis-tools
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/pytest -n auto --dist loadgroup
+	$(BIN)/pytest -n auto --dist loadgroup --max-worker-restart=0
 
 bench: $(VENV)/.test
 	@scripts/debian-packages redis-server redis-tools
