@@ -20,6 +20,7 @@
                began, and not deleted by anything newer until it ended, where R + W > N
     flushed    a read of a majority that began after a flush was acknowledged shows no value acknowledged before the flush began
     counted, member   of types that merge by themselves: sim/merging.py
+    policy, expired   of buckets with rules of their own: sim/policies.py
     epoch      no two documents for one epoch (T3); noted while the history runs
 
 Each check is a function from what was recorded to violations, and believes nothing but the history, the witness of
@@ -35,9 +36,10 @@ from ringwise.core import record
 from ringwise.core.counters import is_session
 from ringwise.core.space import bound
 from ringwise.core.versions import Context
-from ringwise.sim.history import OTHER, READS, History, Operation, Vector, bucket_of
+from ringwise.sim.history import BUCKETS, READS, History, Operation, Vector, bucket_of
 from ringwise.sim.merging import check_merging, is_merging
 from ringwise.sim.model import Issue, Key, Witness, show_dot
+from ringwise.sim.policies import check_policy, lives, shown_at_the_end
 
 N = 3
 
@@ -67,18 +69,20 @@ def check(history: History, witness: Witness, endings: list[Ending]) -> list[Vio
     by_key: dict[bytes, list[Operation]] = {}
     for operation in history.operations:
         by_key.setdefault(operation.key, []).append(operation)
-    by_bucket = {bucket: Flushes(history.flushed(bucket)) for bucket in (0, OTHER)}
+    by_bucket = flushes_of(history)
     violations = [Violation("dots", key, what) for key, what in witness.violations]
     for ending in endings:
         versions = witness.key(ending.key)
-        violations += check_ending(ending, by_key.get(ending.key, []), versions, by_bucket[bucket_of(ending.key)])
+        flushes = by_bucket[bucket_of(ending.key)]
+        violations += check_ending(ending, by_key.get(ending.key, []), versions, flushes, history)
     for key, operations in by_key.items():
         flushes = by_bucket[bucket_of(key)]
-        violations += check_order(key, operations, witness.key(key), flushes)
+        violations += check_order(key, operations, witness.key(key), flushes, history)
         violations += check_flushes(key, operations, flushes)
         violations += check_pipelines(key, operations, witness.key(key), history)
         violations += check_scans(key, operations, witness.key(key), history)
-        violations += [Violation(name, key, what, at) for name, what, at in check_merging(operations, N)]
+        complaints = [*check_merging(operations, N), *check_policy(key, operations, witness.key(key), history)]
+        violations += [Violation(name, key, what, at) for name, what, at in complaints]
     return violations
 
 
@@ -107,6 +111,14 @@ class Flushes:
 NO_FLUSHES = Flushes([])
 
 
+def flushes_of(history: History) -> dict[int, Flushes]:
+    """By bucket."""
+    return {bucket: Flushes(history.flushed(bucket)) for bucket in (0, *BUCKETS.values())}
+
+
+ALONE = History()
+
+
 def check_flushes(key: bytes, operations: list[Operation], flushes: Flushes) -> Iterator[Violation]:
     """flushed: what a flush took is not shown again."""
     writes = {operation.value: operation for operation in operations if operation.value and operation.outcome == "ok"}
@@ -120,7 +132,11 @@ def check_flushes(key: bytes, operations: list[Operation], flushes: Flushes) -> 
 
 
 def check_ending(
-    ending: Ending, operations: list[Operation], versions: Key, flushes: Flushes = NO_FLUSHES
+    ending: Ending,
+    operations: list[Operation],
+    versions: Key,
+    flushes: Flushes = NO_FLUSHES,
+    history: History = ALONE,
 ) -> Iterator[Violation]:
     """lost, ghost, siblings, converged."""
     key, reading = ending.key, ending.reading
@@ -145,10 +161,10 @@ def check_ending(
         if operation.outcome == "refused" and applied:
             yield Violation("ghost", key, f"refused and yet applied: {operation}", (operation.number,))
         yield from _twice(key, operation, issues)
-    shown = sorted(set(reading.siblings))
-    expected = sorted({issue.value for issue in versions.visible(covered) if not (issue.tombstone or issue.role)})
-    if shown != expected and not is_merging(operations):
-        yield Violation("siblings", key, f"shown {shown}, while the concurrent ones are {expected}", (reading.number,))
+    must, may = shown_at_the_end(key, versions.visible(covered), reading, history)
+    if not must <= set(reading.siblings) <= may and not is_merging(operations):
+        text = f"shown {sorted(reading.siblings)}, while the concurrent ones are {sorted(may)}"
+        yield Violation("siblings", key, text, (reading.number,))
     for replica in sorted(held):
         siblings = record.decode(replica).siblings if replica else []
         dots = {
@@ -165,7 +181,11 @@ def check_ending(
 
 
 def check_order(
-    key: bytes, operations: list[Operation], versions: Key, flushes: Flushes = NO_FLUSHES
+    key: bytes,
+    operations: list[Operation],
+    versions: Key,
+    flushes: Flushes = NO_FLUSHES,
+    history: History = ALONE,
 ) -> Iterator[Violation]:
     """shadowed, blind, stale, value, backwards: what began after an acknowledged write had ended."""
     writes = [(operation, issues_of(operation, versions)) for operation in operations if operation.writes]
@@ -194,7 +214,8 @@ def check_order(
                         yield Violation("backwards", key, text, (other.number, operation.number))
                 strong.append((operation, covered))
         if operation.kind == "get" or (operation.kind == "update" and operation.found is not None):
-            yield from _value(key, operation, earlier, operations, versions)
+            lasting = [each for each in earlier if lives(each[0], operation.ended_ms, history)]
+            yield from _value(key, operation, lasting, operations, versions)
 
 
 def check_pipelines(key: bytes, operations: list[Operation], versions: Key, history: History) -> Iterator[Violation]:
@@ -324,9 +345,9 @@ def _value(
     if not shown:
         yield Violation("value", key, f"{reading} shows what nobody wrote", (reading.number,))
     elif max(issue.stamp for issue in shown) < stamp:
-        by = next(operation for operation in operations if operation.value == reading.found)
-        text = f"{reading} shows {by}, which {newest} is stamped above"
-        yield Violation("value", key, text, (by.number, newest.number, reading.number))
+        by = next((operation for operation in operations if operation.value == reading.found), None)
+        text = f"{reading} shows {by or 'what was merged'}, which {newest} is stamped above"
+        yield Violation("value", key, text, (*([by.number] if by else []), newest.number, reading.number))
 
 
 def issues_of(operation: Operation, versions: Key) -> list[Issue]:

@@ -21,12 +21,14 @@ FLUSH_GIVEN_UP_MS = 6_000.0  # beyond the node's own deadline
 SLOPPY = frozenset({"one", "quorum"})
 READS = frozenset({"get", "inspect"})
 OTHER = 3  # the bucket beside the default one, in histories that use two; its keys have names of their own
+# By how keys begin: those of a bucket other than the default one. 4 to 6 have rules of their own (sim/policies.py).
+BUCKETS = {b"b": OTHER, b"w": 4, b"t": 5, b"m": 6}
 EVERY = -1  # of a flush: all buckets
 
 
 def bucket_of(key: bytes) -> int:
     """The bucket that a key of a history lies in."""
-    return OTHER if key.startswith(b"b") else 0
+    return BUCKETS.get(key[:1], 0)
 
 
 @dataclass(slots=True)
@@ -111,7 +113,13 @@ class History:
     stood_in: list[tuple[bytes, float]] = field(default_factory=list)  # a key, and when a stand-in counted (R2)
     damaged: set[bytes] = field(default_factory=set)  # keys of which an owner's record was damaged
     emptied: list[float] = field(default_factory=list)  # when a machine has lost its disk
+    skews_ms: list[int] = field(default_factory=list)  # how far off clocks were set
     pipelines_from_ms: float = inf  # from when on an order among operations under way together is promised
+
+    @property
+    def clocks_apart_ms(self) -> int:
+        """How far two clocks may have been apart at any time."""
+        return max(0, *self.skews_ms, 0) - min(0, *self.skews_ms, 0)
 
     def flushed(self, bucket: int = 0) -> list[tuple[float, float, bool]]:
         """(from, to, acknowledged) of each flush of the bucket that was not refused: between the two it takes effect, if it does.

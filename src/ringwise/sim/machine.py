@@ -12,7 +12,7 @@ after its death.  A paused process (SIGSTOP) gets all of it at once when it goes
 
 import random
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -29,6 +29,7 @@ from ringwise.sim.disk import Crash, TornDisk
 from ringwise.sim.engine import Medium, ModelEngine
 from ringwise.sim.model import Witness
 from ringwise.sim.network import Network, Side
+from ringwise.sim.policies import FAILS, FUNCTION, union
 from ringwise.sim.scheduler import Scheduler
 from ringwise.sim.trace import Trace
 from ringwise.sim.watched import WitnessedDots, WitnessedNode, WitnessedStore
@@ -263,11 +264,18 @@ class Machine:
         node.liveness.watchers.append(partial(self.world.member_changed, self))
         node.witness = world.witness
         node.stand_ins.counted = world.stood_in
+        node.merging.run, node.merging.names = self._merge, (FUNCTION,)
         self.clients = Clients()
         self.enter()
         if topology.document is None and self._seed == self.name:
             agreement.found(member, rng.randbytes(16))
         self._tick()
+
+    def _merge(self, name: str, values: Sequence[bytes], done: Callable[[bytes | str], None]) -> None:
+        """As runtime/merging.py does in a process of its own."""
+        assert self._worker is not None
+        fails = self._rng.random() < FAILS
+        self._worker.submit(lambda: f"{name} took too long" if fails else union(values), done)  # type: ignore[arg-type]
 
     def _stop(self) -> None:
         """As `runtime` does on a clean stop, but clients are cut off at once."""

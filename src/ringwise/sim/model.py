@@ -80,8 +80,9 @@ class Key:
 
 
 class Witness:
-    def __init__(self, now_ms: Callable[[], float]) -> None:
+    def __init__(self, now_ms: Callable[[], float], *, reaps: bool = False) -> None:
         self._now_ms = now_ms
+        self._reaps = reaps  # without, a record is dropped only by who stood in for an owner that has it
         self.keys: dict[bytes, Key] = {}
         self.violations: list[tuple[bytes, str]] = []  # (key, what)
         self._fresh: dict[bytes, Issue] = {}  # issued and not yet stored anywhere: the key is not known before
@@ -139,7 +140,7 @@ class Witness:
 
     def dropped(self, rkey: bytes, old: bytes, wall_ms: int) -> None:
         """A node dropped a record. What was dead is as good as known from now on (V8); what was alive is missed by the checks."""
-        if versions.dead(old, wall_ms) and not rkey.startswith(HINTS.prefix):
+        if self._reaps and versions.dead(old, wall_ms) and not rkey.startswith(HINTS.prefix):
             reaped = self.key(keys.key_of(rkey)).reaped
             for actor, counter in record.decode(old).context:
                 reaped[actor] = max(counter, reaped.get(actor, 0))

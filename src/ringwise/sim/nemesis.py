@@ -265,6 +265,7 @@ class Nemesis:
     def _skew(self) -> Fault:
         machine = self._any()
         machine.skew_ms = self._rng.randint(-SKEW_MS_MAX, SKEW_MS_MAX)
+        self._history.skews_ms.append(machine.skew_ms)
         yield f"the clock of {machine.name} is set {machine.skew_ms} ms off", 0.0
 
     def _jump(self) -> Fault:
@@ -272,6 +273,7 @@ class Nemesis:
         machine = self._any()
         step_ms = self._rng.choice((-1, 1)) * self._rng.randint(JUMP_MS_MIN, JUMP_MS_MAX)
         usual_ms, machine.skew_ms = machine.skew_ms, machine.skew_ms + step_ms
+        self._history.skews_ms.append(machine.skew_ms)
         yield f"the clock of {machine.name} jumps by {step_ms / 1000:.0f} s", self._between(500, 8_000)
         machine.skew_ms = usual_ms
         yield f"the clock of {machine.name} is set right", 0.0

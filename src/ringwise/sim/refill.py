@@ -18,8 +18,8 @@ from typing import Protocol
 from ringwise.core import record
 from ringwise.core.errors import Failure
 from ringwise.core.replace import Lost
-from ringwise.sim.checker import Flushes, N, Violation, covers, issues_of
-from ringwise.sim.history import OTHER, History, bucket_of
+from ringwise.sim.checker import N, Violation, covers, flushes_of, issues_of
+from ringwise.sim.history import History, bucket_of
 from ringwise.sim.model import Witness
 from ringwise.sim.scheduler import Scheduler
 from ringwise.sim.watched import WitnessedNode
@@ -79,7 +79,7 @@ def check_filled(
     history: History, witness: Witness, replicas: Callable[[bytes], dict[str, bytes]], emptied: str
 ) -> Iterator[Violation]:
     """What was acknowledged by owners before the disk was lost is there again."""
-    flushes = {bucket: Flushes(history.flushed(bucket)) for bucket in (0, OTHER)}
+    flushes = flushes_of(history)
     end_ms = max((operation.ended_ms for operation in history.operations), default=0.0)
     for operation in history.of_owners():
         if not operation.writes or operation.outcome != "ok" or operation.w <= N // 2:

@@ -12,15 +12,17 @@ import random
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
-from ringwise.core import rows
+from ringwise.core import buckets, rows
 from ringwise.core.config import NodeConfig
+from ringwise.core.errors import Failure
 from ringwise.core.gossip.packets import State
 from ringwise.core.keys import key_of, storage_key
 from ringwise.core.messages import NodeId
 from ringwise.core.record import whole
 from ringwise.core.ring import slot_of
-from ringwise.core.topology import Topology
+from ringwise.core.topology import Document, Topology
 from ringwise.sim.checker import Ending, N, Violation, check, stale_reads
 from ringwise.sim.handoff import REMEMBERED, check_handoff
 from ringwise.sim.history import History, Operation, bucket_of
@@ -28,13 +30,14 @@ from ringwise.sim.machine import Machine
 from ringwise.sim.model import Witness
 from ringwise.sim.nemesis import FAULTS_MIN, Nemesis
 from ringwise.sim.network import Network, Weather
+from ringwise.sim.policies import RULES
 from ringwise.sim.reaps import check_reaped, suspend
 from ringwise.sim.refill import check_filled, refill
 from ringwise.sim.repairs import LOSSLESS, check_repairs
 from ringwise.sim.scheduler import Scheduler
 from ringwise.sim.sightings import Sightings
 from ringwise.sim.trace import Trace
-from ringwise.sim.workload import COUNTERS, FLUSHES, REAPED, Client, Mix, Workload
+from ringwise.sim.workload import COUNTERS, FLUSHES, POLICIES, REAPED, Client, Mix, Workload
 from ringwise.storage.commitlog import SyncMode
 from ringwise.storage.store import StoreConfig
 
@@ -67,7 +70,8 @@ HINTS_MAX = 10_000
 REAP_AFTER_MS = 200  # a history is short
 REAP_INTERVAL_MS = 100
 REPAIR_INTERVAL_MS = 5_000  # half of the default: a history is short
-# Seeds of which one has two buckets and flushes, and then no contexts; another one counters, another one reaping.
+# Seeds of which one has two buckets and flushes, and then no contexts; one counters, one reaping, one buckets with rules of
+# their own.
 FLUSHED_EVERY = 5
 
 
@@ -160,7 +164,7 @@ class Simulation:
         self.violations: list[Violation] = []
         self.scheduler = Scheduler()
         self.trace = Trace(lambda: self.scheduler.now_ms, tell)
-        self.witness = Witness(lambda: self.scheduler.now_ms)
+        self.witness = Witness(lambda: self.scheduler.now_ms, reaps=scenario.reaps)
         self.config = NodeConfig(
             memtable_bytes=scenario.memtable_bytes,
             repair_interval_ms=REPAIR_INTERVAL_MS if scenario.repairs else 0,
@@ -295,6 +299,20 @@ class Simulation:
             if self.scheduler.now_ms > ROUGH_MS + FORM_MS_MAX:
                 raise AssertionError("the cluster does not form")
             self.scheduler.run(self.scheduler.now_ms + 50)
+        if self.scenario.mix.policies:
+            self._set_rules()
+
+    def _set_rules(self) -> None:
+        """Of buckets that have their own."""
+        for number, settings in RULES.items():
+            asked: list[Document | Failure] = []
+            node = self.machines[0].node
+            assert node is not None
+            self.machines[0].enter()
+            node.change_buckets(partial(buckets.change, label=str(number), settings=settings), asked.append)
+            self._run_until(lambda asked=asked: bool(asked))  # type: ignore[misc]
+            if not asked or isinstance(asked[0], Failure):
+                raise AssertionError(f"the rules of bucket {number} are not agreed upon: {asked}")
 
     def _close(self, workload: Workload) -> None:
         """What is still open has an unknown outcome."""
@@ -384,6 +402,8 @@ def run(
         drawn = replace(drawn, mix=FLUSHES)
     elif seed % FLUSHED_EVERY == 1:
         drawn = replace(drawn, mix=COUNTERS)
+    elif seed % FLUSHED_EVERY == 3:
+        drawn = replace(drawn, mix=replace(POLICIES, scans=drawn.mix.scans))
     elif seed % FLUSHED_EVERY == 2:
         drawn = replace(drawn, mix=replace(REAPED, scans=drawn.mix.scans), reaps=True)
     rows.OPEN_BYTES = ROWS_FROM_BYTES if seed // FLUSHED_EVERY % 4 else rows.BYTES_MIN

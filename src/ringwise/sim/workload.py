@@ -16,6 +16,7 @@ import hiredis
 
 from ringwise.sim.history import EVERY, OTHER, History, Operation, Scan, bucket_of
 from ringwise.sim.merging import ADDITIONS, NUMBER, REMOVALS
+from ringwise.sim.policies import BRIEF
 from ringwise.sim.scheduler import Scheduler
 
 PATIENCE_MS = 6_000.0
@@ -57,6 +58,7 @@ class Mix:
     hashes: int = 0
     sorted_sets: int = 0
     others: int = 0  # keys in another bucket
+    policies: int = 0  # keys in each of those that have rules of their own (sim/policies.py)
     estimates: int = 0
     tag: bytes = b""  # before each key: a hashtag puts all of them into one slot
     operations: int = 1_000
@@ -107,6 +109,14 @@ COUNTERS = Mix(
     sorted_sets=2,
     estimates=1,
 )
+# Buckets in which the last write wins, in which everything expires, and in which a function merges siblings.
+POLICIES = Mix(
+    kinds=(("set", 28), ("update", 4), ("put", 24), ("delete", 6), ("get", 16), ("inspect", 22)),
+    keys=2,
+    policies=6,
+)
+
+
 BITS = 62  # of a counter
 SCORE_BITS = 52  # of a score, which is a double
 
@@ -217,8 +227,11 @@ class Client:
     def _in_bucket(self, operations: list[Operation], request: bytes) -> bytes:
         """The command, with its bucket selected before, and the default one behind; these replies are of no operation."""
         bucket = operations[0].bucket if operations[0].kind == "flush" else bucket_of(operations[0].key)
-        self.open.extend([[], operations, []] if bucket == OTHER else [operations])
-        return _command(b"SELECT", b"%d" % OTHER) + request + _command(b"SELECT", b"0") if bucket == OTHER else request
+        if bucket in (0, EVERY):
+            self.open.append(operations)
+            return request
+        self.open.extend([[], operations, []])
+        return _command(b"SELECT", b"%d" % bucket) + request + _command(b"SELECT", b"0")
 
     def leave(self) -> None:
         if self._connection is not None:
@@ -289,10 +302,10 @@ class Client:
             level = "quorum"
         operation = self._begin(kind, key, level)
         option = b"%d" % rng.randint(50, 1_000) if kind == "lease" else b""
-        if kind == "set" and rng.random() < 0.15:
+        if kind == "set" and bucket_of(key) != BRIEF and rng.random() < 0.15:
             option = b"EX"
         elif kind == "update":
-            option = rng.choice((b"GET", b"KEEPTTL"))
+            option = rng.choice((b"GET", b"KEEPTTL")) if bucket_of(key) != BRIEF else b"GET"
         elif kind == "put":
             tokens = self._tokens.get(key, [])
             draw = rng.random()
@@ -400,6 +413,7 @@ class Workload:
         self._bits = dict.fromkeys([*self.counters, *self.hashes, *self.sorted_sets], 0)
         self._keys = [mix.tag + b"k%d" % number for number in range(mix.keys)]
         self._keys += [b"b%d" % number for number in range(mix.others)]
+        self._keys += [b"%c%d" % (initial, number) for initial in b"wtm" for number in range(mix.policies)]
         self._until_ms = until_ms
         self._kinds = [kind for kind, _ in mix.kinds], [weight for _, weight in mix.kinds]
         self._levels = [level for level, _ in mix.levels], [weight for _, weight in mix.levels]
