@@ -459,3 +459,27 @@ def test_thousands_of_writes_are_what_they_are_as_bytes() -> None:
                 assert list(ranked(found)) == list(ranked(expected))
             assert record.whole(as_rows.state) == as_bytes.state
     assert isinstance(as_rows.state, Rows)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_steps_of_states_that_share_a_list_are_their_own(seed: int) -> None:
+    """Beside tuples: whichever state is followed, and however much was forgotten."""
+    rng = Random(seed)
+    states = [(rows.Steps(), tuple[rows.Step, ...]())]
+    for number in range(3_000):
+        steps, model = states[-1] if rng.random() < 0.9 else rng.choice(states)
+        step = rows.Step(b"%08d" % number, bytes(rng.choice((1, 10, 200))))
+        size_max = rng.choice((10, 3_000, 200_000))
+        size = sum(len(each.delta) for each in model) + len(step.delta)
+        kept = list(model)
+        while kept and (len(kept) >= rows.STEPS_MAX or size > size_max):
+            size -= len(kept.pop(0).delta)
+        states.append((steps.and_then(step, size_max), (*kept, step)))
+        del states[:-5]
+        assert len(states[-1][0]._all) <= 2 * rows.STEPS_MAX + 1
+    for steps, model in states:
+        assert (len(steps), tuple(steps), steps[:], steps[-1]) == (len(model), model, list(model), model[-1])
+        assert steps.size == sum(len(step.delta) for step in model)
+        at = rng.randrange(len(model))
+        assert steps.since({model[at].base, b"another"}) == list(model[at:])
+        assert steps.since({b"another"}) is None

@@ -16,6 +16,7 @@ from ringwise.core.errors import RecordDamaged
 from ringwise.core.keys import key_of, position_of, storage_key
 from ringwise.core.ring import SLOTS, slot_of
 from ringwise.sim.engine import Medium, ModelEngine
+from ringwise.storage import store as stores
 from ringwise.storage.errors import ReadFailed, WritingEnded
 from ringwise.storage.store import Store, StoreConfig, _records_in
 
@@ -253,6 +254,65 @@ def test_keys_written_over_and_over_are_flushed_by_what_a_start_would_replay() -
         assert machine.store.position < 4 * 2_000
     machine.flush()
     assert machine.medium.flushes == 1
+
+
+def remove(machine: Machine, number: int) -> None:
+    """As reaping does."""
+    slot, rkey = row(number)
+    held = machine.held.pop(number)
+    machine.store.put(slot, rkey, held[:8], b"")
+    machine.store.append([chunk((slot, rkey, held, b""))])
+
+
+def test_what_was_removed_gives_its_space_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the memtable has room: of the log, of the cache, and of the engine once as much has gone as is left."""
+    monkeypatch.setattr(stores, "REMOVED_ROWS", 10)
+    machine = Machine(StoreConfig(cache_bytes=1_000_000))
+    reclaimed: list[int] = []
+    for number in range(40):
+        machine.write(number, b"x" * 100)
+    machine.store._flush_due = True
+    machine.flush()
+    monkeypatch.setattr(machine.engine, "reclaim", lambda: reclaimed.append(machine.engine.count()))
+    assert len(machine.store._cache) == 40
+    for number in range(9):
+        remove(machine, number)
+        assert not machine.store.background(1.0)
+    remove(machine, 9)
+    machine.flush()
+    assert (machine.medium.flushes, machine.engine.count(), len(machine.store._cache)) == (2, 30, 30)
+    assert machine.find(9) == b"" and reclaimed == []
+    for number in range(10, 20):
+        remove(machine, number)
+    machine.flush()
+    assert (machine.medium.flushes, reclaimed) == (3, []), "more may go"
+    machine.time_ms += stores.CALM_MS
+    machine.flush()
+    assert (machine.medium.flushes, reclaimed) == (3, [20])
+    for number in range(20, 30):
+        remove(machine, number)
+    machine.flush()
+    machine.time_ms += stores.CALM_MS
+    machine.flush()
+    assert reclaimed == [20, 10]
+    assert machine.engine.position == machine.store.position, "nothing is left in the log"
+    assert all(machine.find(number) == machine.held.get(number, b"") for number in range(40))
+
+
+def test_an_engine_that_cannot_give_space_back_ends_writing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stores, "REMOVED_ROWS", 1)
+    machine = Machine(StoreConfig())
+    machine.write(1, b"v")
+    remove(machine, 1)
+
+    def fails() -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(machine.engine, "reclaim", fails)
+    machine.flush()
+    machine.time_ms += stores.CALM_MS
+    machine.flush()
+    assert machine.store.failed and str(machine.store.failure) == "the disk is full"
 
 
 def test_a_flush_waits_while_the_engine_is_behind(machine: Machine) -> None:

@@ -24,6 +24,7 @@ from ringwise.core.counters import (
     amount_text,
     is_session,
     number_of,
+    only_values,
     passed,
     sum_of,
 )
@@ -108,8 +109,9 @@ class Increment(msgspec.Struct, frozen=True):
     amount: Number
 
     def apply(self, dots: DotSource, held: bytes, stamp: int, wall_ms: int) -> bytes:
-        _check_plain(held, wall_ms)
         siblings = records.unpack(held).siblings
+        if not only_values(siblings):
+            _check_plain(held, wall_ms)
         shown = Shown(siblings, wall_ms)
         sum_of(shown, self.amount)
         actor = dots.last_actor(held)

@@ -24,7 +24,7 @@ Both are siblings of a record, told by their content types, which no client can 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Context as DecimalContext
 from decimal import Decimal
 from hashlib import blake2b
@@ -68,9 +68,23 @@ def is_session(actor: bytes) -> bool:
     return actor.startswith(SESSION_PREFIX)
 
 
-def newest_of(siblings: Sequence[Sibling]) -> Sibling | None:
+def only_values(siblings: Iterable[Sibling]) -> bool:
+    """Nothing but values, and what was said of them since: no collection, and nothing that was left of one."""
+    for each in siblings:
+        role = each.content_type
+        if role[:1] == "\0" and role != COUNT and role != EXPIRY:
+            return False
+    return True
+
+
+def newest_of(siblings: Iterable[Sibling]) -> Sibling | None:
     """The base: the newest value or tombstone (V6)."""
-    return max(filter(is_value, siblings), key=age, default=None)
+    return _last([each for each in siblings if each.content_type[:1] != "\0"])
+
+
+def _last(versions: Sequence[Sibling]) -> Sibling | None:
+    """The newest of some; mostly there is one, or none."""
+    return max(versions, key=age) if len(versions) > 1 else versions[0] if versions else None
 
 
 def age(sibling: Sibling) -> tuple[object, ...]:
@@ -80,7 +94,7 @@ def age(sibling: Sibling) -> tuple[object, ...]:
 
 def register_of(siblings: Sequence[Sibling]) -> Sibling | None:
     """The expiry register in force."""
-    return max((each for each in siblings if each.content_type == EXPIRY), key=age, default=None)
+    return _last([each for each in siblings if each.content_type == EXPIRY])
 
 
 def expiry_of(version: Sibling, siblings: Sequence[Sibling]) -> int:
@@ -126,7 +140,8 @@ class Shown:
             if base is None or base.tombstone:
                 return None
             return base if base.expiry_ms == self.expiry_ms else _copy(base, base, base.value, self.expiry_ms)
-        newest = max(self.contributions, key=age)
+        newest = _last(self.contributions)
+        assert newest is not None
         return _copy(newest, base, text_of(self.number), self.expiry_ms)
 
     @property

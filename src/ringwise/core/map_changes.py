@@ -93,9 +93,9 @@ def _written(
     made, marks = fields.mark()
     replaced = [*fields.dead, *marks]
     for name, payload in payloads.items():
-        known = fields.of(name)
-        made.append((kind.entry, maps.entry_of(name, payload, known)))
-        replaced += known.known
+        entry, covered = fields.replaced_by(name, payload)
+        made.append((kind.entry, entry))
+        replaced += covered
     return fits(dots.write_each(held, made, covering(replaced), stamp), bytes_max, kind.noun)
 
 

@@ -296,6 +296,14 @@ class Fields:
     def of(self, name: bytes) -> Field:
         return Field(self.kind, self.found.get(name, ()), self.cut)
 
+    def replaced_by(self, name: bytes, payload: Payload) -> tuple[bytes, Sequence[Sibling]]:
+        """(value of an entry for a field, the versions that it is to cover)."""
+        known = self.found.get(name, ())
+        if not known or (self._is_simple(known) and known[0].value.startswith(_PLAIN, _LENGTH_BYTES + len(name))):
+            return packed(name, _PLAIN + payload), known  # nothing was ever added to it
+        field = self.of(name)
+        return entry_of(name, payload, field), field.known
+
     def _is_simple(self, known: Sequence[Sibling]) -> bool:
         return len(known) == 1 and known[0].content_type == self.kind.entry
 

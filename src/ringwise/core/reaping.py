@@ -42,10 +42,11 @@ PAGE_NAMES = 256  # a millisecond of the loop
 CALM_PAGE_MS = 100.0  # between two pages: 2,500 names a second, one or two percent of a core
 MANY = 8  # dead records in a page: then the next one comes with the next tick
 MANY_IN_ALL = 1_000  # in the pass before: then the next one comes at once, and all of its pages so
-ROUND_KEYS = 10_000  # that go together: the more, the fewer questions to settle
+# That go together: the more, the fewer questions to settle; but to list them is one piece of work, of a millisecond.
+ROUND_KEYS = 2_500
 ROUND_WAIT_MS = 1_000.0  # for more of them, after the first
-# One frame for each owner and tick: a millisecond for who gets it, and it may get as many from each other node.
-FRAME_KEYS = 100
+# One frame for each owner and tick: half a millisecond for who gets it, and it may get as many from each other node.
+FRAME_KEYS = 50
 DEADLINES = 10  # request timeouts that a round may take in each of its steps
 PAUSE_MS = 2_000.0  # after a round that failed
 

@@ -125,6 +125,7 @@ class Replica:
         left_out: set[int] = set()
         higher: list[tuple[int, int]] = []
         refused: list[tuple[int, int]] = []
+        alike = True
         for position in odd:
             slot, rkey, record = slots[position], rkeys[position], records[position]
             if self._topology.changed[slot] > message.epoch or rkey[:BUCKET_BYTES] not in self._live:
@@ -138,9 +139,15 @@ class Replica:
                 self._cold.load(slot, rkey, then, partial(self._refuse_write, link, message.id, position))
                 continue
             records[position] = self._merge_in(slot, rkey, held, record, position, higher)
+            alike = alike and rows.is_delta(record) and bases[position][:8] == held[:8]
             bases[position] = held[:8]
         kept = [i for i in range(len(slots)) if i not in left_out]
-        self._log([(slots[i], rkeys[i], bases[i], records[i]) for i in kept])
+        if alike and not left_out:
+            self._chunks.append(
+                message.chunk
+            )  # deltas of states that this node is in as well: their bytes, as they came
+        else:
+            self._log([(slots[i], rkeys[i], bases[i], records[i]) for i in kept])
         if left_out:
             if kept or refused:
                 self.written.append((link, Written(message.id, kept, higher, refused)))

@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, overload
 
 import msgspec
 from immutables import Map
@@ -84,6 +84,57 @@ class Step(NamedTuple):
     delta: bytes
 
 
+class Steps(Sequence[Step]):
+    """The last steps that led to a state. The next state has one more: its list is the same, which is longer for it alone."""
+
+    __slots__ = ("_all", "_begin", "_end", "_forgotten", "size")
+
+    def __init__(self, steps: Iterable[Step] = ()) -> None:
+        self._all = list(steps)
+        self._begin, self._end = 0, len(self._all)
+        self.size = sum(len(step.delta) for step in self._all)  # of all deltas, in bytes
+        self._forgotten = 0  # bytes of those that stand before the first one
+
+    def and_then(self, step: Step, size_max: int) -> Steps:
+        """These and one more, without the first ones where that were too many, or too many bytes."""
+        every, begin, forgotten = self._all, self._begin, self._forgotten
+        size = self.size + len(step.delta)
+        while begin < self._end and (self._end - begin >= STEPS_MAX or size > size_max):
+            size -= len(every[begin].delta)
+            forgotten += len(every[begin].delta)
+            begin += 1
+        followed = self._end < len(every)  # by another state
+        if followed or begin > STEPS_MAX or forgotten > size_max:
+            every, begin, forgotten = every[begin : self._end], 0, 0
+        every.append(step)
+        following = Steps()
+        following._all, following._begin, following._end = every, begin, len(every)
+        following.size, following._forgotten = size, forgotten
+        return following
+
+    def __len__(self) -> int:
+        return self._end - self._begin
+
+    @overload
+    def __getitem__(self, at: int) -> Step: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Step]: ...
+    def __getitem__(self, at: int | slice) -> Step | list[Step]:
+        if isinstance(at, slice):
+            return self._all[self._begin : self._end][at]
+        if not -len(self) <= at < len(self):
+            raise IndexError(at)
+        return self._all[at + (self._begin if at >= 0 else self._end)]
+
+    def since(self, checksums: Collection[bytes]) -> list[Step] | None:
+        """Those after the latest state of these; None where it has been in none of them."""
+        every = self._all
+        for at in range(self._end - 1, self._begin - 1, -1):
+            if every[at].base in checksums:
+                return every[at : self._end]
+        return None
+
+
 class Rows(Opened):
     """One state of a collection: a set, a hash or a sorted set, and little else under the key."""
 
@@ -103,8 +154,8 @@ class Rows(Opened):
     loose_cut: int  # of which none names a smaller cut
     absent: int  # names that are not there
     order: Order | None
-    steps: tuple[Step, ...]
-    steps_size: int  # of all their deltas
+    steps: Steps
+    told: bytes = b""  # its digest, once somebody has asked for it
     again: bytes = b""  # a delta of rows that a write has found there (`unchanged`)
     bare: Rows | None = None  # and the state without that
 
@@ -137,7 +188,7 @@ class Rows(Opened):
 
     def has_been(self, checksum: bytes) -> bool:
         """Whether a state with that checksum led to it, as far as it remembers; most likely a late one."""
-        return any(step.base == checksum for step in reversed(self.steps))
+        return self.steps.since((checksum,)) is not None
 
     def checksums(self) -> set[bytes]:
         """Its own, and those of the states that led to it."""
@@ -225,7 +276,7 @@ def taken_apart(state: Record) -> Rows | None:
     found.stamp = max(each.stamp for each in state.siblings)
     found.least = min(each.stamp for known in by_name.values() for each in known)
     found.absent = sum(map(found._is_absent, by_name.values()))
-    found.order, found.steps, found.steps_size = None, (), 0
+    found.order, found.steps = None, Steps()
     return found
 
 
@@ -334,8 +385,7 @@ def joined(state: Rows, delta: Delta, wire: bytes) -> bytes | None:
             rows = mutation.finish()
     if not rows:
         return None
-    seen = state.seen()
-    seen.add(change.theirs)
+    seen = _seen_by_both(state, delta, change)
     vector, cloud = sorted(seen.vector.items()), sorted(seen.cloud) if seen.cloud else []
     checksum = (change.total ^ records.head_sum(vector, cloud, state.world, state.partial)).to_bytes(8, "big")
     if checksum == state[:CHECKSUM_BYTES]:
@@ -348,20 +398,23 @@ def joined(state: Rows, delta: Delta, wire: bytes) -> bytes | None:
     _measure(found)
     found.stamp, found.least, found.loose_cut = change.stamp, change.least, change.loose_cut
     found.order = state.order.changed(gone, came) if state.order is not None else None
-    found.steps, found.steps_size = _remembered(state, Step(state[:CHECKSUM_BYTES], wire))
+    found.steps = state.steps.and_then(Step(state[:CHECKSUM_BYTES], wire), state.size // STEPS_SHARE)
     return found
 
 
-def _remembered(state: Rows, step: Step) -> tuple[tuple[Step, ...], int]:
-    """The steps that led to a state, and this one, which whoever made it is about to send."""
-    size = state.steps_size + len(step.delta)
-    forgotten = 0
-    while forgotten < len(state.steps) and (
-        len(state.steps) - forgotten >= STEPS_MAX or size > state.size // STEPS_SHARE
-    ):
-        size -= len(state.steps[forgotten].delta)
-        forgotten += 1
-    return (*state.steps[forgotten:], step), size
+def _seen_by_both(state: Rows, delta: Delta, change: _Change) -> Seen:
+    seen = state.seen()
+    if seen.cloud or delta.context:
+        seen.add(change.theirs)
+        return seen
+    vector = seen.vector
+    for actor, counter in delta.cloud:  # in order; mostly the next one of its writer, or an old one
+        reached = vector.get(actor, 0)
+        if counter == reached + 1:
+            vector[actor] = counter
+        elif counter > reached:
+            seen.cloud.add((actor, counter))
+    return seen
 
 
 def _counted(state: Rows, known: tuple[Sibling, ...]) -> int:
@@ -492,17 +545,16 @@ def _caught_up(mine: Rows, theirs: Rows) -> bytes | None:
     """By the steps since a state that both have been in; None where none is known."""
     if mine.has_been(theirs[:CHECKSUM_BYTES]):
         return mine
-    known = mine.checksums()
-    for at in range(len(theirs.steps) - 1, -1, -1):
-        if theirs.steps[at].base in known:
-            result: bytes | None = mine
-            for step in theirs.steps[at:]:
-                state = opened(result) if result is not None else None
-                if state is None:
-                    return None
-                result = joined(state, delta_of(step.delta), step.delta)
-            return result
-    return None
+    since = theirs.steps.since(mine.checksums())
+    if since is None:
+        return None
+    result: bytes | None = mine
+    for step in since:
+        state = opened(result) if result is not None else None
+        if state is None:
+            return None
+        result = joined(state, delta_of(step.delta), step.delta)
+    return result
 
 
 # -- what is sent
@@ -537,14 +589,11 @@ def _one_of(deltas: Sequence[bytes]) -> bytes:
     return deltas[0] if len(deltas) == 1 else _together(map(delta_of, deltas))
 
 
-def steps_since(checksums: Collection[bytes], state: Rows) -> tuple[Step, ...] | None:
+def steps_since(checksums: Collection[bytes], state: Rows) -> Sequence[Step] | None:
     """How a state was come to from the latest of these that it has been in; None where it has been in none."""
     if state[:CHECKSUM_BYTES] in checksums:
         return ()
-    for at in range(len(state.steps) - 1, -1, -1):
-        if state.steps[at].base in checksums:
-            return state.steps[at:]
-    return None
+    return state.steps.since(checksums)
 
 
 def digest_of(record: bytes) -> bytes:
@@ -552,8 +601,10 @@ def digest_of(record: bytes) -> bytes:
     own = record[:CHECKSUM_BYTES]
     if not isinstance(record, Rows):
         return own
-    steps = record.steps
-    return own + (b"".join([steps[-back].base for back in STEPS_TOLD if back <= len(steps)]) or own)
+    if not record.told:
+        steps = record.steps
+        record.told = own + (b"".join([steps[-back].base for back in STEPS_TOLD if back <= len(steps)]) or own)
+    return record.told
 
 
 def news(record: bytes, digest: bytes) -> bytes | None:

@@ -211,7 +211,10 @@ def _live_rows(held: Rows, wall_ms: int) -> Sibling | None:
 
 def _live_of(found: list[Sibling], wall_ms: int) -> Sibling | None:
     """V9: of two types written at once the one that was written to last is shown; `RW.GET` shows both."""
-    shown = [Shown(found, wall_ms).version, *_collections_of(found, wall_ms)]
+    value = Shown(found, wall_ms).version
+    if counters.only_values(found):
+        return value
+    shown = [value, *_collections_of(found, wall_ms)]
     return max((each for each in shown if each is not None), key=age, default=None)
 
 

@@ -51,15 +51,20 @@ SLICE_PAUSE_S = 0.002
 SLICE_MS_MIN = 1.0
 SLICE_MS_MAX = 10.0  # adds to the latency of what comes meanwhile, so only as long as the turns themselves are
 SHARE_MIN = 0.5
+# Below it there is time: a slice as short as can be, and pauses in which requests that met it are through again.
+CALM_PRESSURE = 0.15
+CALM_PAUSE_S = 0.008
 
 
 def slice_ms(since_ms: float, pressure: float) -> float:
     """How long the next slice may take, after so much time for requests.
 
     A slice is in proportion to the turns around it, since a loaded loop comes to its timers once a turn, however long
-    that is. At rest the work gets a third of the loop; where writers are faster than it, its share grows with what is
-    left to do, up to two thirds, rather than have them refused.
+    that is. At first the work gets a ninth of the loop, and a third where that will not do; where writers are faster than it, its
+    share grows with what is left to do, up to two thirds, rather than have them refused.
     """
+    if pressure < CALM_PRESSURE:
+        return SLICE_MS_MIN
     return min(SLICE_MS_MAX, max(SLICE_MS_MIN, since_ms * max(SHARE_MIN, pressure)))
 
 
@@ -132,10 +137,12 @@ class Turn:
         try:
             self.enter()
             since_ms = (time.monotonic() - self._sliced_s) * 1000.0
-            more = self._background.background(slice_ms(since_ms, self._background.pressure))
+            pressure = self._background.pressure
+            more = self._background.background(slice_ms(since_ms, pressure))
             self._sliced_s = time.monotonic()
         except BaseException as error:
             self._fail(error)
             return
         if more and not self._stopped:
-            self._slice_handle = self._loop.call_later(SLICE_PAUSE_S, self._slice)
+            pause_s = CALM_PAUSE_S if pressure < CALM_PRESSURE else SLICE_PAUSE_S
+            self._slice_handle = self._loop.call_later(pause_s, self._slice)

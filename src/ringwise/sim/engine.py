@@ -62,6 +62,9 @@ class ModelEngine:
     def busy(self) -> bool:
         return self.behind
 
+    def count(self) -> int:
+        return len(self._medium.records)
+
     def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         medium = self._medium
         keys = medium.sorted_keys()
@@ -92,7 +95,7 @@ class ModelEngine:
         return len({key[:2] for key in dropped})
 
     def reclaim(self) -> None:
-        """Nothing to do: what is dropped is gone at once."""
+        """Nothing to do: what is dropped or removed is gone at once."""
 
     def empty(self) -> bool:
         return not self._medium.records

@@ -37,6 +37,17 @@ class RecordCache:
         """The newest entry always stays, whatever its size, so that who waits for it finds it."""
         self.insert_many(slot, ((rkey, record),))
 
+    def take_over(self, slot: int, records: Iterable[tuple[bytes, bytes]]) -> None:
+        """Records of one slot that the engine has taken in. What was removed is not kept: the engine knows that it is gone."""
+        shard = self._shards[slot & 255]
+        kept: list[tuple[bytes, bytes]] = []
+        for rkey, record in records:
+            if record:
+                kept.append((rkey, record))
+            elif (old := shard.pop(rkey, None)) is not None:
+                self.bytes -= len(rkey) + held_size_of(old) + ENTRY_BYTES
+        self.insert_many(slot, kept)
+
     def insert_many(self, slot: int, records: Iterable[tuple[bytes, bytes]]) -> None:
         """Records of one slot."""
         shard = self._shards[slot & 255]

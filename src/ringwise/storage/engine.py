@@ -50,6 +50,9 @@ class Engine(Protocol):
     def busy(self) -> bool:
         """Is the engine behind with its own work, so that the next flush had better wait (S5)?"""
 
+    def count(self) -> int:
+        """About how many records it holds."""
+
     def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """Up to `limit` (storage key, record) with start ≤ key < end, ascending."""
 
@@ -66,7 +69,8 @@ class Engine(Protocol):
         and flushed."""
 
     def reclaim(self) -> None:
-        """Give back the space of what was dropped, which is then gone for good. Called in a worker; it may take minutes."""
+        """Give back the space of what was dropped or removed, which is then gone for good. Called in a worker; it may take
+        minutes."""
 
     def empty(self) -> bool: ...
 

@@ -105,12 +105,12 @@ class Flush:
         self._ended(result)
 
     def _move(self) -> Iterator[None]:
-        insert_many, tables = self._cache.insert_many, self.tables
+        take_over, tables = self._cache.take_over, self.tables
         for slot, table in enumerate(tables):
             if table:
                 records = iter(table.items())
                 while run := list(islice(records, RUN_RECORDS)):
-                    insert_many(slot, run)
+                    take_over(slot, run)
                     yield
                 tables[slot] = _EMPTY
             elif not slot % SLOTS_AT_ONCE:

@@ -105,6 +105,9 @@ class LsmEngine:
     def busy(self) -> bool:
         return (self._db.property_int_value("rocksdb.num-files-at-level0") or 0) >= _BUSY_FILES
 
+    def count(self) -> int:
+        return self._db.property_int_value("rocksdb.estimate-num-keys") or 0
+
     def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         bounds = ReadOptions()
         bounds.set_iterate_upper_bound(min(end, _META_KEY))

@@ -49,6 +49,11 @@ SYNC_EVERY_MS = 1000.0  # sync mode `periodic`, as Redis `everysec`
 REPLAY_FACTOR = 3  # of the memtable's size: the most that is logged before a flush
 # Of the memtable's size: collections that were written to are held whole until they are flushed, and a flush writes each whole.
 ROWS_FACTOR = 4
+# Rows that were removed: so many are flushed, though the memtable has room, since that is what gives back memory and log.
+REMOVED_ROWS = 100_000
+CALM_MS = (
+    15_000.0  # since the last such flush: where many go, the engine gives their space back once, and not while they go
+)
 FREEZE_PRESSURE = 1.5  # a flush this late waits for nothing more
 BEGUN_MAX = 64  # incarnations of which it is known what memory holds: 16 KB each
 ENTRY_BYTES = 200  # what CPython spends on an entry of the memtable beside the bytes of the chunk
@@ -96,6 +101,10 @@ class Store:
         self._rows_bytes = 0  # of memory, that collections in the memtable take beside what was appended of them
         self._flush: Flush | None = None
         self._purge: Purge | None = None
+        self._removed = 0  # rows, in the memtable
+        self._gone = 0  # rows that were removed since the engine gave space back
+        self._gone_ms = 0.0  # when the last of them were flushed
+        self._reclaiming = False
         self._flush_due = False  # though the memtable is not full: so that the log can be cut
         self._segment_bytes = config.segment_bytes
         self._sync_due_ms = 0.0
@@ -134,6 +143,8 @@ class Store:
         table = self.tables[slot]
         if isinstance(record, Opened) and rkey not in table:
             self._rows_bytes += record.held_size
+        elif not record:
+            self._removed += 1
         table[rkey] = record
 
     def replace_many(
@@ -329,6 +340,8 @@ class Store:
         if self._flush is None:
             if self._purge is not None and self._purge_some(self._purge, deadline_ms):
                 return True
+            if self._gone >= REMOVED_ROWS:
+                self._reclaim()
             if not self._is_flush_due():
                 return False
             if not self._fold_down(deadline_ms) and self.pressure < FREEZE_PRESSURE:
@@ -423,6 +436,7 @@ class Store:
 
     def _is_flush_due(self) -> bool:
         due = self._flush_due or self._rows_bytes >= ROWS_FACTOR * self._memtable_bytes_max
+        due = due or self._removed >= REMOVED_ROWS
         if not due and self._memtable_bytes < self._memtable_bytes_max:
             return False  # nearly always, and the engine takes some microseconds to tell
         return not self._engine.busy() and (due or not self._mostly_overwritten())
@@ -450,6 +464,9 @@ class Store:
         self._frozen = frozen
         self._has_older = True
         self._memtable_bytes = self._memtable_records = self._rows_bytes = 0
+        if self._removed:
+            self._gone, self._gone_ms = self._gone + self._removed, self._clock_ms()
+            self._removed = 0
         self._flush = Flush(frozen, self._log.position, self._engine, self._worker, self._cache, self._flush_ended)
 
     def _fold_down(self, deadline_ms: float) -> bool:
@@ -466,6 +483,19 @@ class Store:
             return
         self._reads.flushes += 1
         self._log.cut(self._engine.position)
+
+    def _reclaim(self) -> None:
+        """The engine gives space back once as many rows have gone as are left, and no more of them go for a while: to rewrite
+        those that stay costs no more than to write the others has cost."""
+        calm = self._clock_ms() >= self._gone_ms + CALM_MS
+        if calm and not self._reclaiming and self._gone >= self._engine.count():
+            self._gone, self._reclaiming = 0, True
+            self._worker.submit(self._engine.reclaim, self._reclaimed)
+
+    def _reclaimed(self, error: BaseException | None) -> None:
+        self._reclaiming = False
+        if error is not None:
+            self._log.fail(error)  # as after a flush
 
     def _evicted(self, rkey: bytes) -> None:
         if self._live is not None and rkey[:BUCKET_BYTES] not in self._live:
