@@ -51,6 +51,13 @@ class Machine:
         self.store.append([chunk((slot, rkey, old, new))])
         return new
 
+    def remove(self, number: int) -> None:
+        """As reaping does with what is dead."""
+        slot, rkey = row(number)
+        old = self.held.pop(number, b"")
+        self.store.put(slot, rkey, old[:8], b"")
+        self.store.append([chunk((slot, rkey, old, b""))])
+
     def find(self, number: int) -> bytes | None:
         return self.store.find(*row(number))
 
@@ -256,14 +263,6 @@ def test_keys_written_over_and_over_are_flushed_by_what_a_start_would_replay() -
     assert machine.medium.flushes == 1
 
 
-def remove(machine: Machine, number: int) -> None:
-    """As reaping does."""
-    slot, rkey = row(number)
-    held = machine.held.pop(number)
-    machine.store.put(slot, rkey, held[:8], b"")
-    machine.store.append([chunk((slot, rkey, held, b""))])
-
-
 def test_what_was_removed_gives_its_space_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Though the memtable has room: of the log, of the cache, and of the engine once as much has gone as is left."""
     monkeypatch.setattr(stores, "REMOVED_ROWS", 10)
@@ -276,21 +275,21 @@ def test_what_was_removed_gives_its_space_back(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(machine.engine, "reclaim", lambda: reclaimed.append(machine.engine.count()))
     assert len(machine.store._cache) == 40
     for number in range(9):
-        remove(machine, number)
+        machine.remove(number)
         assert not machine.store.background(1.0)
-    remove(machine, 9)
+    machine.remove(9)
     machine.flush()
     assert (machine.medium.flushes, machine.engine.count(), len(machine.store._cache)) == (2, 30, 30)
     assert machine.find(9) == b"" and reclaimed == []
     for number in range(10, 20):
-        remove(machine, number)
+        machine.remove(number)
     machine.flush()
     assert (machine.medium.flushes, reclaimed) == (3, []), "more may go"
     machine.time_ms += stores.CALM_MS
     machine.flush()
     assert (machine.medium.flushes, reclaimed) == (3, [20])
     for number in range(20, 30):
-        remove(machine, number)
+        machine.remove(number)
     machine.flush()
     machine.time_ms += stores.CALM_MS
     machine.flush()
@@ -303,7 +302,7 @@ def test_an_engine_that_cannot_give_space_back_ends_writing(monkeypatch: pytest.
     monkeypatch.setattr(stores, "REMOVED_ROWS", 1)
     machine = Machine(StoreConfig())
     machine.write(1, b"v")
-    remove(machine, 1)
+    machine.remove(1)
 
     def fails() -> None:
         raise OSError("the disk is full")
@@ -543,12 +542,20 @@ class StoreMachine(RuleBasedStateMachine):
             StoreConfig(sync_mode="batch", memtable_bytes=900, cache_bytes=2_500, segment_bytes=1_500)
         )
         self.model: dict[int, bytes] = {}
+        self.removed: dict[int, bytes] = {}
         self.value = 0
 
     @rule(number=st.integers(0, 7))
     def write(self, number: int) -> None:
         self.value += 1
         self.model[number] = self.machine.write(number, b"%d" % self.value)
+
+    @rule(number=st.integers(0, 7))
+    def remove(self, number: int) -> None:
+        """Only of what is at hand is it known what it is."""
+        if self.machine.find(number):
+            self.machine.remove(number)
+            self.removed[number] = self.model.pop(number)
 
     @rule(number=st.integers(0, 7))
     def load(self, number: int) -> None:
@@ -581,7 +588,8 @@ class StoreMachine(RuleBasedStateMachine):
         assert names is not None and names == sorted(names) and len(names) <= limit
         assert start < upto <= end and all(start <= at < upto for at, _ in names)
         assert upto == end or len(names) == limit or self.large_slots
-        assert {name for name in wanted if name[0] < upto} <= set(names) <= set(names_of(self.model))
+        there, gone = set(names_of(self.model)), set(names_of(self.removed))  # whose names may still be told
+        assert {name for name in wanted if name[0] < upto} & there <= set(names) <= there | gone
 
     @rule(budget_ms=st.sampled_from([0.0, 1.0, 100.0]))
     def slice(self, budget_ms: float) -> None:
