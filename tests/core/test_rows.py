@@ -17,7 +17,7 @@ from ringwise.core.changes import AddMembers, Change, Expire, Increment, RemoveM
 from ringwise.core.context import Seen
 from ringwise.core.copying import Forget
 from ringwise.core.counters import is_value
-from ringwise.core.errors import Failure, RecordDamaged
+from ringwise.core.errors import Failure, RecordDamaged, WrongType
 from ringwise.core.hyperloglog import ESTIMATE
 from ringwise.core.map_changes import NX, AddToField, AddToScore, RemoveFields, SetFields, SetScores, StoreAll
 from ringwise.core.maps import HASH, SORTED
@@ -483,3 +483,14 @@ def test_steps_of_states_that_share_a_list_are_their_own(seed: int) -> None:
         at = rng.randrange(len(model))
         assert steps.since({model[at].base, b"another"}) == list(model[at:])
         assert steps.since({b"another"}) is None
+
+
+def test_an_increment_is_refused_without_a_look_at_all_of_a_collection(monkeypatch: pytest.MonkeyPatch) -> None:
+    with opening(ALWAYS):
+        held = StoreMembers(tuple(b"%d" % number for number in range(100)), MEGABYTE).apply(
+            replicas()[0].dots, b"", 9, NOW_MS
+        )
+        assert isinstance(held, Rows)
+        monkeypatch.setattr(Rows, "state", lambda _self: pytest.fail("all of it"))
+        with pytest.raises(WrongType):
+            Increment(1).apply(replicas()[1].dots, held, 99, NOW_MS)

@@ -88,6 +88,7 @@ def test_ticks_and_slices_run_inside_turns_until_stopped() -> None:
 def test_a_slice_is_in_proportion_to_the_turns_around_it_and_to_what_is_behind() -> None:
     assert slice_ms(0.1, 0.0) == SLICE_MS_MIN
     assert slice_ms(6.0, 0.0) == SLICE_MS_MIN, "there is time"
+    assert slice_ms(50.0, 0.0) == 6.0
     assert slice_ms(6.0, 0.3) == 3.0
     assert slice_ms(6.0, 1.5) == 9.0
     assert slice_ms(60.0, 2.0) == SLICE_MS_MAX

@@ -11,6 +11,7 @@ from msgspec import structs
 from tests.sim.test_faults import KILLS, NETWORK
 
 from ringwise.core import update, versions
+from ringwise.core.merging import Merging
 from ringwise.core.put import PutPath
 from ringwise.core.record import Sibling
 from ringwise.core.space import Space
@@ -65,6 +66,10 @@ def merged_over_what_has_come_since(patch: Patch) -> None:
     patch.setattr(PutPath, "write", blind)
 
 
+def nothing_is_merged(patch: Patch) -> None:
+    patch.setattr(Merging, "found", lambda _self, read, record: read.show(record))
+
+
 def one_sibling_not_merged(patch: Patch) -> None:
     def without_the_first(values: Sequence[bytes]) -> bytes:
         return union(values[1:])
@@ -78,6 +83,7 @@ FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
     (no_expiry_for_what_is_read_before, KILLED, {"expired"}, 4),
     (no_expiry_behind_a_context, KILLED, {"expired"}, 4),
     (merged_over_what_has_come_since, PARTED, {"policy"}, 12),
+    (nothing_is_merged, PARTED, {"siblings"}, 4),
     (one_sibling_not_merged, PARTED, {"policy"}, 4),
 ]
 

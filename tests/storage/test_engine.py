@@ -13,7 +13,7 @@ from ringwise.core.keys import Bucket, position_of, storage_key
 from ringwise.core.ring import SLOTS, slot_of
 from ringwise.sim.engine import Medium, ModelEngine
 from ringwise.storage.engine import Engine
-from ringwise.storage.errors import EngineDamaged, ForeignDirectory, FormatTooNew
+from ringwise.storage.errors import EngineDamaged, ForeignDirectory, FormatTooNew, ReadFailed
 from ringwise.storage.lsm import _META_KEY, LsmEngine, _meta
 
 Open = Callable[[], Engine]
@@ -246,6 +246,42 @@ def test_t5_what_cannot_be_read_is_dropped_unread(tmp_path: Path) -> None:
     engine.reclaim()  # not by compaction: RocksDB would take nothing in any more after meeting the damage
     flush(engine, {b"\x00a": b"1"}, 2)
     assert engine.get_many([b"\x00a"]) == [b"1"]
+    engine.close()
+
+
+def test_s4_damage_that_a_read_has_met_is_not_compacted(tmp_path: Path) -> None:
+    """RocksDB would take in nothing more, and the node would have to stop writing."""
+    engine = LsmEngine(tmp_path, 1 << 20)
+    records = {storage_key(*row(n)): b"%d" % n * 100 for n in range(2_000)}
+    flush(engine, records, 1, slice_=100)
+    flush(engine, dict.fromkeys(list(records)[:1500], b""), 2, slice_=100)
+    engine.close()
+    file = max(tmp_path.glob("*.sst"), key=lambda file: file.stat().st_size)
+    data = bytearray(file.read_bytes())
+    data[2_000:12_000] = bytes(10_000)
+    file.write_bytes(data)
+    engine = LsmEngine(tmp_path, 1 << 20)
+    with pytest.raises(ReadFailed):
+        engine.get_many(list(records))
+    for first in range(0, SLOTS, 4096):
+        engine.reclaim(first, first + 4096)
+    flush(engine, {b"\x00a": b"1"}, 3)
+    assert engine.get_many([b"\x00a"]) == [b"1"]
+    engine.close()
+
+
+def test_the_space_of_what_was_removed_comes_back_in_parts(tmp_path: Path) -> None:
+    noise = random.Random(1)
+    engine = LsmEngine(tmp_path)
+    records = {storage_key(*row(n)): noise.randbytes(2_000) for n in range(3_000)}
+    flush(engine, records, 1, slice_=100)
+    before = size_of(tmp_path)
+    flush(engine, dict.fromkeys(list(records)[:2900], b""), 2, slice_=100)
+    assert 100 <= engine.count() <= 3_000
+    for first in range(0, SLOTS, 1024):
+        engine.reclaim(first, first + 1024)
+    assert size_of(tmp_path) < before // 10
+    assert {key for key, _ in engine.scan(b"", b"\xff", 9_999)} == set(list(records)[2_900:])
     engine.close()
 
 

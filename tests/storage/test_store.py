@@ -265,14 +265,22 @@ def test_keys_written_over_and_over_are_flushed_by_what_a_start_would_replay() -
 
 def test_what_was_removed_gives_its_space_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Though the memtable has room: of the log, of the cache, and of the engine once as much has gone as is left."""
-    monkeypatch.setattr(stores, "REMOVED_ROWS", 10)
-    machine = Machine(StoreConfig(cache_bytes=1_000_000))
+    machine = Machine(StoreConfig(cache_bytes=1_000_000, removed_rows=10))
     reclaimed: list[int] = []
     for number in range(40):
         machine.write(number, b"x" * 100)
     machine.store._flush_due = True
     machine.flush()
-    monkeypatch.setattr(machine.engine, "reclaim", lambda: reclaimed.append(machine.engine.count()))
+    slots: list[int] = []
+
+    def reclaim(first: int, end: int) -> None:
+        slots.extend(range(first, end))
+        if end == SLOTS:
+            assert slots == list(range(SLOTS)), "a part at a time"
+            slots.clear()
+            reclaimed.append(machine.engine.count())
+
+    monkeypatch.setattr(machine.engine, "reclaim", reclaim)
     assert len(machine.store._cache) == 40
     for number in range(9):
         machine.remove(number)
@@ -299,12 +307,11 @@ def test_what_was_removed_gives_its_space_back(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_an_engine_that_cannot_give_space_back_ends_writing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stores, "REMOVED_ROWS", 1)
-    machine = Machine(StoreConfig())
+    machine = Machine(StoreConfig(removed_rows=1))
     machine.write(1, b"v")
     machine.remove(1)
 
-    def fails() -> None:
+    def fails(_first: int, _end: int) -> None:
         raise OSError("the disk is full")
 
     monkeypatch.setattr(machine.engine, "reclaim", fails)

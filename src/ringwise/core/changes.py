@@ -31,7 +31,7 @@ from ringwise.core.counters import (
 from ringwise.core.dots import DotSource
 from ringwise.core.errors import CollectionTooLarge, SequenceGap, TooManySessions, WrongType
 from ringwise.core.record import Sibling
-from ringwise.core.rows import covering, unchanged
+from ringwise.core.rows import covering, opened, unchanged
 from ringwise.core.versions import Write
 
 SESSIONS_MAX = 1000  # of one key: each leaves twenty bytes in its context for good
@@ -109,6 +109,8 @@ class Increment(msgspec.Struct, frozen=True):
     amount: Number
 
     def apply(self, dots: DotSource, held: bytes, stamp: int, wall_ms: int) -> bytes:
+        if opened(held) is not None:  # a large collection is refused without a look at all of it
+            _check_plain(held, wall_ms)
         siblings = records.unpack(held).siblings
         if not only_values(siblings):
             _check_plain(held, wall_ms)

@@ -138,8 +138,9 @@ class Replica:
                 then = partial(self._write_late, link, message.id, message.epoch, position, slot, rkey, record)
                 self._cold.load(slot, rkey, then, partial(self._refuse_write, link, message.id, position))
                 continue
-            records[position] = self._merge_in(slot, rkey, held, record, position, higher)
-            alike = alike and rows.is_delta(record) and bases[position][:8] == held[:8]
+            state = records[position] = self._merge_in(slot, rkey, held, record, position, higher)
+            changed = state[:8] != held[:8]
+            alike = alike and changed and rows.is_delta(record) and bases[position][:8] == held[:8]
             bases[position] = held[:8]
         kept = [i for i in range(len(slots)) if i not in left_out]
         if alike and not left_out:

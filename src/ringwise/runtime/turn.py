@@ -51,8 +51,9 @@ SLICE_PAUSE_S = 0.002
 SLICE_MS_MIN = 1.0
 SLICE_MS_MAX = 10.0  # adds to the latency of what comes meanwhile, so only as long as the turns themselves are
 SHARE_MIN = 0.5
-# Below it there is time: a slice as short as can be, and pauses in which requests that met it are through again.
+# Below it there is time: short slices, and pauses in which requests that met one are through again.
 CALM_PRESSURE = 0.15
+CALM_SHARE = 0.12
 CALM_PAUSE_S = 0.008
 
 
@@ -63,9 +64,8 @@ def slice_ms(since_ms: float, pressure: float) -> float:
     that is. At first the work gets a ninth of the loop, and a third where that will not do; where writers are faster than it, its
     share grows with what is left to do, up to two thirds, rather than have them refused.
     """
-    if pressure < CALM_PRESSURE:
-        return SLICE_MS_MIN
-    return min(SLICE_MS_MAX, max(SLICE_MS_MIN, since_ms * max(SHARE_MIN, pressure)))
+    share = CALM_SHARE if pressure < CALM_PRESSURE else max(SHARE_MIN, pressure)
+    return min(SLICE_MS_MAX, max(SLICE_MS_MIN, since_ms * share))
 
 
 class Turn:

@@ -8,6 +8,7 @@ real engine is. It is slow where the worker is, because `get_many` and `finish` 
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
 
+from ringwise.core.ring import SLOTS
 from ringwise.storage.errors import ReadFailed
 from ringwise.storage.walk import end_of, end_of_rows, walk, walk_rows
 
@@ -94,7 +95,7 @@ class ModelEngine:
             self._medium.keys = None
         return len({key[:2] for key in dropped})
 
-    def reclaim(self) -> None:
+    def reclaim(self, first: int = 0, end: int = SLOTS) -> None:
         """Nothing to do: what is dropped or removed is gone at once."""
 
     def empty(self) -> bool:

@@ -113,6 +113,7 @@ class History:
     stood_in: list[tuple[bytes, float]] = field(default_factory=list)  # a key, and when a stand-in counted (R2)
     damaged: set[bytes] = field(default_factory=set)  # keys of which an owner's record was damaged
     emptied: list[float] = field(default_factory=list)  # when a machine has lost its disk
+    merge_failures: list[float] = field(default_factory=list)  # when a merge function failed
     skews_ms: list[int] = field(default_factory=list)  # how far off clocks were set
     pipelines_from_ms: float = inf  # from when on an order among operations under way together is promised
 

@@ -70,6 +70,7 @@ class World(Protocol):
     def bug(self, machine: "Machine", text: str) -> None: ...
     def topology_installed(self, machine: "Machine", topology: Topology) -> None: ...
     def stood_in(self, rkey: bytes) -> None: ...
+    def merge_failed(self) -> None: ...
     def member_changed(self, machine: "Machine", node: NodeId, before: State, after: State) -> None: ...
 
 
@@ -275,6 +276,8 @@ class Machine:
         """As runtime/merging.py does in a process of its own."""
         assert self._worker is not None
         fails = self._rng.random() < FAILS
+        if fails:
+            self.world.merge_failed()
         self._worker.submit(lambda: f"{name} took too long" if fails else union(values), done)  # type: ignore[arg-type]
 
     def _stop(self) -> None:

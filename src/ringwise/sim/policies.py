@@ -15,6 +15,7 @@ from math import inf
 from typing import TypeAlias
 
 from ringwise.core.buckets import Settings
+from ringwise.core.merging import AGAIN_MS
 from ringwise.sim.history import READS, History, Operation, bucket_of
 from ringwise.sim.model import Issue, Key, show_dot
 
@@ -42,6 +43,8 @@ def shown_at_the_end(
     """(must, may): the values that a read has to show, and those that it can."""
     values = {issue.value for issue in visible if not (issue.tombstone or issue.role)}
     bucket = bucket_of(key)
+    if bucket == MERGED and len(values) > 1 and not _may_have_failed(reading, history):
+        return {union(values)}, {union(values)}  # by the read itself
     if bucket == LAST_WINS and visible:
         newest = max(visible, key=lambda issue: (issue.stamp, issue.dot))
         values = set() if newest.tombstone else {newest.value}
@@ -50,6 +53,12 @@ def shown_at_the_end(
         may = {issue.value for issue in visible if issue.at_ms + 1000 * TTL_S + off_ms >= reading.began_ms} & values
         return set(), may
     return values, values
+
+
+def _may_have_failed(reading: Operation, history: History) -> bool:
+    """The merge function, lately enough for it not to have been tried again."""
+    began_ms = reading.began_ms - 2 * AGAIN_MS
+    return any(began_ms <= at_ms <= reading.ended_ms for at_ms in history.merge_failures)
 
 
 def lives(write: Operation, until_ms: float, history: History) -> bool:

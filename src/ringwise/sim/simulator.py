@@ -75,6 +75,7 @@ REPAIR_INTERVAL_MS = 5_000  # half of the default: a history is short
 FLUSHED_EVERY = 5
 
 
+REMOVED_FEW = 5  # in half of them removed rows are flushed, and reclaimed, soon
 ROWS_FROM_BYTES = 20  # in most histories all collections are held as rows: theirs are small
 
 
@@ -89,6 +90,7 @@ class Scenario:
     memtable_bytes: int = 1 << 20
     cache_bytes: int = 1 << 20
     segment_bytes: int = 1 << 20
+    removed_rows: int = 100_000  # that are flushed
     send_buffer_bytes_max: int = 1 << 20
     rough_start: bool = False  # the cluster forms under faults
     mix: Mix = field(default_factory=Mix)
@@ -182,6 +184,7 @@ class Simulation:
             memtable_bytes=scenario.memtable_bytes,
             cache_bytes=scenario.cache_bytes,
             segment_bytes=scenario.segment_bytes,
+            removed_rows=scenario.removed_rows,
         )
         names = [f"n{number}" for number in range(1, scenario.nodes + 1)]
         self.machines = [
@@ -202,6 +205,9 @@ class Simulation:
 
     def stood_in(self, rkey: bytes) -> None:
         self.history.stood_in.append((key_of(rkey), self.scheduler.now_ms))
+
+    def merge_failed(self) -> None:
+        self.history.merge_failures.append(self.scheduler.now_ms)
 
     def topology_installed(self, machine: Machine, topology: Topology) -> None:
         document = topology.document
@@ -397,7 +403,8 @@ def run(
     """The history of a seed; its conditions are drawn from it too, unless given, but for at least so many nodes."""
     rng = random.Random(seed)
     drawn = Scenario.draw(rng)
-    drawn = replace(drawn, nodes=max(nodes, drawn.nodes))
+    few = REMOVED_FEW if seed % 2 else drawn.removed_rows
+    drawn = replace(drawn, nodes=max(nodes, drawn.nodes), removed_rows=few)
     if not seed % FLUSHED_EVERY:
         drawn = replace(drawn, mix=FLUSHES)
     elif seed % FLUSHED_EVERY == 1:

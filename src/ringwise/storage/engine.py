@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Protocol, TypeVar
 
+from ringwise.core.ring import SLOTS
+
 T = TypeVar("T")
 
 
@@ -68,9 +70,9 @@ class Engine(Protocol):
         low <= prefix < high. How many ranges held some. A crash may bring them back. Called in a worker; other rows may be read
         and flushed."""
 
-    def reclaim(self) -> None:
-        """Give back the space of what was dropped or removed, which is then gone for good. Called in a worker; it may take
-        minutes."""
+    def reclaim(self, first: int = 0, end: int = SLOTS) -> None:
+        """Give back the space of what was dropped or removed of slots first <= slot < end, which is then gone for good. Called in
+        a worker; it may take minutes, and the engine cannot be closed meanwhile."""
 
     def empty(self) -> bool: ...
 

@@ -40,6 +40,7 @@ from rocksdict import (
 
 from ringwise.core.errors import RecordDamaged
 from ringwise.core.keys import BUCKET_BYTES
+from ringwise.core.ring import SLOTS
 from ringwise.storage.errors import EngineDamaged, ForeignDirectory, FormatTooNew, ReadFailed
 from ringwise.storage.walk import Names, end_of, end_of_rows, walk, walk_rows
 
@@ -95,6 +96,7 @@ class LsmEngine:
         try:
             records: list[bytes | None] = self._db.get(list(keys)) or []
         except Exception as error:  # rocksdict raises bare Exception
+            self._met_damage = True
             raise ReadFailed(f"reading from {self._path} failed: {error}") from error
         return [record or b"" for record in records]
 
@@ -127,6 +129,7 @@ class LsmEngine:
         except RecordDamaged:
             raise
         except Exception as error:  # rocksdict raises bare Exception
+            self._met_damage = True
             raise ReadFailed(f"reading from {self._path} failed: {error}") from error
         return found
 
@@ -169,10 +172,10 @@ class LsmEngine:
             self._met_damage = True
         return found
 
-    def reclaim(self) -> None:
+    def reclaim(self, first: int = 0, end: int = SLOTS) -> None:
         self._db.flush()
         if not self._met_damage:  # a compaction that meets it would end all writing: that space stays in use
-            self._db.compact_range(None, None, self._compaction)
+            self._db.compact_range(first.to_bytes(2, "big"), end.to_bytes(2, "big"), self._compaction)
 
     def empty(self) -> bool:
         return not self.scan(b"", _META_KEY, 1)

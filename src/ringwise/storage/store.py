@@ -23,6 +23,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from ringwise.core.hashtree import HashTree
 from ringwise.core.hints import BUCKET as HINTS
@@ -49,11 +50,9 @@ SYNC_EVERY_MS = 1000.0  # sync mode `periodic`, as Redis `everysec`
 REPLAY_FACTOR = 3  # of the memtable's size: the most that is logged before a flush
 # Of the memtable's size: collections that were written to are held whole until they are flushed, and a flush writes each whole.
 ROWS_FACTOR = 4
-# Rows that were removed: so many are flushed, though the memtable has room, since that is what gives back memory and log.
-REMOVED_ROWS = 100_000
-CALM_MS = (
-    15_000.0  # since the last such flush: where many go, the engine gives their space back once, and not while they go
-)
+# Since removed rows were flushed: where many go, the engine gives their space back once, and not while they go.
+CALM_MS = 15_000.0
+SLOTS_OF_A_RECLAIM = 256  # of one job: a clean stop waits for it
 FREEZE_PRESSURE = 1.5  # a flush this late waits for nothing more
 BEGUN_MAX = 64  # incarnations of which it is known what memory holds: 16 KB each
 ENTRY_BYTES = 200  # what CPython spends on an entry of the memtable beside the bytes of the chunk
@@ -67,6 +66,8 @@ class StoreConfig:
     memtable_bytes: int = 256 * MEBIBYTE  # larger flushes make fewer SSTables to compact, and a longer replay
     cache_bytes: int = 256 * MEBIBYTE
     segment_bytes: int = 64 * MEBIBYTE  # the unit in which the log is cut
+    # So many removed rows are flushed, though the memtable has room, since that is what gives back memory and log.
+    removed_rows: int = 100_000
     cold_queue_max: int = 100_000  # operations that wait for the disk; past it they are refused at once (section 8)
 
 
@@ -101,9 +102,11 @@ class Store:
         self._rows_bytes = 0  # of memory, that collections in the memtable take beside what was appended of them
         self._flush: Flush | None = None
         self._purge: Purge | None = None
-        self._removed = 0  # rows, in the memtable
+        self._removed_max = config.removed_rows
+        self._removed = 0  # rows, since the last freeze; not of hints, which are small, and mostly no older than that
         self._gone = 0  # rows that were removed since the engine gave space back
         self._gone_ms = 0.0  # when the last of them were flushed
+        self._reclaim_slot = SLOTS  # up to here it has given space back, this time
         self._reclaiming = False
         self._flush_due = False  # though the memtable is not full: so that the log can be cut
         self._segment_bytes = config.segment_bytes
@@ -143,7 +146,7 @@ class Store:
         table = self.tables[slot]
         if isinstance(record, Opened) and rkey not in table:
             self._rows_bytes += record.held_size
-        elif not record:
+        elif not record and not rkey.startswith(HINTS.prefix):
             self._removed += 1
         table[rkey] = record
 
@@ -310,7 +313,8 @@ class Store:
     @property
     def pressure(self) -> float:
         """How far flushes are behind: at 1 the next one is due, past 2 writes must be refused."""
-        return self._memtable_bytes / self._memtable_bytes_max
+        rows = self._rows_bytes / ROWS_FACTOR
+        return max(self._memtable_bytes, rows) / self._memtable_bytes_max
 
     @property
     def overloaded(self) -> bool:
@@ -340,7 +344,7 @@ class Store:
         if self._flush is None:
             if self._purge is not None and self._purge_some(self._purge, deadline_ms):
                 return True
-            if self._gone >= REMOVED_ROWS:
+            if self._purge is None and (self._gone >= self._removed_max or self._reclaim_slot < SLOTS):
                 self._reclaim()
             if not self._is_flush_due():
                 return False
@@ -436,7 +440,7 @@ class Store:
 
     def _is_flush_due(self) -> bool:
         due = self._flush_due or self._rows_bytes >= ROWS_FACTOR * self._memtable_bytes_max
-        due = due or self._removed >= REMOVED_ROWS
+        due = due or self._removed >= self._removed_max
         if not due and self._memtable_bytes < self._memtable_bytes_max:
             return False  # nearly always, and the engine takes some microseconds to tell
         return not self._engine.busy() and (due or not self._mostly_overwritten())
@@ -487,10 +491,15 @@ class Store:
     def _reclaim(self) -> None:
         """The engine gives space back once as many rows have gone as are left, and no more of them go for a while: to rewrite
         those that stay costs no more than to write the others has cost."""
-        calm = self._clock_ms() >= self._gone_ms + CALM_MS
-        if calm and not self._reclaiming and self._gone >= self._engine.count():
-            self._gone, self._reclaiming = 0, True
-            self._worker.submit(self._engine.reclaim, self._reclaimed)
+        if self._reclaiming:
+            return
+        if self._reclaim_slot >= SLOTS:
+            if self._clock_ms() < self._gone_ms + CALM_MS or self._gone < self._engine.count():
+                return
+            self._gone = self._reclaim_slot = 0
+        first, self._reclaim_slot = self._reclaim_slot, self._reclaim_slot + SLOTS_OF_A_RECLAIM
+        self._reclaiming = True
+        self._worker.submit(partial(self._engine.reclaim, first, self._reclaim_slot), self._reclaimed)
 
     def _reclaimed(self, error: BaseException | None) -> None:
         self._reclaiming = False
