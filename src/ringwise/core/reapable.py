@@ -141,17 +141,23 @@ class Owner:
 
     def _drop(self, then: Callable[[], None], look: Look) -> None:
         rows: list[tuple[int, bytes, bytes, bytes]] = []
+        cold: list[tuple[bytes, bytes]] = []
         for position in look.same:
             rkey, digest = look.rkeys[position], look.digests[position]
             slot = slot_of(key_of(rkey))
             held = self._store.find(slot, rkey)
-            if held is not None and held[:DIGEST_BYTES] == digest and not self._store.failed:
+            if held is None:  # out of memory again, while others were waited for
+                cold.append((rkey, digest))
+            elif held[:DIGEST_BYTES] == digest and not self._store.failed:
                 self._dots.retire(held)
                 self._store.put(slot, rkey, digest, b"")
                 rows.append((slot, rkey, digest, b""))
         if rows:
             self._chunks.append(messages.encode_rows(rows))
-        then()
+        if cold and not self._store.failed:
+            self._look_up(Look([rkey for rkey, _ in cold], [digest for _, digest in cold], partial(self._drop, then)))
+        else:
+            then()
 
     # -- questions of others
 

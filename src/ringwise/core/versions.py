@@ -331,12 +331,14 @@ def alive(record: bytes, version: Sibling) -> bool:
 def successor(record: bytes, replaced: Sibling) -> Sibling | None:
     """What its own coordinator has put in the place of a version that is not there any more, if that is there.
 
-    A plain put replaces everything, so what came beside it after that has a greater counter.
+    A plain put replaces everything, so what came beside it after that has a greater counter. What has seen the version is stamped
+    above it (V1); what a merge function made of older ones is not, though it was written later (core/merging.py).
     """
     later = [
         sibling
         for sibling in records.unpack(record).siblings
-        if sibling.actor == replaced.actor and sibling.counter > replaced.counter and is_value(sibling)
+        if sibling.actor == replaced.actor and sibling.counter > replaced.counter
+        if sibling.stamp > replaced.stamp and is_value(sibling)
     ]
     return min(later, key=lambda sibling: sibling.counter, default=None)
 
