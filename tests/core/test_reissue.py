@@ -15,9 +15,19 @@ W1 = Level.parse(b"w=1")
 R3 = Level.parse(b"r=3")
 
 
-def value(cluster: Cluster, node: Node) -> bytes | None:
+def ahead(cluster: Cluster, node: Node, level: Level) -> None:
+    """A SET that the first node has not heard of, stamped above what that issues."""
+    node.clock.last += 2000 << 16
+    cluster.links[node.id, cluster.nodes[0].id].up = False
     heard = Heard()
-    node.get(b"k", R3, heard, 0)
+    node.put(b"k", b"ahead", level, heard, 0)
+    cluster.run()
+    assert heard.outcomes[0][0] == "stored"
+
+
+def value(cluster: Cluster, node: Node, level: Level = R3) -> bytes | None:
+    heard = Heard()
+    node.get(b"k", level, heard, 0)
     cluster.run()
     record = heard.outcomes[0][1]
     assert isinstance(record, bytes)
@@ -76,6 +86,76 @@ def test_a_set_issued_again_does_not_shadow_a_later_one_of_its_coordinator(first
     cluster.run()
     assert heard.outcomes[1][0] == heard.outcomes[2][0] == "stored"
     assert value(cluster, a) == value(cluster, c) == b"2"
+
+
+def test_what_was_acknowledged_is_not_raised_above_what_came_after_it() -> None:
+    cluster, heard = Cluster(), Heard()
+    a, b, c = cluster.nodes
+    slow = cluster.links[a.id, c.id]
+    a.put(b"k", b"1", QUORUM, heard, 1)
+    cluster.step(a)
+    late, slow.wire = slow.wire, []
+    cluster.links[a.id, b.id].wire.clear()  # so the first SET waits for c
+    a.put(b"k", b"2", QUORUM, heard, 2)
+    cluster.step(a)
+    later, slow.wire = slow.wire, []
+    cluster.run()
+    assert heard.outcomes[2][0] == "stored" and 1 not in heard.outcomes
+    c.clock.last += 1 << 16
+    c.put(b"k", b"3", QUORUM, heard, 3)
+    cluster.step(c)
+    unheard, cluster.links[c.id, a.id].wire = cluster.links[c.id, a.id].wire, []
+    cluster.run()
+    assert heard.outcomes[3][0] == "stored"
+    slow.wire.extend(late)
+    cluster.run()  # c tells of the third SET, which a has not heard of
+    assert heard.outcomes[1][0] == "stored"
+    slow.wire.extend(later)
+    cluster.links[c.id, a.id].wire.extend(unheard)
+    cluster.run()
+    assert value(cluster, a) == value(cluster, c) == b"3"
+
+
+def test_a_set_replaced_by_one_that_few_have_is_still_not_shadowed() -> None:
+    cluster, heard = Cluster(), Heard()
+    a, b, c = cluster.nodes
+    ahead(cluster, b, QUORUM)
+    a.put(b"k", b"1", QUORUM, heard, 1)
+    cluster.step(a)
+    a.put(b"k", b"2", W1, heard, 2)
+    cluster.step(a)
+    for owner in (b, c):
+        cluster.links[a.id, owner.id].wire.pop()  # on its way
+    cluster.run()
+    assert heard.outcomes[1][0] == heard.outcomes[2][0] == "stored"
+    assert value(cluster, a) == b"2"
+
+
+def test_a_set_replaced_by_one_that_failed_is_still_not_shadowed() -> None:
+    cluster, heard = Cluster(), Heard()
+    a, b, c = cluster.nodes
+    ahead(cluster, b, QUORUM)
+    a.put(b"k", b"1", QUORUM, heard, 1)
+    cluster.step(a)
+    a.put(b"k", b"2", EVERY, heard, 2)
+    cluster.step(a)
+    cluster.cut(a, c)
+    cluster.links[a.id, b.id].wire.pop()
+    cluster.run()
+    assert heard.outcomes[1][0] == "stored" and heard.outcomes[2][0] == "failed"
+    assert value(cluster, b, QUORUM) == b"2"
+
+
+def test_the_first_of_two_of_one_turn_is_answered_when_the_second_is_not_shadowed() -> None:
+    cluster, heard = Cluster(), Heard()
+    a, b, _ = cluster.nodes
+    ahead(cluster, b, QUORUM)
+    a.put(b"k", b"1", QUORUM, heard, 1)
+    a.put(b"k", b"2", QUORUM, heard, 2)
+    cluster.run()
+    first, second = (heard.outcomes[index][1] for index in (1, 2))
+    assert isinstance(first, bytes) and isinstance(second, bytes)
+    assert versions.max_stamp(first) >= versions.max_stamp(second) > b.clock.last - 1000
 
 
 def test_a_write_on_enough_owners_is_not_told_as_refused() -> None:

@@ -120,6 +120,7 @@ def test_the_command_runs_seeds_in_processes(capsys: pytest.CaptureFixture[str])
         147,  # a dead record that had left memory again was not dropped with the others
         607,  # the same, of an expired one
         933,  # a SET issued again took what was merged of older versions for what had replaced it
+        1048,  # the same, with stamps that did not tell
     ],
 )
 def test_what_a_seed_has_found(seed: int) -> None:

@@ -41,7 +41,7 @@ from ringwise.core.messages import NodeId, Written, encode
 from ringwise.core.now import Now
 from ringwise.core.peers import Link, Peers
 from ringwise.core.quorum import Tally, take_part
-from ringwise.core.record import UNKNOWN
+from ringwise.core.record import UNKNOWN, Sibling
 from ringwise.core.ring import slot_of
 from ringwise.core.sink import Sink
 from ringwise.core.space import Space, Spaces, code_of
@@ -645,8 +645,10 @@ class PutPath:
                 self._stand_ins.writes += 1
                 self._stand_ins.counted(group.rkeys[i])
                 group.sinks[i].stood_in(group.indexes[i])
+        if group.blind and group.weak:
+            self._mark(group, reached)
         if group.higher and group.blind:
-            for i in reached:
+            for i in reversed(reached):  # of two of one key, the later one is above it before the first looks
                 if i in group.higher:
                     self._issue_again(group, i)
                 else:
@@ -662,7 +664,7 @@ class PutPath:
     def _issue_again(self, group: WriteGroup, i: int) -> None:
         """V5: a replica knows a greater stamp, so this SET would be shadowed: a fresh dot above it that covers the first.
 
-        What has replaced it meanwhile keeps its place: the owners get that, and if it was put here, above the greater stamp.
+        What has replaced it meanwhile keeps its place: the owners get that, above the greater stamp where it may be hidden.
         """
         slot, rkey, first = group.slots[i], group.rkeys[i], group.records[i]
         sink, index = group.sinks[i], group.indexes[i]
@@ -678,8 +680,10 @@ class PutPath:
             return
         version, context = versions.newest(first), versions.context_of(first)
         assert version is not None
-        if held and not versions.alive(held, version):  # a stand-in's copy may be where it belongs by now
-            version = versions.successor(held, version)
+        if (
+            held and versions.version_at(held, version.actor, version.counter) is None
+        ):  # a stand-in's copy may be where it belongs by now
+            version = self._successor(group, rkey, held, version)
             if version is None or version.stamp >= group.higher[i]:
                 same = self._group_for(slot, rkey, group.tally.need, False, group)
                 self._add(same, slot, rkey, held, held, sink, index)
@@ -704,6 +708,24 @@ class PutPath:
         self._clock.last = stamp = self._clock.last + 2
         fresh = self._group_for(slot, rkey, group.tally.need, True, group)
         self._add(fresh, slot, rkey, held, self._dots.write(held, write, stamp), sink, index)
+
+    def _successor(self, group: WriteGroup, rkey: bytes, held: bytes, replaced: Sibling) -> Sibling | None:
+        """V5: the SET that has replaced one, if what the first has met may hide it. It is the last one: a SET covers all that its
+        coordinator holds. One acknowledged by W owners, W + W > N, has met that itself: to raise it now would hide what was
+        written after it. Others than SETs have read R owners, and it with them."""
+        groups = (*self._groups.values(), *self._open.values())
+        records = [record for other in groups if other.blind for record in other.under_way(rkey)]
+        records.extend(group.marked.get(rkey, ()))
+        last = max((versions.issued(record, replaced.actor) for record in records), default=0)
+        return versions.version_at(held, replaced.actor, last) if last > replaced.counter else None
+
+    def _mark(self, group: WriteGroup, positions: Iterable[int]) -> None:
+        """These SETs have ended without W owners, W + W > N: for the SETs under way that they have replaced."""
+        for other in self._groups.values():
+            if other.blind and not other.weak:
+                for rkey, record in ((group.rkeys[i], group.records[i]) for i in positions):
+                    if rkey in other.rkeys:
+                        other.marked.setdefault(rkey, []).append(record)
 
     def _fail_again(self, group: WriteGroup, i: int, error: Failure) -> None:
         """Whatever refuses the second dot, the first is on W owners already, if shadowed: nobody can say "not applied"."""
@@ -731,6 +753,8 @@ class PutPath:
     def _fail(self, group: WriteGroup, i: int, detail: str = "") -> None:
         tally = group.tally
         if tally.close(i):
+            if group.blind and not group.weak:
+                self._mark(group, (i,))
             error = UnknownOutcome(needed=tally.need, acknowledged=tally.acknowledged(i), detail=detail)
             group.sinks[i].failed(group.indexes[i], error)
 

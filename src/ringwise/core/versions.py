@@ -52,7 +52,6 @@ __all__ = [
     "Context",
     "Write",
     "alarms",
-    "alive",
     "carried",
     "context_of",
     "covers",
@@ -61,6 +60,7 @@ __all__ = [
     "fields",
     "is_of",
     "is_plain",
+    "issued",
     "last_of",
     "live",
     "max_stamp",
@@ -70,8 +70,8 @@ __all__ = [
     "scores",
     "shadow",
     "siblings",
-    "successor",
     "value_of",
+    "version_at",
     "with_dots",
     "with_version",
     "with_version_of",
@@ -322,25 +322,15 @@ def registers(record: bytes) -> list[Sibling]:
     return [sibling for sibling in _no_rows(record) if sibling.content_type == counters.EXPIRY]
 
 
-def alive(record: bytes, version: Sibling) -> bool:
-    """Is this version still there?"""
-    dots = [(sibling.actor, sibling.counter) for sibling in records.unpack(record).siblings]
-    return (version.actor, version.counter) in dots
+def issued(record: bytes, actor: bytes) -> int:
+    """The greatest counter of an actor's living versions, 0 where it has none."""
+    return max((each.counter for each in records.unpack(record).siblings if each.actor == actor), default=0)
 
 
-def successor(record: bytes, replaced: Sibling) -> Sibling | None:
-    """What its own coordinator has put in the place of a version that is not there any more, if that is there.
-
-    A plain put replaces everything, so what came beside it after that has a greater counter. What has seen the version is stamped
-    above it (V1); what a merge function made of older ones is not, though it was written later (core/merging.py).
-    """
-    later = [
-        sibling
-        for sibling in records.unpack(record).siblings
-        if sibling.actor == replaced.actor and sibling.counter > replaced.counter
-        if sibling.stamp > replaced.stamp and is_value(sibling)
-    ]
-    return min(later, key=lambda sibling: sibling.counter, default=None)
+def version_at(record: bytes, actor: bytes, counter: int) -> Sibling | None:
+    """The living version under a dot."""
+    found = records.unpack(record).siblings
+    return next((each for each in found if (each.actor, each.counter) == (actor, counter)), None)
 
 
 def shadow(state: bytes, record: bytes) -> Sibling | None:

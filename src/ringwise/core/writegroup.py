@@ -26,6 +26,7 @@ class WriteGroup:
         "higher",
         "id",
         "indexes",
+        "marked",
         "opened",
         "owned",
         "owners",
@@ -42,6 +43,7 @@ class WriteGroup:
         "stood_in",
         "tally",
         "unlogged",
+        "weak",
     )
 
     def __init__(
@@ -77,6 +79,8 @@ class WriteGroup:
         self.chunk = b""
         self.pending: dict[NodeId, set[int] | None] = {}  # None: has answered for no position yet
         self.higher: dict[int, int] = {}
+        self.weak = 2 * need <= len(owners)  # whether it may be answered before it has met what was written before it
+        self.marked: dict[bytes, list[bytes]] = {}  # by row key: SETs since, which ended without enough owners (V5)
         self.unlogged = True
 
     @property
@@ -84,6 +88,14 @@ class WriteGroup:
         """The incarnation of the bucket that all of it is of (T5); none while it is open and empty."""
         rkey = self.rkeys[0] if self.rkeys else self.rows[0][1] if self.rows else b""
         return rkey[:BUCKET_BYTES]
+
+    def under_way(self, rkey: bytes) -> list[bytes]:
+        """What it writes of a key and has not answered."""
+        if not self.rkeys:
+            return [row[3] for row in self.rows if row[1] == rkey]
+        if rkey not in self.rkeys:
+            return []
+        return [self.records[i] for i in self.tally.unreached() if self.rkeys[i] == rkey]
 
     def lost(self, peer: NodeId) -> None:
         """A peer will not answer."""
