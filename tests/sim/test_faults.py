@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.sim.planted import Fault, Patch, expect_caught
 
 from ringwise.core import flush as flush_module
 from ringwise.core import hashing, hyperloglog, keys, sets, versions
@@ -50,8 +51,6 @@ from ringwise.storage.identity import Identity
 from ringwise.storage.purge import Purge
 from ringwise.storage.store import Store
 from ringwise.storage.trees import Trees
-
-Patch = pytest.MonkeyPatch
 
 KILLS = Scenario(faults=("crash", "crash all", "crash all after a reply", "crash while writing", "break", "partition"))
 WRITES = Mix(kinds=(("set", 3), ("inspect", 1)), levels=(("one", 1), ("quorum", 1)), stampede=0.5, keys=10)
@@ -643,7 +642,7 @@ ADDING_SCORES = Mix(kinds=(("zincr", 6), ("scores", 2)), levels=(("quorum", 1),)
 FIELDS = Mix(kinds=(("hset", 5), ("hdel", 3), ("fields", 3)), levels=(("quorum", 1),), hashes=4)
 SCORED = Mix(kinds=(("zadd", 5), ("zrem", 3), ("scores", 3)), levels=(("quorum", 1),), sorted_sets=4)
 ESTIMATES = Mix(kinds=(("pfadd", 5), ("estimate", 3)), levels=(("quorum", 1),), estimates=4)
-FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
+FAULTS: list[Fault] = [
     (one_acknowledgement_too_few, NETWORK, {"stale", "lost", "shadowed", "blind"}, 4),
     (newer_answer_ignored, NETWORK, {"stale"}, 4),
     (refusal_after_a_lost_coordinator, FORWARDS, {"ghost"}, 12),
@@ -712,13 +711,7 @@ FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
 def test_a_deliberate_fault_is_caught(
     fault: Callable[[Patch], None], scenario: Scenario, checks: set[str], seeds: int, monkeypatch: Patch
 ) -> None:
-    fault(monkeypatch)
-    found: set[str] = set()
-    for seed in range(1, seeds + 1):
-        found |= {violation.partition(":")[0] for violation in run(seed, scenario).violations}
-        if found & checks:
-            return
-    pytest.fail(f"not caught in {seeds} seeds; other violations: {sorted(found) or 'none'}")
+    expect_caught(fault, scenario, checks, seeds, monkeypatch)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])

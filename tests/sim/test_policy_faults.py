@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from msgspec import structs
+from tests.sim.planted import Fault, Patch, expect_caught
 from tests.sim.test_faults import KILLS, NETWORK
 
 from ringwise.core import update, versions
@@ -18,11 +19,10 @@ from ringwise.core.space import Space
 from ringwise.core.versions import Write
 from ringwise.core.view import View
 from ringwise.sim import machine
-from ringwise.sim.policies import BRIEF, union
+from ringwise.sim.history import BRIEF
+from ringwise.sim.policies import union
 from ringwise.sim.simulator import Scenario, run
 from ringwise.sim.workload import POLICIES
-
-Patch = pytest.MonkeyPatch
 
 PARTED = replace(NETWORK, mix=POLICIES)
 KILLED = replace(KILLS, mix=POLICIES)
@@ -77,7 +77,7 @@ def one_sibling_not_merged(patch: Patch) -> None:
     patch.setattr(machine, "union", without_the_first)
 
 
-FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
+FAULTS: list[Fault] = [
     (siblings_shown_though_the_last_wins, PARTED, {"policy"}, 4),
     (the_oldest_wins, PARTED, {"siblings", "value"}, 8),
     (no_expiry_for_what_is_read_before, KILLED, {"expired"}, 4),
@@ -92,13 +92,7 @@ FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
 def test_a_deliberate_fault_is_caught(
     fault: Callable[[Patch], None], scenario: Scenario, checks: set[str], seeds: int, monkeypatch: Patch
 ) -> None:
-    fault(monkeypatch)
-    found: set[str] = set()
-    for seed in range(seeds):
-        found |= {violation.partition(":")[0] for violation in run(seed, scenario).violations}
-        if found & checks:
-            return
-    pytest.fail(f"not caught in {seeds} seeds; other violations: {sorted(found) or 'none'}")
+    expect_caught(fault, scenario, checks, seeds, monkeypatch, first=0)
 
 
 @pytest.mark.parametrize("scenario", [PARTED, KILLED], ids=["parted", "killed"])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
+from tests.sim.planted import Fault, Patch, expect_caught
 
 from ringwise.core import versions
 from ringwise.core.dots import DotSource
@@ -18,8 +19,6 @@ from ringwise.core.ring import slot_of
 from ringwise.sim.network import Weather
 from ringwise.sim.simulator import Scenario, run
 from ringwise.sim.workload import REAPED
-
-Patch = pytest.MonkeyPatch
 
 REAPS = Scenario(
     nodes=5,
@@ -105,7 +104,7 @@ def actors_of_dropped_records_go_on(patch: Patch) -> None:
     patch.setattr(DotSource, "retire", lambda *_: None)
 
 
-FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
+FAULTS: list[Fault] = [
     (reaped_after_a_while_without_asking, FORGETFUL, BACK, 32),
     (a_majority_is_enough, FORGETFUL, BACK, 32),
     (whatever_is_held_counts_as_the_tombstone, FORGETFUL, BACK, 32),
@@ -119,13 +118,7 @@ FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
 def test_a_deliberate_fault_is_caught(
     fault: Callable[[Patch], None], scenario: Scenario, checks: set[str], seeds: int, monkeypatch: Patch
 ) -> None:
-    fault(monkeypatch)
-    found: set[str] = set()
-    for seed in range(1, seeds + 1):
-        found |= {violation.partition(":")[0] for violation in run(seed, scenario).violations}
-        if found & checks:
-            return
-    pytest.fail(f"not caught in {seeds} seeds; other violations: {sorted(found) or 'none'}")
+    expect_caught(fault, scenario, checks, seeds, monkeypatch)
 
 
 @pytest.mark.parametrize("scenario", [REAPS, FAR], ids=["near", "far"])

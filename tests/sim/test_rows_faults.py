@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from msgspec import structs
+from tests.sim.planted import Fault, Patch, expect_caught
 from tests.sim.test_faults import ADDING, ADDING_MEMBERS, FIELDS, KILLS, NETWORK, SCORED
 
 from ringwise.core import rows, versions
@@ -18,7 +19,6 @@ from ringwise.core.rows import Covered, Delta, Rows
 from ringwise.sim.simulator import FLUSHED_EVERY, Scenario, run
 from ringwise.storage.store import Store
 
-Patch = pytest.MonkeyPatch
 FIRST = FLUSHED_EVERY  # the seeds before are those in which records are bytes
 
 MEMBERS = replace(ADDING, mix=ADDING_MEMBERS)
@@ -71,7 +71,7 @@ def rows_not_found_after_a_merge(patch: Patch) -> None:
     patch.setattr(rows, "_caught_up", lambda mine, _theirs: mine)
 
 
-FAULTS: list[tuple[Callable[[Patch], None], Scenario, set[str], int]] = [
+FAULTS: list[Fault] = [
     (gap_taken_for_seen, PARTED, {"member", "siblings", "converged", "stale"}, 8),
     (names_of_what_goes_left_out, MEMBERS, {"member", "siblings", "exception", "converged"}, 4),
     (names_of_what_goes_left_out, replace(ADDING, mix=FIELDS), {"member", "siblings", "exception", "converged"}, 4),
@@ -87,13 +87,7 @@ NAMES = [f"{fault.__name__}-{number}" for number, (fault, *_) in enumerate(FAULT
 def test_a_deliberate_fault_is_caught(
     fault: Callable[[Patch], None], scenario: Scenario, checks: set[str], seeds: int, monkeypatch: Patch
 ) -> None:
-    fault(monkeypatch)
-    found: set[str] = set()
-    for seed in range(FIRST, FIRST + seeds):
-        found |= {violation.partition(":")[0] for violation in run(seed, scenario).violations}
-        if found & checks:
-            return
-    pytest.fail(f"not caught in {seeds} seeds; other violations: {sorted(found) or 'none'}")
+    expect_caught(fault, scenario, checks, seeds, monkeypatch, first=FIRST)
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,19 @@ class Seen:
         self.cloud.update(dots)
         self._compact()
 
+    def add_few(self, dots: Iterable[Dot]) -> None:
+        """As `add_dots`, of some in ascending order; mostly each is the next one of its actor, and nothing lies beyond a gap."""
+        if self.cloud:
+            self.add_dots(dots)
+            return
+        vector = self.vector
+        for actor, counter in dots:
+            reached = vector.get(actor, 0)
+            if counter == reached + 1:
+                vector[actor] = counter
+            elif counter > reached:
+                self.cloud.add((actor, counter))
+
     def names(self, actor: bytes) -> bool:
         """Has anything of this actor been seen?"""
         return actor in self.vector or any(other == actor for other, _ in self.cloud)

@@ -55,7 +55,7 @@ Number: TypeAlias = int | Decimal
 
 def is_value(sibling: Sibling) -> bool:
     """A version that somebody wrote or deleted; not a register, not a contribution."""
-    return not sibling.content_type.startswith("\0")
+    return sibling.content_type[:1] != "\0"
 
 
 def session_actor(session: bytes) -> bytes:
@@ -79,7 +79,7 @@ def only_values(siblings: Iterable[Sibling]) -> bool:
 
 def newest_of(siblings: Iterable[Sibling]) -> Sibling | None:
     """The base: the newest value or tombstone (V6)."""
-    return _last([each for each in siblings if each.content_type[:1] != "\0"])
+    return _last([each for each in siblings if is_value(each)])
 
 
 def _last(versions: Sequence[Sibling]) -> Sibling | None:

@@ -322,9 +322,8 @@ class PutPath:
             return
         record = versions.merge(held, state) if held else state
         if need == 1 and isinstance(record, rows.Rows) and record[:8] == held[:8]:
-            sink.stored(
-                index, record
-            )  # of a large collection: what was read is old news here, and on its way to the others
+            # Of a large collection: what was read is old news here, and on its way to the others.
+            sink.stored(index, record)
             return
         self._add(group, slot, rkey, held, record, sink, index, whole=need > 1 and isinstance(record, rows.Rows))
 

@@ -385,7 +385,11 @@ def joined(state: Rows, delta: Delta, wire: bytes) -> bytes | None:
             rows = mutation.finish()
     if not rows:
         return None
-    seen = _seen_by_both(state, delta, change)
+    seen = state.seen()
+    if delta.context:
+        seen.add(change.theirs)
+    else:
+        seen.add_few(delta.cloud)
     vector, cloud = sorted(seen.vector.items()), sorted(seen.cloud) if seen.cloud else []
     checksum = (change.total ^ records.head_sum(vector, cloud, state.world, state.partial)).to_bytes(8, "big")
     if checksum == state[:CHECKSUM_BYTES]:
@@ -400,21 +404,6 @@ def joined(state: Rows, delta: Delta, wire: bytes) -> bytes | None:
     found.order = state.order.changed(gone, came) if state.order is not None else None
     found.steps = state.steps.and_then(Step(state[:CHECKSUM_BYTES], wire), state.size // STEPS_SHARE)
     return found
-
-
-def _seen_by_both(state: Rows, delta: Delta, change: _Change) -> Seen:
-    seen = state.seen()
-    if seen.cloud or delta.context:
-        seen.add(change.theirs)
-        return seen
-    vector = seen.vector
-    for actor, counter in delta.cloud:  # in order; mostly the next one of its writer, or an old one
-        reached = vector.get(actor, 0)
-        if counter == reached + 1:
-            vector[actor] = counter
-        elif counter > reached:
-            seen.cloud.add((actor, counter))
-    return seen
 
 
 def _counted(state: Rows, known: tuple[Sibling, ...]) -> int:

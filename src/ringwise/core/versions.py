@@ -265,9 +265,6 @@ def fields_in(kind: maps.Kind, record: bytes, wall_ms: int) -> maps.Fields:
 
 def members(record: bytes, wall_ms: int) -> Collection[bytes] | None:
     """The members of a set, in no order; none where the key is absent; None where it is no set."""
-    if rows.opened(record) is None:  # few members: decoded once
-        found = records.unpack(record).siblings
-        return sets.members_of(found, wall_ms) if _is_of(sets.MEMBER, found, wall_ms) else None
     return members_in(record, wall_ms).found if is_of(sets.MEMBER, record, wall_ms) else None
 
 
@@ -284,9 +281,6 @@ def scores(record: bytes, wall_ms: int) -> Mapping[bytes, float] | None:
 
 
 def _shown_fields(kind: maps.Kind, record: bytes, wall_ms: int) -> maps.Fields | None:
-    if rows.opened(record) is None:  # few fields: decoded once
-        found = records.unpack(record).siblings
-        return maps.Fields(kind, found, wall_ms) if _is_of(kind.entry, found, wall_ms) else None
     return fields_in(kind, record, wall_ms) if is_of(kind.entry, record, wall_ms) else None
 
 

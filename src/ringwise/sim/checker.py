@@ -108,15 +108,9 @@ class Flushes:
         )
 
 
-NO_FLUSHES = Flushes([])
-
-
 def flushes_of(history: History) -> dict[int, Flushes]:
     """By bucket."""
     return {bucket: Flushes(history.flushed(bucket)) for bucket in (0, *BUCKETS.values())}
-
-
-ALONE = History()
 
 
 def check_flushes(key: bytes, operations: list[Operation], flushes: Flushes) -> Iterator[Violation]:
@@ -135,8 +129,8 @@ def check_ending(
     ending: Ending,
     operations: list[Operation],
     versions: Key,
-    flushes: Flushes = NO_FLUSHES,
-    history: History = ALONE,
+    flushes: Flushes,
+    history: History,
 ) -> Iterator[Violation]:
     """lost, ghost, siblings, converged."""
     key, reading = ending.key, ending.reading
@@ -184,8 +178,8 @@ def check_order(
     key: bytes,
     operations: list[Operation],
     versions: Key,
-    flushes: Flushes = NO_FLUSHES,
-    history: History = ALONE,
+    flushes: Flushes,
+    history: History,
 ) -> Iterator[Violation]:
     """shadowed, blind, stale, value, backwards: what began after an acknowledged write had ended."""
     writes = [(operation, issues_of(operation, versions)) for operation in operations if operation.writes]

@@ -21,8 +21,9 @@ FLUSH_GIVEN_UP_MS = 6_000.0  # beyond the node's own deadline
 SLOPPY = frozenset({"one", "quorum"})
 READS = frozenset({"get", "inspect"})
 OTHER = 3  # the bucket beside the default one, in histories that use two; its keys have names of their own
-# By how keys begin: those of a bucket other than the default one. 4 to 6 have rules of their own (sim/policies.py).
-BUCKETS = {b"b": OTHER, b"w": 4, b"t": 5, b"m": 6}
+LAST_WINS, BRIEF, MERGED = 4, 5, 6  # buckets with rules of their own (sim/policies.py)
+RULED = {b"w": LAST_WINS, b"t": BRIEF, b"m": MERGED}  # by how their keys begin
+BUCKETS = {b"b": OTHER, **RULED}
 EVERY = -1  # of a flush: all buckets
 
 
@@ -120,7 +121,8 @@ class History:
     @property
     def clocks_apart_ms(self) -> int:
         """How far two clocks may have been apart at any time."""
-        return max(0, *self.skews_ms, 0) - min(0, *self.skews_ms, 0)
+        skews_ms = [0, *self.skews_ms]
+        return max(skews_ms) - min(skews_ms)
 
     def flushed(self, bucket: int = 0) -> list[tuple[float, float, bool]]:
         """(from, to, acknowledged) of each flush of the bucket that was not refused: between the two it takes effect, if it does.

@@ -1,8 +1,8 @@
 """Buckets whose rules are not those of the default one, in histories that have them: what a read shows there.
 
-    4  lww         of concurrent versions the newest alone is shown
-    5  ttl         what says nothing of an expiry is there for `TTL_S` seconds, and not longer
-    6  merge:union what is concurrent becomes one value, made by a function that now and then fails
+    LAST_WINS  lww          of concurrent versions the newest alone is shown
+    BRIEF      ttl          what says nothing of an expiry is there for `TTL_S` seconds, and not longer
+    MERGED     merge:union  what is concurrent becomes one value, made by a function that now and then fails
 
 policy     a read shows what the bucket's policy makes of the concurrent versions, and each merge is of just those it replaces
 expired    a read shows nothing longer than it has to live, as far as clocks agree
@@ -16,10 +16,9 @@ from typing import TypeAlias
 
 from ringwise.core.buckets import Settings
 from ringwise.core.merging import AGAIN_MS
-from ringwise.sim.history import READS, History, Operation, bucket_of
+from ringwise.sim.history import BRIEF, LAST_WINS, MERGED, READS, History, Operation, bucket_of
 from ringwise.sim.model import Issue, Key, show_dot
 
-LAST_WINS, BRIEF, MERGED = 4, 5, 6
 TTL_S = 3
 FUNCTION = "union"
 RULES = {
@@ -70,15 +69,15 @@ def lives(write: Operation, until_ms: float, history: History) -> bool:
 
 def check_policy(key: bytes, operations: Sequence[Operation], versions: Key, history: History) -> Iterator[Complaint]:
     """Of one key."""
-    match bucket_of(key):
-        case 4:
-            for reading in operations:
-                if reading.kind == "inspect" and len(reading.siblings) > 1:
-                    yield "policy", f"{reading} shows more than the newest", (reading.number,)
-        case 5:
-            yield from _expired(operations, versions, history.clocks_apart_ms)
-        case 6:
-            yield from _merged({operation.value for operation in operations}, versions)
+    bucket = bucket_of(key)
+    if bucket == LAST_WINS:
+        for reading in operations:
+            if reading.kind == "inspect" and len(reading.siblings) > 1:
+                yield "policy", f"{reading} shows more than the newest", (reading.number,)
+    elif bucket == BRIEF:
+        yield from _expired(operations, versions, history.clocks_apart_ms)
+    elif bucket == MERGED:
+        yield from _merged({operation.value for operation in operations}, versions)
 
 
 def _expired(operations: Iterable[Operation], versions: Key, off_ms: float) -> Iterator[Complaint]:

@@ -14,9 +14,8 @@ from typing import Any, Protocol
 
 import hiredis
 
-from ringwise.sim.history import EVERY, OTHER, History, Operation, Scan, bucket_of
+from ringwise.sim.history import BRIEF, EVERY, OTHER, RULED, History, Operation, Scan, bucket_of
 from ringwise.sim.merging import ADDITIONS, NUMBER, REMOVALS
-from ringwise.sim.policies import BRIEF
 from ringwise.sim.scheduler import Scheduler
 
 PATIENCE_MS = 6_000.0
@@ -413,7 +412,7 @@ class Workload:
         self._bits = dict.fromkeys([*self.counters, *self.hashes, *self.sorted_sets], 0)
         self._keys = [mix.tag + b"k%d" % number for number in range(mix.keys)]
         self._keys += [b"b%d" % number for number in range(mix.others)]
-        self._keys += [b"%c%d" % (initial, number) for initial in b"wtm" for number in range(mix.policies)]
+        self._keys += [b"%s%d" % (initial, number) for initial in RULED for number in range(mix.policies)]
         self._until_ms = until_ms
         self._kinds = [kind for kind, _ in mix.kinds], [weight for _, weight in mix.kinds]
         self._levels = [level for level, _ in mix.levels], [weight for _, weight in mix.levels]
