@@ -25,7 +25,7 @@ from ringwise.core.now import Now
 from ringwise.core.peers import Link, Peers
 from ringwise.core.quorum import Tally, take_part
 from ringwise.core.ring import slot_of
-from ringwise.core.sink import NOBODY, Nobody, Sink
+from ringwise.core.sink import NOBODY, Nobody, Several, Sink
 from ringwise.core.space import Space, Spaces
 from ringwise.core.standins import StandIns
 from ringwise.core.store import Store
@@ -94,6 +94,18 @@ class ReadGroup:
         self.pending: dict[NodeId, set[int] | None] = {}  # None: has answered for no position yet
         self.differing: dict[int, list[bytes]] = {}  # by position: what others hold in place of our record
         self.unsynced = False  # our own answer waits for the disk
+
+    def sharing(self, rkey: bytes, held: bytes) -> Several | None:
+        """Who reads this key already, of the same state: one answer does for all."""
+        if rkey not in self.rkeys:
+            return None
+        at = self.rkeys.index(rkey)
+        if self.records[at] is not held:
+            return None
+        first = self.sinks[at]
+        if not isinstance(first, Several):
+            first = self.sinks[at] = Several([(first, self.indexes[at], b"")])
+        return first
 
     def lost(self, peer: NodeId) -> None:
         """A peer will not answer: ask another."""
@@ -202,6 +214,11 @@ class GetPath:
                     self._cold.load(slot, rkey, again, partial(sink.failed, index))
                     return
                 held = mine
+        if rkey in self._reading:
+            shared = group.sharing(rkey, held)
+            if shared is not None:
+                shared.add(sink, index)
+                return
         self._reading.add(rkey)
         group.slots.append(slot)
         group.rkeys.append(rkey)

@@ -21,6 +21,7 @@ from msgspec import structs
 from ringwise.core import messages, rows, versions
 from ringwise.core.changes import Change, ForAWhile
 from ringwise.core.clock import Clock
+from ringwise.core.coalescing import coalesced
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
 from ringwise.core.dots import DotSource
@@ -86,6 +87,7 @@ class PutPath:
         self._live = spaces.live  # changed in place
         self._name_rows()
         self._chunks = chunks
+        self._read = self._left = b""  # by the last change: what it was asked on, and the state that it made
         self.reading: set[bytes] = set()  # keys of open read groups (B1)
         self.seal: Callable[[], None] = self.seal_writes  # the node puts its own in place: writes, then reads
         self.elsewhere: Callable[[messages.ForwardedWrite, int, Sink, int], None]  # set by the node: to an owner
@@ -281,7 +283,8 @@ class PutPath:
             return
         clock = self._clock
         try:
-            known = versions.merge(held, before)
+            # Of several that have read the same, each is made to what the one before it left, and that has it in it.
+            known = held if held is self._left and before is self._read else versions.merge(held, before)
             clock.observe(versions.max_stamp(known), self._now.wall_ms)
             clock.last = stamp = clock.last + 2
             record = change.apply(self._dots, known, stamp, self._now.wall_ms)
@@ -290,7 +293,7 @@ class PutPath:
         except Failure as error:
             sink.failed(index, error)
             return
-        self._add(group, slot, rkey, held, record, sink, index)
+        self._read, self._left = before, self._add(group, slot, rkey, held, record, sink, index)
 
     def _write_loaded(self, rkey: bytes, again: Callable[[], None], sink: Sink, index: int) -> None:
         """T5: what an update has read is void with the incarnation that it read it in."""
@@ -339,8 +342,8 @@ class PutPath:
         sink: Sink,
         index: int,
         whole: bool = False,
-    ) -> None:
-        """`whole`: owners are to have the state, and not only what changed of it here."""
+    ) -> bytes:
+        """What is held now. `whole`: owners are to have the state, and not only what changed of it here."""
         base = held[:8]
         state = record
         if isinstance(record, rows.Rows):
@@ -349,6 +352,7 @@ class PutPath:
         if group.owned:
             self._store_put(slot, rkey, base, state)
         group.rows.append((slot, rkey, UNKNOWN if whole else base, record, sink, index))
+        return state
 
     def _group_for(self, slot: int, rkey: bytes, need: int, blind: bool, first: WriteGroup | None = None) -> WriteGroup:
         """The open group of what is not a client's own operation: repairs, and what is issued again, as the `first` was."""
@@ -447,6 +451,8 @@ class PutPath:
     def _parts(self, group: WriteGroup) -> list[WriteGroup]:
         """B3: a group larger than a frame goes in several, and a value larger than that travels alone."""
         size_max = self._config.frame_bytes_max
+        if not group.blind and len(group.rows) > 1:
+            group.rows = coalesced(group.rows, size_max)
         if group.opened:
             sizes = [len(rows.as_sent(row[2], row[3])[1]) for row in group.rows]
         else:

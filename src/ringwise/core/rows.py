@@ -158,6 +158,7 @@ class Rows(Opened):
     told: bytes = b""  # its digest, once somebody has asked for it
     again: bytes = b""  # a delta of rows that a write has found there (`unchanged`)
     bare: Rows | None = None  # and the state without that
+    step: bytes = b""  # the delta that several writes are sent as (`in_one_step`)
 
     @property
     def is_pure(self) -> bool:
@@ -329,6 +330,14 @@ def unchanged(record: bytes, names: Iterable[bytes]) -> bytes:
     same = Rows(bytes(state))
     same.__dict__.update(state.__dict__)
     same.again, same.bare = sealed(Delta([], *seen.lists(), siblings)), state.bare or state
+    return same
+
+
+def in_one_step(state: Rows, deltas: Sequence[bytes]) -> Rows:
+    """A state that several changes have led to, to be sent as one of what the first was made to."""
+    same = Rows(bytes(state))
+    same.__dict__.update(state.__dict__)
+    same.step = _one_of(deltas)
     return same
 
 
@@ -524,7 +533,7 @@ def _together(deltas: Iterable[Delta]) -> bytes:
             if dot in alive or dot not in dots:
                 alive.setdefault(dot, set()).update(siblings)
         dots |= covered
-        names.update(delta.names, (name_of(each) for each in delta.siblings if is_row(each)))
+        names.update(delta.names)  # what is covered; the names of what came are in it
     seen.add_dots(dots)
     left = sorted((each for found in alive.values() for each in found), key=records.order)
     return sealed(Delta(sorted(names), *seen.lists(), left))
@@ -569,9 +578,18 @@ def as_sent(base: bytes, record: bytes) -> tuple[bytes, bytes]:
     """(base, record) as a chunk carries them: the state, or, with a base of one byte more, what changed since the base."""
     if not isinstance(record, Rows):
         return base, record
-    since = steps_since([base], record)
-    deltas = [*(step.delta for step in since), *([record.again] if record.again else [])] if since is not None else []
+    if record.step:
+        return base + b"\1", record.step
+    deltas = changes_since(base, record)
     return (base + b"\1", _one_of(deltas)) if deltas else (base, record.whole())
+
+
+def changes_since(base: bytes, record: bytes) -> list[bytes] | None:
+    """The deltas that led from there to this state, and what is sent once more; None where that is not known."""
+    since = steps_since([base], record) if isinstance(record, Rows) else None
+    if since is None or not isinstance(record, Rows):
+        return None
+    return [*(step.delta for step in since), *([record.again] if record.again else [])]
 
 
 def _one_of(deltas: Sequence[bytes]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from ringwise.core.errors import Failure
@@ -29,6 +30,38 @@ class Sink(Protocol):
     def failed(self, index: int, error: Failure) -> None:
         """It did not reach its level: refused, or of unknown outcome."""
         ...
+
+
+class Several:
+    """Several who have asked for the same: each gets the outcome, and of a write the state that it made itself."""
+
+    __slots__ = ("_asked",)
+
+    def __init__(self, asked: Iterable[tuple[Sink, int, bytes]]) -> None:
+        self._asked = list(asked)
+
+    def add(self, sink: Sink, index: int, record: bytes = b"") -> None:
+        self._asked.append((sink, index, record))
+
+    def stood_in(self, _index: int) -> None:
+        for sink, index, _ in self._asked:
+            sink.stood_in(index)
+
+    def stored(self, _index: int, _record: bytes) -> None:
+        for sink, index, record in self._asked:
+            sink.stored(index, record)
+
+    def found(self, _index: int, record: bytes) -> None:
+        for sink, index, _ in self._asked:
+            sink.found(index, record)
+
+    def updated(self, _index: int, before: bytes, after: bytes) -> None:
+        for sink, index, _ in self._asked:
+            sink.updated(index, before, after)
+
+    def failed(self, _index: int, error: Failure) -> None:
+        for sink, index, _ in self._asked:
+            sink.failed(index, error)
 
 
 class Nobody:

@@ -312,7 +312,7 @@ class Store:
 
     @property
     def pressure(self) -> float:
-        """How far flushes are behind: at 1 the next one is due. Past 2 writes are refused, but not for collections held as rows."""
+        """How far flushes are behind: at 1 the next one is due, past 2 writes are refused (not for collections as rows)."""
         rows = self._rows_bytes / ROWS_FACTOR
         return max(self._memtable_bytes, rows) / self._memtable_bytes_max
 

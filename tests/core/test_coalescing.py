@@ -1,0 +1,141 @@
+"""Changes of one turn to one key are one write for its owners, and each writer is answered with what it made itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.core.cluster import Cluster, Heard
+from tests.core.forms import both_forms as both_forms
+
+from ringwise.core import messages, put, versions
+from ringwise.core.keys import key_of
+from ringwise.core.levels import QUORUM
+from ringwise.core.maps import score_bytes
+from ringwise.core.messages import NodeId
+from ringwise.core.put import PutPath
+from ringwise.core.writegroup import WriteGroup
+
+LIMIT = 1 << 20
+Asked = tuple[bytes, str, tuple[bytes | int, ...]]
+
+
+def asked(what: str, key: bytes, number: int) -> Asked:
+    member = b"%d" % (number % 3)
+    every: dict[str, Asked] = {
+        "incr": (b"n" + key, "increment", (b"1", 0)),
+        "sadd": (b"s" + key, "set_add", (LIMIT, member)),
+        "srem": (b"s" + key, "set_remove", (member,)),
+        "hset": (b"h" + key, "hash_set", (LIMIT, member, b"%d" % number)),
+        "hincr": (b"h" + key, "hash_increment", (LIMIT, member, b"2", 0)),
+        "hdel": (b"h" + key, "hash_remove", (member,)),
+        "zadd": (b"z" + key, "score_set", (LIMIT, 0, member, score_bytes(number))),
+        "append": (b"a" + key, "append", (b"x", LIMIT)),
+        "del": (b"s" + key, "delete", ()),
+        "expire": (b"h" + key, "expire", (1 << 50, 0)),
+    }
+    return every[what]
+
+
+WHAT = ["incr", "sadd", "srem", "hset", "hincr", "hdel", "zadd", "append", "del", "expire"]
+TURNS = st.lists(
+    st.lists(
+        st.tuples(st.sampled_from(WHAT), st.sampled_from([b"1", b"2"]), st.integers(0, 9)), min_size=1, max_size=12
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+def played(turns: Sequence[Sequence[tuple[str, bytes, int]]], together: bool = True) -> tuple[Cluster, Heard, int]:
+    """And how many rows the owners were sent; not together: as without coalescing."""
+    cluster, heard = Cluster(), Heard()
+    index = 0
+    with pytest.MonkeyPatch.context() as patch:
+        if not together:
+            patch.setattr(put, "coalesced", lambda written, _size_max: written)
+        for turn in turns:
+            for each in turn:
+                key, operation, arguments = asked(*each)
+                cluster.nodes[0].update(key, operation, arguments, QUORUM, heard, index)
+                index += 1
+            cluster.run()
+    sent = sum(len(messages.decode_chunk(chunk).rkeys) for chunk in cluster.stores[0].log)
+    return cluster, heard, sent
+
+
+def shown(cluster: Cluster, number: int) -> dict[bytes, object]:
+    """What one node holds: members, fields, scores, values."""
+    found: dict[bytes, object] = {}
+    for rkey, record in cluster.stores[number].records.items():
+        key, now = key_of(rkey), cluster.wall_ms
+        match key[:1]:
+            case b"s":
+                found[key] = sorted(versions.members(record, now) or ())
+            case b"h":
+                found[key] = dict(versions.fields(record, now) or {})
+            case b"z":
+                found[key] = dict(versions.scores(record, now) or {})
+            case _:
+                found[key] = versions.value_of(record, now)
+    return found
+
+
+def checksums(cluster: Cluster, number: int) -> dict[bytes, bytes]:
+    return {key: record[:8] for key, record in cluster.stores[number].records.items()}
+
+
+def replies(heard: Heard) -> list[tuple[str, str]]:
+    return [(outcome[0], type(outcome[1]).__name__) for _, outcome in sorted(heard.outcomes.items())]
+
+
+@settings(max_examples=200, deadline=None)
+@given(TURNS)
+def test_together_or_row_by_row_the_owners_hold_the_same(turns: list[list[tuple[str, bytes, int]]]) -> None:
+    cluster, heard, sent = played(turns)
+    alone, heard_alone, sent_alone = played(turns, False)
+    assert sent <= sent_alone
+    assert heard.outcomes == heard_alone.outcomes
+    for number in range(3):
+        assert shown(cluster, number) == shown(alone, number)
+        assert checksums(cluster, number) == checksums(alone, 0)
+
+
+@pytest.mark.parametrize("what", ["incr", "sadd", "hset", "hincr", "zadd", "append"])
+def test_fifty_writers_of_one_key_are_one_row(what: str) -> None:
+    _, heard, sent = played([[(what, b"1", 0)], [(what, b"1", number) for number in range(50)]])
+    assert [outcome for outcome, _ in replies(heard)] == ["updated"] * 51
+    assert sent == 2, "the first one, and the fifty"
+
+
+def test_each_writer_is_answered_with_what_it_made() -> None:
+    cluster, heard, _ = played([[("incr", b"1", 0)] * 20])
+    after = [heard.outcomes[index][1] for index in range(20)]
+    assert [versions.value_of(pair[1], cluster.wall_ms) for pair in after if isinstance(pair, tuple)] == [
+        b"%d" % (number + 1) for number in range(20)
+    ]
+
+
+def test_a_frame_is_not_outgrown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """B3: what does not fit into one frame is not made one row."""
+    sizes: list[int] = []
+    frame = PutPath._frame
+
+    def measured(path: PutPath, group: WriteGroup, peer: NodeId) -> bytes:
+        sizes.append(len(group.chunk))
+        return frame(path, group, peer)
+
+    monkeypatch.setattr(PutPath, "_frame", measured)
+    cluster, heard = Cluster(), Heard()
+    limit = cluster.nodes[0].config.frame_bytes_max
+    big = limit // 5
+    for index in range(12):
+        member = b"%d" % index + bytes(big)
+        cluster.nodes[0].update(b"s", "set_add", (1 << 30, member), QUORUM, heard, index)
+    cluster.run()
+    assert [outcome for outcome, _ in replies(heard)] == ["updated"] * 12
+    assert checksums(cluster, 0) == checksums(cluster, 1) == checksums(cluster, 2)
+    largest = max(len(record) for record in cluster.stores[0].records.values())
+    assert max(sizes) <= max(limit, largest) + 1000, "a record that is sent as a whole may be larger"
