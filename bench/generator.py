@@ -49,7 +49,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Kind:
-    """One sort of request: what follows the SET, how many lines answer it, and which answers are good."""
+    """One sort of request: what follows the command, how many lines answer it, and which answers are good."""
 
     suffix: bytes
     lines: int
@@ -58,7 +58,11 @@ class Kind:
 
 SET = Kind(b"", 1, frozenset({OK}))
 # With two replicas the answer is 1 or 2; 0 would be a write that no second server has.
-SET_WAIT = Kind(command(b"WAIT", b"1", b"1000"), 2, frozenset({OK + b":1\r\n", OK + b":2\r\n"}))
+WAIT = command(b"WAIT", b"1", b"1000")
+SET_WAIT = Kind(WAIT, 2, frozenset({OK + b":1\r\n", OK + b":2\r\n"}))
+COUNTS = (b":0\r\n", b":1\r\n")  # what is answered to a write of one member
+ADD = Kind(b"", 1, frozenset(COUNTS))
+ADD_WAIT = Kind(WAIT, 2, frozenset(count + held for count in COUNTS for held in (b":1\r\n", b":2\r\n")))
 
 
 class _Run:
@@ -174,14 +178,21 @@ def measure(
     """`requests` SETs of random keys, as fast as `connections` connections (spread over `ports`) get their answers."""
     rng = random.Random(seed)
     value = b"x" * value_bytes
-    prepared = [command(b"SET", key_of(rng.randrange(keys)), value) + kind.suffix for _ in range(requests)]
+    return measure_all(
+        ports, kind, [command(b"SET", key_of(rng.randrange(keys)), value) for _ in range(requests)], connections
+    )
+
+
+def measure_all(ports: Sequence[int], kind: Kind, commands: Sequence[bytes], connections: int = 50) -> Measured:
+    """These commands, each with what the kind has behind it, as fast as the connections get their answers."""
+    prepared = [each + kind.suffix for each in commands]
     run, seconds = uvloop.run(_drive(prepared, kind, ports, connections))
     return Measured(
-        requests=requests,
+        requests=len(prepared),
         failures=run.failures,
         first_failure=run.first_failure,
         seconds=seconds,
-        rps=requests / seconds,
+        rps=len(prepared) / seconds,
         p50_ms=run.histogram.percentile_ms(50),
         p99_ms=run.histogram.percentile_ms(99),
     )

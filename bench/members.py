@@ -3,14 +3,16 @@
     python -m bench.members [--pairs 3] [--sizes 10,1000,100000] [--requests 20000] [--json FILE]
 
 Each command goes to one key, unpipelined, from 50 connections of the unmodified `redis-benchmark`; Ringwise reads and writes at
-`quorum`. Systems take turns, and a ratio is taken inside a pair. *Growth* is what a command costs beside the smallest collection
-(1: nothing more). Bytes are what one SADD adds to the commit log of each node.
+`quorum`. Writes are measured once more, beside Redis with `WAIT 1` behind each, which then knows as much of a second copy; there
+both are driven by bench/generator.py. Systems take turns, and a ratio is taken inside a pair. *Growth* is what a command costs
+beside the smallest collection (1: nothing more). Bytes are what one SADD adds to the commit log of each node.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import socket
 import sys
 import tempfile
@@ -40,13 +42,17 @@ COMMANDS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 
 
+WRITES = ("HSET", "SADD", "ZADD")
+BESIDE_WAIT = "+wait"
+
+
 @dataclass
 class Run:
     """One command on one size and system."""
 
     command: str
     size: int
-    system: str
+    system: str  # "redis…+wait" and "ringwise+wait": the second comparison of writes
     pair: int
     rps: float
     p99_ms: float
@@ -108,12 +114,31 @@ def run(
                         )
                         runs.append(Run(title, size, system.key, pair, figures.rps, figures.p99_ms))
                         say(f"{title:10} {size:>7,} {system.title}: {figures.rps:,.0f}/s")
+                    for system in order if title in WRITES else ():
+                        kind = generator.ADD_WAIT if system is redis else generator.ADD
+                        commands = spelled(words, size, NEW if title == "SADD" else size, requests, pair)
+                        measured = generator.measure_all(system.ports[:1], kind, commands, CONNECTIONS)
+                        if measured.failures:
+                            raise servers.BenchmarkError(f"{title}: {measured.first_failure}")
+                        runs.append(Run(title, size, system.key + BESIDE_WAIT, pair, measured.rps, measured.p99_ms))
+                        say(f"{title:10} {size:>7,} {system.title}, beside WAIT 1: {measured.rps:,.0f}/s")
     return runs, bytes_logged
 
 
-def ratio(runs: Sequence[Run], command: str, size: int) -> float:
-    """Of Redis, pair by pair, the median."""
+def spelled(words: Sequence[str], size: int, numbers: int, count: int, seed: int) -> list[bytes]:
+    """A command so many times, as redis-benchmark sends it."""
+    chance = random.Random(seed)
+    text = [word.format(size=size) for word in words]
+    return [
+        generator.command(*(word.replace("__rand_int__", f"{chance.randrange(numbers):012}").encode() for word in text))
+        for _ in range(count)
+    ]
+
+
+def ratio(runs: Sequence[Run], command: str, size: int, beside: str = "") -> float:
+    """Of Redis, pair by pair, the median; beside it without or with WAIT."""
     chosen = [each for each in runs if (each.command, each.size) == (command, size)]
+    chosen = [each for each in chosen if each.system.endswith(BESIDE_WAIT) == bool(beside)]
     by_pair: dict[int, dict[bool, float]] = {}
     for each in chosen:
         by_pair.setdefault(each.pair, {})[each.system.startswith("redis")] = each.rps
@@ -125,9 +150,12 @@ def show(runs: Sequence[Run], bytes_logged: dict[int, float], sizes: Sequence[in
         return median(
             of(each) for each in runs
             if (each.command, each.size, each.system.startswith("redis")) == (command, size, redis)
+            and not each.system.endswith(BESIDE_WAIT)
         )  # fmt: skip
 
-    table = Table("command", "members", "Redis/s", "Ringwise/s", "p99 ms", "÷ Redis", "growth Redis", "growth")
+    table = Table(
+        "command", "members", "Redis/s", "Ringwise/s", "p99 ms", "÷ Redis", "÷ WAIT 1", "growth Redis", "growth"
+    )
     for command, _ in COMMANDS:
         for size in sizes:
             rates = [figure(lambda each: each.rps, command, size, redis) for redis in (True, False)]
@@ -139,6 +167,7 @@ def show(runs: Sequence[Run], bytes_logged: dict[int, float], sizes: Sequence[in
                 f"{rates[1]:,.0f}",
                 f"{figure(lambda each: each.p99_ms, command, size, False):.2f}",
                 f"{ratio(runs, command, size):.2f}",
+                f"{ratio(runs, command, size, BESIDE_WAIT):.2f}" if command in WRITES else "",
                 f"{least[0] / rates[0]:.2f}",
                 f"{least[1] / rates[1]:.2f}",
             )

@@ -12,7 +12,7 @@ from tests.core.forms import both_forms as both_forms
 
 from ringwise.core import messages, put, versions
 from ringwise.core.keys import key_of
-from ringwise.core.levels import QUORUM
+from ringwise.core.levels import EVERY, QUORUM, Level
 from ringwise.core.maps import score_bytes
 from ringwise.core.messages import NodeId
 from ringwise.core.put import PutPath
@@ -116,6 +116,37 @@ def test_each_writer_is_answered_with_what_it_made() -> None:
     assert [versions.value_of(pair[1], cluster.wall_ms) for pair in after if isinstance(pair, tuple)] == [
         b"%d" % (number + 1) for number in range(20)
     ]
+
+
+def test_what_was_found_as_it_was_to_be_is_brought_to_all_owners() -> None:
+    """A removal that comes too late is acknowledged for what removed before it, which not all owners may have."""
+    cluster, heard = Cluster(), Heard()
+    a, b, c = cluster.nodes
+    a.update(b"s", "set_add", (LIMIT, *(b"m%05d" % number for number in range(400))), EVERY, heard, 0)
+    cluster.run()
+    a.update(b"s", "set_add", (LIMIT, b"x"), EVERY, heard, 1)
+    a.update(b"s", "set_remove", (b"m00000",), EVERY, heard, 2)
+    cluster.step(a)
+    cluster.deliver()
+    for node in (b, c):
+        cluster.step(node)
+    answers = {}
+    for owner in (b, c):
+        back = cluster.back[a.id, owner.id]
+        answers[owner.id], back.wire = back.wire, []
+    b.update(b"s", "set_remove", (b"m00000",), Level.parse(b"one"), heard, 3)
+    cluster.step(b)
+    cluster.step(b)
+    cluster.links[b.id, c.id].wire.clear()  # c does not hear of it
+    cluster.links[b.id, c.id].outbox.clear()
+    cluster.deliver()
+    for owner in (b, c):
+        cluster.back[a.id, owner.id].wire[:0] = answers[owner.id]
+    cluster.run()
+    assert [outcome for outcome, _ in replies(heard)] == ["updated"] * 4
+    for store in cluster.stores:
+        (record,) = store.records.values()
+        assert b"m00000" not in (versions.members(record, cluster.wall_ms) or ())
 
 
 def test_a_frame_is_not_outgrown(monkeypatch: pytest.MonkeyPatch) -> None:

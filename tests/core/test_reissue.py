@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import pytest
+from tests.core import cluster as cluster_module
 from tests.core.cluster import Cluster, Heard
 
 from ringwise.core import versions
 from ringwise.core.config import NodeConfig
+from ringwise.core.dots import DotSource
 from ringwise.core.errors import UnknownOutcome
 from ringwise.core.levels import EVERY, QUORUM, Level
 from ringwise.core.node import Node
+from ringwise.core.succession import Made, dot_of, successor
+from ringwise.core.topology import BucketRules, found
+from ringwise.core.versions import Write
 
 W1 = Level.parse(b"w=1")
 R3 = Level.parse(b"r=3")
+ONE = Level.parse(b"one")
 
 
 def ahead(cluster: Cluster, node: Node, level: Level) -> None:
@@ -156,6 +162,147 @@ def test_the_first_of_two_of_one_turn_is_answered_when_the_second_is_not_shadowe
     first, second = (heard.outcomes[index][1] for index in (1, 2))
     assert isinstance(first, bytes) and isinstance(second, bytes)
     assert versions.max_stamp(first) >= versions.max_stamp(second) > b.clock.last - 1000
+
+
+@pytest.mark.parametrize(("operation", "arguments", "left"), [("delete", (), None), ("append", (b"x", 1000), b"1x")])
+def test_a_set_replaced_by_an_update_that_has_read_one_owner_is_still_not_shadowed(
+    operation: str, arguments: tuple[bytes | int, ...], left: bytes | None
+) -> None:
+    cluster, heard = Cluster(), Heard()
+    a, b, _ = cluster.nodes
+    ahead(cluster, b, QUORUM)
+    a.put(b"k", b"1", QUORUM, heard, 1)
+    cluster.step(a)
+    a.update(b"k", operation, arguments, ONE, heard, 2)
+    cluster.run()
+    assert heard.outcomes[1][0] == "stored" and heard.outcomes[2][0] == "updated"
+    assert value(cluster, a) == left
+
+
+def test_a_set_replaced_by_such_an_update_that_is_under_way_is_still_not_shadowed() -> None:
+    cluster, heard = Cluster(), Heard()
+    a, b, c = cluster.nodes
+    ahead(cluster, b, QUORUM)
+    a.put(b"k", b"1", QUORUM, heard, 1)
+    cluster.step(a)
+    a.update(b"k", "append", (b"x", 1000), Level.parse(b"r=1,w=3"), heard, 2)
+    cluster.step(a)
+    for owner in (b, c):
+        cluster.links[a.id, owner.id].wire.pop()
+    cluster.run()
+    assert heard.outcomes[1][0] == "stored" and 2 not in heard.outcomes
+    assert value(cluster, a, QUORUM) == value(cluster, c, QUORUM) == b"1x"
+
+
+def test_what_is_beside_the_successor_is_not_taken_for_it() -> None:
+    """A merge function's version, or one put with an old context: which of them came in a SET's place is known of SETs only."""
+    dots = DotSource(b"node-a", b"inca")
+    first = dots.put(b"", b"1", 10)
+    replaced = versions.newest(first)
+    second = dots.put(first, b"2", 12)
+    beside = dots.write(second, Write(b"beside", context=versions.Context()), 14)
+    newest = versions.newest(beside)
+    assert replaced is not None and newest is not None and newest.value == b"beside"
+
+    def of(*made: Made) -> bytes | None:
+        by_dot = {dot_of(each.record): each for each in made}
+        found = successor(beside, replaced, by_dot.get)
+        return found.value if found is not None else None
+
+    assert of(Made(second, True), Made(beside, False)) == b"2"
+    assert of(Made(beside, False)) is None, "the SET has met what owners know, and may be the one"
+    assert of() is None
+
+
+def test_a_set_is_not_acknowledged_where_its_successor_cannot_be_issued_again() -> None:
+    cluster, heard = Cluster(), Heard()
+    a, b, c = cluster.nodes
+    ahead_ms = NodeConfig().max_clock_offset_ms + 5000
+    cluster.links[b.id, a.id].up = False
+    for node in (b, c):
+        node.begin(cluster.wall_ms + ahead_ms, cluster.now_ms + ahead_ms)
+    b.put(b"k", b"far ahead", QUORUM, heard, 0)
+    b.end_turn()
+    c.begin(cluster.wall_ms + ahead_ms, cluster.now_ms + ahead_ms)
+    cluster.deliver()
+    c.end_turn()
+    cluster.deliver()
+    assert heard.outcomes[0][0] == "stored"
+    a.put(b"k", b"1", QUORUM, heard, 1)
+    a.put(b"k", b"2", QUORUM, heard, 2)
+    cluster.run()
+    assert heard.outcomes[1][0] == heard.outcomes[2][0] == "failed", "what is shown is older than both"
+
+
+def test_a_set_replaced_under_another_actor_is_still_not_shadowed() -> None:
+    cluster, heard = Cluster(), Heard()
+    a, b, c = cluster.nodes
+    ahead(cluster, b, QUORUM)
+    a.put(b"k", b"1", QUORUM, heard, 1)
+    cluster.step(a)
+    a.dots.renew(b"newi")
+    a.put(b"k", b"2", EVERY, heard, 2)
+    cluster.step(a)
+    for owner in (b, c):
+        cluster.links[a.id, owner.id].wire.pop()
+    cluster.run()
+    assert heard.outcomes[1][0] == "stored" and value(cluster, c, QUORUM) == b"2"
+
+
+def test_a_successor_with_the_same_stamp_is_raised() -> None:
+    """V6: the greater actor is shown of two with one stamp."""
+    cluster, heard = Cluster(), Heard()
+    a, b, c = cluster.nodes
+    a.put(b"k", b"1", QUORUM, heard, 1)
+    cluster.step(a)
+    first = list(cluster.links[a.id, b.id].wire)
+    for owner in (b, c):
+        cluster.links[a.id, owner.id].wire.clear()
+    second = a.clock.last + 2
+    b.clock.last = second - 2
+    cluster.links[b.id, a.id].up = False
+    b.put(b"k", b"tie", QUORUM, heard, 0)
+    cluster.step(b)
+    cluster.deliver()
+    cluster.step(c)
+    cluster.deliver()
+    cluster.step(b)
+    a.put(b"k", b"2", EVERY, heard, 2)
+    assert heard.outcomes[0][0] == "stored" and a.clock.last == b.clock.last == second
+    cluster.step(a)
+    cluster.cut(a, c)
+    cluster.links[a.id, b.id].wire[:] = first
+    cluster.run()
+    assert heard.outcomes[1][0] == "stored" and value(cluster, b, QUORUM) == b"2"
+
+
+def test_a_set_replaced_by_a_failed_one_with_few_owners_is_still_not_shadowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of five owners two are fewer than the half, and three can fail."""
+    rules = (BucketRules(0, n=5),)
+    monkeypatch.setattr("tests.core.cluster.found", lambda identity, member: found(identity, member, rules))
+    cluster_module._document.cache_clear()
+    try:
+        cluster, heard = Cluster(5), Heard()
+    finally:
+        cluster_module._document.cache_clear()
+    a, b, *others = cluster.nodes
+    ahead(cluster, b, QUORUM)
+    a.put(b"k", b"1", Level.parse(b"w=4"), heard, 1)
+    cluster.step(a)
+    links = [cluster.links[a.id, owner.id] for owner in (b, *others)]
+    first = [list(link.wire) for link in links]
+    a.put(b"k", b"2", Level.parse(b"w=2"), heard, 2)
+    cluster.step(a)
+    for link in links:
+        link.wire.clear()
+    path = a._put
+    for peer in list(path._groups[max(path._groups)].pending):
+        path._groups[max(path._groups)].lost(peer)
+    assert heard.outcomes[2][0] == "failed"
+    for link, frames in zip(links, first, strict=True):
+        link.wire.extend(frames)
+    cluster.run()
+    assert heard.outcomes[1][0] == "stored" and value(cluster, a, QUORUM) == b"2"
 
 
 def test_a_write_on_enough_owners_is_not_told_as_refused() -> None:

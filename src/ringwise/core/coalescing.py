@@ -1,4 +1,4 @@
-"""Changes of one turn to one key become one write (write coalescing): fifty writers of a counter cost its owners one merge.
+"""Changes of one turn to one key become one write (B5, write coalescing): fifty writers of a counter cost its owners one merge.
 
     INCR k │ INCR k │ SADD s a │ INCR k        base ─▶ state 1 ─▶ state 2 ─▶ state 3, each made to the one before it
     ─▶  k: base ─▶ state 3 │ s: …              one row of the chunk, acknowledged for all three
@@ -43,7 +43,7 @@ class _Run:
 
     def __init__(self, row: Row) -> None:
         self._rows = [row]
-        self._deltas = delta = rows.changes_since(row[2], row[3])
+        self._deltas = delta = _changes(row)
         self._size = sum(map(len, delta or ()))
 
     def takes(self, row: Row, size_max: int) -> bool:
@@ -51,7 +51,7 @@ class _Run:
         _, _, base, record, _, _ = row
         if base != self._rows[-1][3][:CHECKSUM_BYTES]:
             return False
-        delta = rows.changes_since(base, record)
+        delta = _changes(row)
         if delta is None or self._deltas is None:
             if delta is not self._deltas or records.size_of(record) > size_max:
                 return False  # what is sent as a whole is all of those before it, but not where less could be sent
@@ -73,3 +73,8 @@ class _Run:
         if isinstance(record, Rows) and self._deltas:
             record = rows.in_one_step(record, self._deltas)
         return slot, rkey, base, record, Several((sink, index, made) for _, _, _, made, sink, index in self._rows), 0
+
+
+def _changes(row: Row) -> list[bytes] | None:
+    """The deltas that it is sent as; None where it is sent as a whole, also for being what was found (`rows.as_sent`)."""
+    return rows.changes_since(row[2], row[3]) or None

@@ -49,11 +49,13 @@ class ReadGroup:
         "frame",
         "hedges",
         "id",
+        "indexed",
         "indexes",
         "level",
         "owned",
         "owners",
         "pending",
+        "positions",
         "records",
         "repair",
         "rkeys",
@@ -84,6 +86,8 @@ class ReadGroup:
         self.records: list[bytes] = []  # this node's own; b"" where it is no owner
         self.sinks: list[Sink] = []
         self.indexes: list[int] = []
+        self.positions: dict[bytes, int] = {}  # by row key, of as many as are
+        self.indexed = 0
         self.tally = Tally(0, need)
         self.id = 0
         self.started_ms = 0.0
@@ -97,10 +101,11 @@ class ReadGroup:
 
     def sharing(self, rkey: bytes, held: bytes) -> Several | None:
         """Who reads this key already, of the same state: one answer does for all."""
-        if rkey not in self.rkeys:
-            return None
-        at = self.rkeys.index(rkey)
-        if self.records[at] is not held:
+        for at in range(self.indexed, len(self.rkeys)):
+            self.positions[self.rkeys[at]] = at
+        self.indexed = len(self.rkeys)
+        at = self.positions.get(rkey, -1)
+        if at < 0 or self.records[at] is not held:
             return None
         first = self.sinks[at]
         if not isinstance(first, Several):

@@ -408,6 +408,13 @@ class Looked(Mapping[bytes, V]):
             raise KeyError(name)
         return found
 
+    def get(self, name: bytes, default: V | None = None) -> V | None:  # type: ignore[override]  # of this one type
+        found = self._of(name)
+        return default if found is None else found
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, bytes) and self._of(name) is not None
+
     def __len__(self) -> int:
         return self.fields.count
 

@@ -42,12 +42,13 @@ from ringwise.core.messages import NodeId, Written, encode
 from ringwise.core.now import Now
 from ringwise.core.peers import Link, Peers
 from ringwise.core.quorum import Tally, take_part
-from ringwise.core.record import UNKNOWN, Sibling
+from ringwise.core.record import UNKNOWN, Dot, Sibling
 from ringwise.core.ring import slot_of
 from ringwise.core.sink import Sink
 from ringwise.core.space import Space, Spaces, code_of
 from ringwise.core.standins import StandIns
 from ringwise.core.store import Store
+from ringwise.core.succession import Ended, Made, successor
 from ringwise.core.topology import Topology
 from ringwise.core.versions import Write
 from ringwise.core.writegroup import WriteGroup
@@ -87,6 +88,7 @@ class PutPath:
         self._live = spaces.live  # changed in place
         self._name_rows()
         self._chunks = chunks
+        self._ended = Ended()
         self._read = self._left = b""  # by the last change: what it was asked on, and the state that it made
         self.reading: set[bytes] = set()  # keys of open read groups (B1)
         self.seal: Callable[[], None] = self.seal_writes  # the node puts its own in place: writes, then reads
@@ -364,6 +366,7 @@ class PutPath:
         group = self._open.get(code)
         if group is None:
             group = self._open[code] = WriteGroup(self, owners, need, blind, sloppy, owned)
+            group.repairs = not blind
         return group
 
     def _open_group(
@@ -400,6 +403,7 @@ class PutPath:
             return None
         need = level.needed_writes(len(owners))  # of N, also while one of them is filling and counts for nothing (T4)
         group = WriteGroup(self, owners, need, blind, level.sloppy, self.me in serving)
+        group.weak = 2 * (need if blind else level.needed_reads(len(owners))) <= len(owners)
         up = group.owned + len(self._peers.up(serving))
         if up < need and level.sloppy and (group.owned or not up):
             able = self._stand_ins.able(owners)
@@ -466,7 +470,7 @@ class PutPath:
             if total > size_max:
                 total = size
                 parts.append(WriteGroup(self, group.owners, group.tally.need, group.blind, group.sloppy, group.owned))
-                parts[-1].opened = group.opened
+                parts[-1].opened, parts[-1].weak, parts[-1].repairs = group.opened, group.weak, group.repairs
             parts[-1].rows.append(row)
         return parts
 
@@ -474,6 +478,9 @@ class PutPath:
         columns = zip(*group.rows, strict=True)
         group.slots, group.rkeys, group.bases, group.records, group.sinks, group.indexes = columns
         group.tally = Tally(len(group.rows), group.tally.need)
+        if group.indexed and not group.blind:  # by what is one row now
+            group.indexed = 0
+            group.positions.clear()
         group.id = self._peers.next_id()
         group.epoch = self._topology.epoch
         group.started_ms = self._now.now_ms
@@ -650,8 +657,8 @@ class PutPath:
                 self._stand_ins.writes += 1
                 self._stand_ins.counted(group.rkeys[i])
                 group.sinks[i].stood_in(group.indexes[i])
-        if group.blind and group.weak:
-            self._mark(group, reached)
+        if group.weak:
+            self._end(group, reached)
         if group.higher and group.blind:
             for i in reversed(reached):  # of two of one key, the later one is above it before the first looks
                 if i in group.higher:
@@ -688,8 +695,8 @@ class PutPath:
         if (
             held and versions.version_at(held, version.actor, version.counter) is None
         ):  # a stand-in's copy may be where it belongs by now
-            version = self._successor(group, rkey, held, version)
-            if version is None or version.stamp >= group.higher[i]:
+            version = self._successor(rkey, held, version)
+            if version is None or version.stamp > group.higher[i]:
                 same = self._group_for(slot, rkey, group.tally.need, False, group)
                 self._add(same, slot, rkey, held, held, sink, index)
                 return
@@ -714,27 +721,28 @@ class PutPath:
         fresh = self._group_for(slot, rkey, group.tally.need, True, group)
         self._add(fresh, slot, rkey, held, self._dots.write(held, write, stamp), sink, index)
 
-    def _successor(self, group: WriteGroup, rkey: bytes, held: bytes, replaced: Sibling) -> Sibling | None:
-        """V5: the SET that has replaced one, if what the first has met may hide it. It is the last one: a SET covers all that its
-        coordinator holds. One acknowledged by W owners, W + W > N, has met that itself: to raise it now would hide what was
-        written after it. Others than SETs have read R owners, and it with them."""
-        groups = (*self._groups.values(), *self._open.values())
-        records = [record for other in groups if other.blind for record in other.under_way(rkey)]
-        records.extend(group.marked.get(rkey, ()))
-        last = max((versions.issued(record, replaced.actor) for record in records), default=0)
-        return versions.version_at(held, replaced.actor, last) if last > replaced.counter else None
+    def _successor(self, rkey: bytes, held: bytes, replaced: Sibling) -> Sibling | None:
+        """V5: what has replaced a SET here, if what that has met may hide it (core/succession.py)."""
 
-    def _mark(self, group: WriteGroup, positions: Iterable[int]) -> None:
-        """These SETs have ended without W owners, W + W > N: for the SETs under way that they have replaced."""
-        for other in self._groups.values():
-            if other.blind and not other.weak:
-                for rkey, record in ((group.rkeys[i], group.records[i]) for i in positions):
-                    if rkey in other.rkeys:
-                        other.marked.setdefault(rkey, []).append(record)
+        def find(dot: Dot) -> Made | None:
+            for group in (*self._groups.values(), *self._open.values()):
+                made = group.under_way(rkey, dot)
+                if made is not None:
+                    return made
+            return self._ended.find(rkey, dot)
+
+        return successor(held, replaced, find)
+
+    def _end(self, group: WriteGroup, positions: Iterable[int]) -> None:
+        """These have ended without having met what owners know."""
+        if not group.repairs and any(other.blind and not other.weak for other in self._groups.values()):
+            for i in positions:
+                self._ended.add(group.rkeys[i], Made(group.records[i], group.blind))
 
     def _fail_again(self, group: WriteGroup, i: int, error: Failure) -> None:
         """Whatever refuses the second dot, the first is on W owners already, if shadowed: nobody can say "not applied"."""
         need = group.tally.need
+        self._ended.add(group.rkeys[i], Made(group.records[i], group.blind))
         group.sinks[i].failed(group.indexes[i], UnknownOutcome(needed=need, acknowledged=need, detail=str(error)))
 
     # -- what does not reach its level
@@ -758,13 +766,13 @@ class PutPath:
     def _fail(self, group: WriteGroup, i: int, detail: str = "") -> None:
         tally = group.tally
         if tally.close(i):
-            if group.blind and not group.weak:
-                self._mark(group, (i,))
+            self._end(group, (i,))
             error = UnknownOutcome(needed=tally.need, acknowledged=tally.acknowledged(i), detail=detail)
             group.sinks[i].failed(group.indexes[i], error)
 
     def tick(self) -> None:
         """Ends what is past its deadline."""
+        self._ended.tick(self._now.now_ms, 2 * self._config.request_timeout_ms)
         expired: list[WriteGroup] = []
         for group in self._groups.values():
             if group.started_ms + self._config.request_timeout_ms > self._now.now_ms:

@@ -75,6 +75,10 @@ class Tally:
         self.open -= 1
         return True
 
+    def is_open(self, position: int) -> bool:
+        """Whether it lacks answers."""
+        return self.open > 0 and (self._parts is None or not self._reached[position])
+
     def unreached(self) -> list[int]:
         """The positions that still lack answers."""
         if self.open == 0:

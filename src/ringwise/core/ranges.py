@@ -12,6 +12,7 @@ from math import inf, isinf, isnan
 from typing import TypeAlias
 
 import msgspec
+from sortedcontainers import SortedList  # type: ignore[import-untyped]
 
 from ringwise.core.errors import BadRange
 from ringwise.core.maps import Looked
@@ -62,6 +63,12 @@ def ranked(scores: Mapping[bytes, float]) -> Ranked:
     return kept if kept is not None else sorted((score, member) for member, score in scores.items())
 
 
+def rank_of(all_: Ranked, place: tuple[float, bytes]) -> int:
+    """How many stand before it."""
+    rank: int = all_.bisect_left(place) if isinstance(all_, SortedList) else bisect_left(all_, place)
+    return rank
+
+
 class Range(msgspec.Struct, frozen=True):
     """Which members, and in which order. The ends are as the client wrote them, the lower one first."""
 
@@ -74,7 +81,10 @@ class Range(msgspec.Struct, frozen=True):
 
     def check(self) -> None:
         """Raises BadRange."""
-        self.of([])
+        if self.by == RANK:
+            _integer(self.start), _integer(self.stop)
+        else:
+            self.of([])
 
     def of(self, all_: Ranked) -> list[tuple[float, bytes]]:
         """The members in it. `all_` is in order."""

@@ -60,7 +60,6 @@ __all__ = [
     "fields",
     "is_of",
     "is_plain",
-    "issued",
     "last_of",
     "live",
     "max_stamp",
@@ -71,6 +70,7 @@ __all__ = [
     "shadow",
     "siblings",
     "value_of",
+    "values",
     "version_at",
     "with_dots",
     "with_version",
@@ -316,9 +316,9 @@ def registers(record: bytes) -> list[Sibling]:
     return [sibling for sibling in _no_rows(record) if sibling.content_type == counters.EXPIRY]
 
 
-def issued(record: bytes, actor: bytes) -> int:
-    """The greatest counter of an actor's living versions, 0 where it has none."""
-    return max((each.counter for each in records.unpack(record).siblings if each.actor == actor), default=0)
+def values(record: bytes) -> list[Sibling]:
+    """The living versions that somebody wrote or deleted, but for members and fields."""
+    return [sibling for sibling in _no_rows(record) if is_value(sibling)]
 
 
 def version_at(record: bytes, actor: bytes, counter: int) -> Sibling | None:
@@ -333,7 +333,7 @@ def shadow(state: bytes, record: bytes) -> Sibling | None:
     None where that is the newest still. None as well where one other version is left: that has seen it, so it came later.
     Equal stamps are decided by the actor (V6), so a tie can shadow just as well.
     """
-    found = [sibling for sibling in _no_rows(state) if is_value(sibling)]
+    found = values(state)
     if len(found) < 2:
         return None
     hiding = newest_of(found)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from ringwise.core.keys import BUCKET_BYTES
 from ringwise.core.messages import NodeId
 from ringwise.core.quorum import Tally
+from ringwise.core.record import Dot
 from ringwise.core.sink import Sink
+from ringwise.core.succession import Made, Name, dot_of
 
 if TYPE_CHECKING:
     from ringwise.core.put import PutPath
@@ -25,14 +27,16 @@ class WriteGroup:
         "epoch",
         "higher",
         "id",
+        "indexed",
         "indexes",
-        "marked",
         "opened",
         "owned",
         "owners",
         "pending",
         "placed",
+        "positions",
         "records",
+        "repairs",
         "rkeys",
         "rows",
         "sinks",
@@ -79,8 +83,10 @@ class WriteGroup:
         self.chunk = b""
         self.pending: dict[NodeId, set[int] | None] = {}  # None: has answered for no position yet
         self.higher: dict[int, int] = {}
-        self.weak = 2 * need <= len(owners)  # whether it may be answered before it has met what was written before it
-        self.marked: dict[bytes, list[bytes]] = {}  # by row key: SETs since, which ended without enough owners (V5)
+        self.weak = 2 * need <= len(owners)  # answered before it has met what a quorum held (V5)
+        self.repairs = False  # states that are brought to owners: nothing new is made
+        self.positions: dict[Name, int] = {}  # of as many as are
+        self.indexed = 0
         self.unlogged = True
 
     @property
@@ -89,13 +95,18 @@ class WriteGroup:
         rkey = self.rkeys[0] if self.rkeys else self.rows[0][1] if self.rows else b""
         return rkey[:BUCKET_BYTES]
 
-    def under_way(self, rkey: bytes) -> list[bytes]:
-        """What it writes of a key and has not answered."""
-        if not self.rkeys:
-            return [row[3] for row in self.rows if row[1] == rkey]
-        if rkey not in self.rkeys:
-            return []
-        return [self.records[i] for i in self.tally.unreached() if self.rkeys[i] == rkey]
+    def under_way(self, rkey: bytes, dot: Dot) -> Made | None:
+        """The write that issued the dot, if it is one of these, and has neither been answered nor met what owners know
+        (core/succession.py)."""
+        if self.repairs or not (self.blind or self.weak):
+            return None
+        for at in range(self.indexed, len(self.rows)):
+            self.positions[self.rows[at][1], dot_of(self.rows[at][3])] = at
+        self.indexed = len(self.rows)
+        at = self.positions.get((rkey, dot), -1)
+        if at < 0 or (self.rkeys and not self.tally.is_open(at)):
+            return None
+        return Made(self.rows[at][3], self.blind)
 
     def lost(self, peer: NodeId) -> None:
         """A peer will not answer."""

@@ -5,13 +5,12 @@ What a range is, and what is wrong with one, is judged before the key is looked 
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 
 from ringwise.core.copying import whole
 from ringwise.core.errors import CollectionTooLarge
 from ringwise.core.maps import SORTED, score_bytes
-from ringwise.core.ranges import LEX, RANK, SCORE, Range, Ranked, ranked
+from ringwise.core.ranges import LEX, RANK, SCORE, Range, Ranked, rank_of, ranked
 from ringwise.server.arguments import SYNTAX, check_key, check_whole, integer_of
 from ringwise.server.call import Call, CommandError
 from ringwise.server.gather import Gather, refused
@@ -97,9 +96,10 @@ def zrank(call: Call) -> None:
     member = call.arguments[2]
 
     def rank(found: Scores) -> Value:
-        if member not in found:
+        score = found.get(member)
+        if score is None:
             return None
-        before = bisect_left(ranked(found), (found[member], member))
+        before = rank_of(ranked(found), (score, member))
         return len(found) - 1 - before if reverse else before
 
     show(call, rank)

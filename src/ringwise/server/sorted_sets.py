@@ -180,7 +180,8 @@ def show(call: Call, of: Callable[[Scores], Value]) -> None:
 
 
 def _score(found: Scores, member: bytes) -> Value:
-    return Double(found[member]) if member in found else None
+    score = found.get(member)
+    return Double(score) if score is not None else None
 
 
 def zscore(call: Call) -> None:

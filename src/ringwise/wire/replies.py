@@ -135,7 +135,10 @@ def _append(parts: list[bytes], value: Value, protocol: int) -> None:
         kind = b"~" if protocol == 3 and isinstance(value, set) else b"*"
         parts.append(b"%b%d\r\n" % (kind, len(value)))
         for element in _in_order(value) if isinstance(value, set) else value:
-            _append(parts, element, protocol)
+            if type(element) is bytes:  # nearly all that are many
+                parts.append(b"$%d\r\n%b\r\n" % (len(element), element))
+            else:
+                _append(parts, element, protocol)
 
 
 def _in_order(elements: set[str] | set[bytes]) -> list[Value]:
