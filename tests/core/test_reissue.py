@@ -205,13 +205,43 @@ def test_what_is_beside_the_successor_is_not_taken_for_it() -> None:
     assert replaced is not None and newest is not None and newest.value == b"beside"
 
     def of(*made: Made) -> bytes | None:
-        by_dot = {dot_of(each.record): each for each in made}
+        by_dot = {dot_of(each.record, dots.prefix): each for each in made}
         found = successor(beside, replaced, by_dot.get)
         return found.value if found is not None else None
 
     assert of(Made(second, True), Made(beside, False)) == b"2"
     assert of(Made(beside, False)) is None, "the SET has met what owners know, and may be the one"
     assert of() is None
+
+
+def test_a_set_is_not_shadowed_by_an_older_collection() -> None:
+    cluster, heard = Cluster(), Heard()
+    a, b, _ = cluster.nodes
+    b.clock.last += 2000 << 16
+    cluster.links[b.id, a.id].up = False
+    b.update(b"k", "set_add", (1 << 20, b"m"), Level.parse(b"r=1,w=2"), heard, 0)
+    cluster.run()
+    a.put(b"k", b"1", QUORUM, heard, 1)
+    cluster.run()
+    assert heard.outcomes[0][0] == "updated" and heard.outcomes[1][0] == "stored"
+    assert value(cluster, a) == b"1"
+
+
+def test_an_older_expiry_is_not_that_of_a_set() -> None:
+    cluster, heard = Cluster(), Heard()
+    a, b, _ = cluster.nodes
+    cluster.links[b.id, a.id].up = False
+    b.put(b"k", b"0", QUORUM, heard, 0)
+    cluster.run()
+    a.clock.last = max(a.clock.last, b.clock.last + 100)
+    b.clock.last += 2000 << 16
+    b.update(b"k", "expire", (cluster.wall_ms + 5000, 0), Level.parse(b"r=1,w=2"), heard, 1)
+    cluster.run()
+    a.put(b"k", b"1", QUORUM, heard, 2)
+    cluster.run()
+    assert heard.outcomes[1][0] == "updated" and heard.outcomes[2][0] == "stored"
+    cluster.wall_ms += 6000
+    assert value(cluster, a) == b"1"
 
 
 def test_a_set_is_not_acknowledged_where_its_successor_cannot_be_issued_again() -> None:

@@ -89,6 +89,7 @@ class PutPath:
         self._name_rows()
         self._chunks = chunks
         self._ended = Ended()
+        self._waiting = 0  # SETs to be issued again, whose records are cold
         self._read = self._left = b""  # by the last change: what it was asked on, and the state that it made
         self.reading: set[bytes] = set()  # keys of open read groups (B1)
         self.seal: Callable[[], None] = self.seal_writes  # the node puts its own in place: writes, then reads
@@ -403,7 +404,6 @@ class PutPath:
             return None
         need = level.needed_writes(len(owners))  # of N, also while one of them is filling and counts for nothing (T4)
         group = WriteGroup(self, owners, need, blind, level.sloppy, self.me in serving)
-        group.weak = 2 * (need if blind else level.needed_reads(len(owners))) <= len(owners)
         up = group.owned + len(self._peers.up(serving))
         if up < need and level.sloppy and (group.owned or not up):
             able = self._stand_ins.able(owners)
@@ -470,7 +470,7 @@ class PutPath:
             if total > size_max:
                 total = size
                 parts.append(WriteGroup(self, group.owners, group.tally.need, group.blind, group.sloppy, group.owned))
-                parts[-1].opened, parts[-1].weak, parts[-1].repairs = group.opened, group.weak, group.repairs
+                parts[-1].opened, parts[-1].repairs = group.opened, group.repairs
             parts[-1].rows.append(row)
         return parts
 
@@ -534,6 +534,11 @@ class PutPath:
                     return True
                 del group.stand_ins[node]
         return False
+
+    @property
+    def prefix(self) -> bytes:
+        """How the actors of this node begin, as long as it runs (V2)."""
+        return self._dots.prefix
 
     @property
     def settled(self) -> bool:
@@ -659,6 +664,8 @@ class PutPath:
                 group.sinks[i].stood_in(group.indexes[i])
         if group.weak:
             self._end(group, reached)
+        elif group.higher and not group.blind:
+            self._end(group, [i for i in reached if i in group.higher])
         if group.higher and group.blind:
             for i in reversed(reached):  # of two of one key, the later one is above it before the first looks
                 if i in group.higher:
@@ -687,8 +694,9 @@ class PutPath:
             self.seal()
         held = self._find(slot, rkey)
         if held is None:
-            again = partial(self._issue_again, group, i)
-            self._cold.load(slot, rkey, again, partial(self._fail_again, group, i))
+            self._waiting += 1
+            again, refused = partial(self._issue_loaded, group, i), partial(self._refuse_loaded, group, i)
+            self._cold.load(slot, rkey, again, refused)
             return
         version, context = versions.newest(first), versions.context_of(first)
         assert version is not None
@@ -721,6 +729,14 @@ class PutPath:
         fresh = self._group_for(slot, rkey, group.tally.need, True, group)
         self._add(fresh, slot, rkey, held, self._dots.write(held, write, stamp), sink, index)
 
+    def _issue_loaded(self, group: WriteGroup, i: int) -> None:
+        self._waiting -= 1
+        self._issue_again(group, i)
+
+    def _refuse_loaded(self, group: WriteGroup, i: int, error: Failure) -> None:
+        self._waiting -= 1
+        self._fail_again(group, i, error)
+
     def _successor(self, rkey: bytes, held: bytes, replaced: Sibling) -> Sibling | None:
         """V5: what has replaced a SET here, if what that has met may hide it (core/succession.py)."""
 
@@ -734,15 +750,17 @@ class PutPath:
         return successor(held, replaced, find)
 
     def _end(self, group: WriteGroup, positions: Iterable[int]) -> None:
-        """These have ended without having met what owners know."""
-        if not group.repairs and any(other.blind and not other.weak for other in self._groups.values()):
-            for i in positions:
-                self._ended.add(group.rkeys[i], Made(group.records[i], group.blind))
+        """These have ended without having met what owners know: for the SETs under way that they have replaced."""
+        waits = self._waiting or any(other.blind and not other.weak for other in self._groups.values())
+        for i in positions if waits else ():
+            for (rkey, dot), made in group.made(i):
+                self._ended.add(rkey, dot, made)
 
     def _fail_again(self, group: WriteGroup, i: int, error: Failure) -> None:
         """Whatever refuses the second dot, the first is on W owners already, if shadowed: nobody can say "not applied"."""
         need = group.tally.need
-        self._ended.add(group.rkeys[i], Made(group.records[i], group.blind))
+        for (rkey, dot), made in group.made(i):
+            self._ended.add(rkey, dot, made)
         group.sinks[i].failed(group.indexes[i], UnknownOutcome(needed=need, acknowledged=need, detail=str(error)))
 
     # -- what does not reach its level

@@ -159,11 +159,11 @@ class Replica:
         self, slot: int, rkey: bytes, held: bytes, record: bytes, position: int, higher: list[tuple[int, int]]
     ) -> bytes:
         state = versions.merge(held, record)
-        shadow = versions.shadow(state, record) if state != record else None
+        shadow = versions.shadow(state, record) if state != record else 0
         if state != held:
             self._store.put(slot, rkey, held[:8], state)
-        if shadow is not None:
-            higher.append((position, shadow.stamp))
+        if shadow:
+            higher.append((position, shadow))
         if isinstance(state, rows.Rows) and len(state.cloud) > GAP_DOTS:
             self.catch_up(slot, rkey)
         return state

@@ -43,6 +43,11 @@ class Several:
     def add(self, sink: Sink, index: int, record: bytes = b"") -> None:
         self._asked.append((sink, index, record))
 
+    @property
+    def records(self) -> list[bytes]:
+        """The states that they made."""
+        return [record for _, _, record in self._asked]
+
     def stood_in(self, _index: int) -> None:
         for sink, index, _ in self._asked:
             sink.stood_in(index)

@@ -4,9 +4,10 @@
     SET k 2 ─▶ b, c            at the same coordinator: replaces it
     c: "I hold k above 1"      is k 2 hidden by that? If c has answered to it as well, it is above that, or will be
 
-A write has *met* what a quorum held before it once more than half of the owners have answered for it; a read-modify-write has
-when it has read as many. What has met it is never raised: what is above it may have come after it. What has not met it is
-under way, or ended early, and nobody was promised that it is older than anything.
+A write has *met* what a quorum held before it once more than half of the owners have answered for it, and none told of a greater
+stamp, or it has been issued again above that. What has met it is never raised: what is above it may have come after it. What has
+not is under way, or ended early, and nobody was promised that it is older than anything. Not looked for is what is no value (a
+collection in a SET's place), or came from another coordinator.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
 from ringwise.core import versions
+from ringwise.core.counters import is_value
 from ringwise.core.record import Dot, Sibling
+from ringwise.core.topology import NODE_ID_BYTES
 
 Name: TypeAlias = tuple[bytes, Dot]  # row key, and the dot that the write has issued
 
@@ -35,8 +38,8 @@ class Ended:
         self._before: dict[Name, Made] = {}
         self._until_ms = 0.0
 
-    def add(self, rkey: bytes, made: Made) -> None:
-        self._lately[rkey, dot_of(made.record)] = made
+    def add(self, rkey: bytes, dot: Dot, made: Made) -> None:
+        self._lately[rkey, dot] = made
 
     def find(self, rkey: bytes, dot: Dot) -> Made | None:
         """The write that issued the dot."""
@@ -49,25 +52,27 @@ class Ended:
             self._until_ms = now_ms + kept_ms
 
 
-def dot_of(record: bytes) -> Dot:
-    """Of the version that a write has made: stamped above all others that its coordinator held."""
-    newest = versions.newest(record)
-    return (newest.actor, newest.counter) if newest is not None else (b"", 0)
+def dot_of(record: bytes, prefix: bytes) -> Dot | None:
+    """Of the value that a node has put, if that is what it did last: each of its writes has a greater dot, or, after it lost a
+    record (V2), begins otherwise. `prefix` is how they begin now."""
+    own = [each for each in versions.parts(record) if each.actor.startswith(prefix[:NODE_ID_BYTES])]
+    last = max(own, key=lambda each: (each.actor.startswith(prefix), each.actor, each.counter), default=None)
+    return (last.actor, last.counter) if last is not None and is_value(last) else None
 
 
 def successor(held: bytes, replaced: Sibling, find: Callable[[Dot], Made | None]) -> Sibling | None:
-    """The living version that came in the place of one, if it has not met what owners know, so that `find` knows it. A SET covers
-    all; of anything else it is the last one, unless one that has met them is there, which may have been the one."""
+    """The living version that came in the place of one, if it has not met what owners know, so that `find` knows it; None where
+    one that has is there: that is above what was there before. A SET covers all; of anything else it is the last."""
     sets: list[Sibling] = []
     others: list[Sibling] = []
-    met = False
     for version in versions.values(held):
         made = find((version.actor, version.counter))
         if made is None:
-            met = met or (version.actor == replaced.actor and version.counter > replaced.counter)
+            if version.actor == replaced.actor and version.counter > replaced.counter:
+                return None
         elif version.stamp > replaced.stamp:
             if made.blind:
                 sets.append(version)
             elif versions.version_at(made.record, replaced.actor, replaced.counter) is None:
                 others.append(version)
-    return max(sets or ([] if met else others), key=lambda version: version.stamp, default=None)
+    return max(sets or others, key=lambda version: version.stamp, default=None)

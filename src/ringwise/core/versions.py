@@ -66,6 +66,7 @@ __all__ = [
     "members",
     "merge",
     "newest",
+    "parts",
     "scores",
     "shadow",
     "siblings",
@@ -316,6 +317,11 @@ def registers(record: bytes) -> list[Sibling]:
     return [sibling for sibling in _no_rows(record) if sibling.content_type == counters.EXPIRY]
 
 
+def parts(record: bytes) -> Sequence[Sibling]:
+    """The living versions of every kind, but for members and fields where there are many."""
+    return _no_rows(record)
+
+
 def values(record: bytes) -> list[Sibling]:
     """The living versions that somebody wrote or deleted, but for members and fields."""
     return [sibling for sibling in _no_rows(record) if is_value(sibling)]
@@ -327,17 +333,21 @@ def version_at(record: bytes, actor: bytes, counter: int) -> Sibling | None:
     return next((each for each in found if (each.actor, each.counter) == (actor, counter)), None)
 
 
-def shadow(state: bytes, record: bytes) -> Sibling | None:
-    """The version that hides the newest of `record`, which has been merged into `state` (V5).
+def shadow(state: bytes, record: bytes) -> int:
+    """The stamp of what hides the newest value of `record`, which has been merged into `state` (V5): of a newer value, of another
+    type, or of an expiry that was set for an older one; 0 where nothing does.
 
-    None where that is the newest still. None as well where one other version is left: that has seen it, so it came later.
-    Equal stamps are decided by the actor (V6), so a tie can shadow just as well.
+    Nothing as well where one other version is left: that has seen it, so it came later. Equal stamps are decided by the actor
+    (V6), so a tie can shadow just as well.
     """
     found = values(state)
-    if len(found) < 2:
-        return None
-    hiding = newest_of(found)
-    return None if hiding == newest(record) else hiding
+    hiding, written = newest_of(found), newest(record)
+    if hiding is None or hiding != written:
+        return hiding.stamp if hiding is not None and len(found) > 1 else 0
+    held = rows.opened(state)
+    beside = [each.stamp for each in parts(state) if not (is_value(each) or each.content_type == counters.COUNT)]
+    stamp = max([*beside, held.stamp if held is not None else 0], default=0)
+    return stamp if stamp > hiding.stamp else 0
 
 
 def siblings(record: bytes, wall_ms: int) -> list[Sibling]:

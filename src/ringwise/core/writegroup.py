@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ringwise.core.keys import BUCKET_BYTES
 from ringwise.core.messages import NodeId
 from ringwise.core.quorum import Tally
 from ringwise.core.record import Dot
-from ringwise.core.sink import Sink
+from ringwise.core.sink import Several, Sink
 from ringwise.core.succession import Made, Name, dot_of
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class WriteGroup:
         self.higher: dict[int, int] = {}
         self.weak = 2 * need <= len(owners)  # answered before it has met what a quorum held (V5)
         self.repairs = False  # states that are brought to owners: nothing new is made
-        self.positions: dict[Name, int] = {}  # of as many as are
+        self.positions: dict[Name, tuple[int, Made]] = {}  # of as many as are
         self.indexed = 0
         self.unlogged = True
 
@@ -96,17 +96,21 @@ class WriteGroup:
         return rkey[:BUCKET_BYTES]
 
     def under_way(self, rkey: bytes, dot: Dot) -> Made | None:
-        """The write that issued the dot, if it is one of these, and has neither been answered nor met what owners know
-        (core/succession.py)."""
-        if self.repairs or not (self.blind or self.weak):
-            return None
+        """The write that issued the dot, if it is one of these and is not answered (core/succession.py)."""
         for at in range(self.indexed, len(self.rows)):
-            self.positions[self.rows[at][1], dot_of(self.rows[at][3])] = at
+            for name, made in self.made(at):
+                self.positions[name] = at, made
         self.indexed = len(self.rows)
-        at = self.positions.get((rkey, dot), -1)
-        if at < 0 or (self.rkeys and not self.tally.is_open(at)):
-            return None
-        return Made(self.rows[at][3], self.blind)
+        at, found = self.positions.get((rkey, dot), (-1, None))
+        return found if found is not None and (not self.rkeys or self.tally.is_open(at)) else None
+
+    def made(self, at: int) -> Iterator[tuple[Name, Made]]:
+        """The values that a row has put."""
+        _, rkey, _, record, sink, _ = self.rows[at]
+        for each in () if self.repairs else sink.records if isinstance(sink, Several) else (record,):
+            dot = dot_of(each, self._path.prefix)
+            if dot is not None:
+                yield (rkey, dot), Made(each, self.blind)
 
     def lost(self, peer: NodeId) -> None:
         """A peer will not answer."""
