@@ -38,6 +38,18 @@ def test_a_step_that_is_taken_back_or_confirmed_is_over() -> None:
     assert not now.jumped and now.wall_ms == WALL_MS + DAY_MS
 
 
+def test_a_step_back_to_the_time_before_a_step_backwards_is_believed() -> None:
+    """Nobody else is needed for it: a node that is filled hears of no writes where there are none."""
+    now = Now(jump_max_ms=1000)
+    now.begin(WALL_MS, 0.0)
+    now.begin(WALL_MS - DAY_MS, 10_000.0)
+    assert now.wall_ms == WALL_MS - DAY_MS and not now.jumped
+    now.begin(WALL_MS + 20_000, 20_000.0)
+    assert now.wall_ms == WALL_MS + 20_000 and not now.jumped
+    now.begin(WALL_MS + 30_000 + 2000, 30_000.0)
+    assert now.jumped, "further than that it is a step like any other"
+
+
 def test_a_node_whose_clock_was_a_day_ahead_for_a_moment_goes_on_writing() -> None:
     cluster, heard = Cluster(), Heard()
     a, b, _ = cluster.nodes
