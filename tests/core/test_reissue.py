@@ -244,6 +244,22 @@ def test_an_older_expiry_is_not_that_of_a_set() -> None:
     assert value(cluster, a) == b"1"
 
 
+def test_what_lives_beside_a_version_is_not_covered_when_that_is_issued_again() -> None:
+    dots, others = DotSource(b"node-a", b"inca"), DotSource(b"node-b", b"incb")
+    first = dots.put(b"", b"1", 10)
+    beside = others.write(first, Write(b"beside", context=versions.Context()), 12)
+    beside = others.write(beside, Write(b"beside, too", context=versions.Context()), 13)
+    mine = dots.write(beside, Write(b"2", context=versions.context_of(first)), 14)
+    newest = versions.newest(mine)
+    assert newest is not None and newest.value == b"2"
+    context = versions.context_without(mine, newest)
+    again = dots.write(mine, Write(b"2", context=context), 20)
+    assert {each.value for each in versions.values(again)} == {b"2", b"beside", b"beside, too"}
+    alone = dots.put(mine, b"3", 30)
+    only = versions.newest(alone)
+    assert only is not None and versions.context_without(alone, only) == versions.context_of(alone)
+
+
 def test_a_set_is_not_acknowledged_where_its_successor_cannot_be_issued_again() -> None:
     cluster, heard = Cluster(), Heard()
     a, b, c = cluster.nodes

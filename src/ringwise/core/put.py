@@ -698,8 +698,9 @@ class PutPath:
             again, refused = partial(self._issue_loaded, group, i), partial(self._refuse_loaded, group, i)
             self._cold.load(slot, rkey, again, refused)
             return
-        version, context = versions.newest(first), versions.context_of(first)
+        version = versions.newest(first)
         assert version is not None
+        context = versions.context_without(first, version)
         if (
             held and versions.version_at(held, version.actor, version.counter) is None
         ):  # a stand-in's copy may be where it belongs by now

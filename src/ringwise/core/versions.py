@@ -54,6 +54,7 @@ __all__ = [
     "alarms",
     "carried",
     "context_of",
+    "context_without",
     "covers",
     "dead",
     "estimate",
@@ -407,6 +408,27 @@ def context_of(record: bytes) -> Context:
         return rows.context_of(held)
     state = records.unpack(record)
     return Context(state.context, state.cloud, max_stamp(record))
+
+
+def context_without(record: bytes, version: Sibling) -> Context:
+    """What a record has seen, but for what lives beside a version: what that replaced, and itself. Mostly it is alone."""
+    context = context_of(record)
+    beside = {(each.actor, each.counter) for each in records.unpack(record).siblings} - {
+        (version.actor, version.counter)
+    }
+    if not beside:
+        return context
+    seen = Seen(context)
+    for actor, counter in beside:
+        reached = seen.vector.get(actor, 0)
+        seen.cloud.discard((actor, counter))
+        if counter <= reached:
+            seen.vector[actor] = counter - 1
+            seen.cloud.update(
+                (actor, later) for later in range(counter + 1, reached + 1) if (actor, later) not in beside
+            )
+    seen.vector = {actor: counter for actor, counter in seen.vector.items() if counter}
+    return Context(*seen.lists(), context.stamp)
 
 
 def joined(context: Context, record: bytes) -> Context:
