@@ -135,10 +135,10 @@ def spelled(words: Sequence[str], size: int, numbers: int, count: int, seed: int
     ]
 
 
-def ratio(runs: Sequence[Run], command: str, size: int, beside: str = "") -> float:
+def ratio(runs: Sequence[Run], command: str, size: int, *, waiting: bool = False) -> float:
     """Of Redis, pair by pair, the median; beside it without or with WAIT."""
     chosen = [each for each in runs if (each.command, each.size) == (command, size)]
-    chosen = [each for each in chosen if each.system.endswith(BESIDE_WAIT) == bool(beside)]
+    chosen = [each for each in chosen if each.system.endswith(BESIDE_WAIT) == waiting]
     by_pair: dict[int, dict[bool, float]] = {}
     for each in chosen:
         by_pair.setdefault(each.pair, {})[each.system.startswith("redis")] = each.rps
@@ -167,7 +167,7 @@ def show(runs: Sequence[Run], bytes_logged: dict[int, float], sizes: Sequence[in
                 f"{rates[1]:,.0f}",
                 f"{figure(lambda each: each.p99_ms, command, size, False):.2f}",
                 f"{ratio(runs, command, size):.2f}",
-                f"{ratio(runs, command, size, BESIDE_WAIT):.2f}" if command in WRITES else "",
+                f"{ratio(runs, command, size, waiting=True):.2f}" if command in WRITES else "",
                 f"{least[0] / rates[0]:.2f}",
                 f"{least[1] / rates[1]:.2f}",
             )

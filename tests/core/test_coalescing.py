@@ -50,7 +50,7 @@ TURNS = st.lists(
 
 
 def played(turns: Sequence[Sequence[tuple[str, bytes, int]]], together: bool = True) -> tuple[Cluster, Heard, int]:
-    """And how many rows the owners were sent; not together: as without coalescing."""
+    """All turns, and how many rows the owners were sent. Not together: as without coalescing."""
     cluster, heard = Cluster(), Heard()
     index = 0
     with pytest.MonkeyPatch.context() as patch:

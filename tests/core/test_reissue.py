@@ -31,6 +31,16 @@ def ahead(cluster: Cluster, node: Node, level: Level) -> None:
     assert heard.outcomes[0][0] == "stored"
 
 
+def one_under_way() -> tuple[Cluster, Heard]:
+    """A SET of the first node, numbered 1, is on its way to owners that hold one stamped above it."""
+    cluster, heard = Cluster(), Heard()
+    a, b, _ = cluster.nodes
+    ahead(cluster, b, QUORUM)
+    a.put(b"k", b"1", QUORUM, heard, 1)
+    cluster.step(a)
+    return cluster, heard
+
+
 def value(cluster: Cluster, node: Node, level: Level = R3) -> bytes | None:
     heard = Heard()
     node.get(b"k", level, heard, 0)
@@ -123,11 +133,8 @@ def test_what_was_acknowledged_is_not_raised_above_what_came_after_it() -> None:
 
 
 def test_a_set_replaced_by_one_that_few_have_is_still_not_shadowed() -> None:
-    cluster, heard = Cluster(), Heard()
+    cluster, heard = one_under_way()
     a, b, c = cluster.nodes
-    ahead(cluster, b, QUORUM)
-    a.put(b"k", b"1", QUORUM, heard, 1)
-    cluster.step(a)
     a.put(b"k", b"2", W1, heard, 2)
     cluster.step(a)
     for owner in (b, c):
@@ -138,11 +145,8 @@ def test_a_set_replaced_by_one_that_few_have_is_still_not_shadowed() -> None:
 
 
 def test_a_set_replaced_by_one_that_failed_is_still_not_shadowed() -> None:
-    cluster, heard = Cluster(), Heard()
+    cluster, heard = one_under_way()
     a, b, c = cluster.nodes
-    ahead(cluster, b, QUORUM)
-    a.put(b"k", b"1", QUORUM, heard, 1)
-    cluster.step(a)
     a.put(b"k", b"2", EVERY, heard, 2)
     cluster.step(a)
     cluster.cut(a, c)
@@ -168,11 +172,8 @@ def test_the_first_of_two_of_one_turn_is_answered_when_the_second_is_not_shadowe
 def test_a_set_replaced_by_an_update_that_has_read_one_owner_is_still_not_shadowed(
     operation: str, arguments: tuple[bytes | int, ...], left: bytes | None
 ) -> None:
-    cluster, heard = Cluster(), Heard()
-    a, b, _ = cluster.nodes
-    ahead(cluster, b, QUORUM)
-    a.put(b"k", b"1", QUORUM, heard, 1)
-    cluster.step(a)
+    cluster, heard = one_under_way()
+    a, _, _ = cluster.nodes
     a.update(b"k", operation, arguments, ONE, heard, 2)
     cluster.run()
     assert heard.outcomes[1][0] == "stored" and heard.outcomes[2][0] == "updated"
@@ -180,11 +181,8 @@ def test_a_set_replaced_by_an_update_that_has_read_one_owner_is_still_not_shadow
 
 
 def test_a_set_replaced_by_such_an_update_that_is_under_way_is_still_not_shadowed() -> None:
-    cluster, heard = Cluster(), Heard()
+    cluster, heard = one_under_way()
     a, b, c = cluster.nodes
-    ahead(cluster, b, QUORUM)
-    a.put(b"k", b"1", QUORUM, heard, 1)
-    cluster.step(a)
     a.update(b"k", "append", (b"x", 1000), Level.parse(b"r=1,w=3"), heard, 2)
     cluster.step(a)
     for owner in (b, c):
@@ -281,11 +279,8 @@ def test_a_set_is_not_acknowledged_where_its_successor_cannot_be_issued_again() 
 
 
 def test_a_set_replaced_under_another_actor_is_still_not_shadowed() -> None:
-    cluster, heard = Cluster(), Heard()
+    cluster, heard = one_under_way()
     a, b, c = cluster.nodes
-    ahead(cluster, b, QUORUM)
-    a.put(b"k", b"1", QUORUM, heard, 1)
-    cluster.step(a)
     a.dots.renew(b"newi")
     a.put(b"k", b"2", EVERY, heard, 2)
     cluster.step(a)

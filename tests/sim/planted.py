@@ -10,9 +10,8 @@ import pytest
 from ringwise.sim.simulator import Scenario, run
 
 Patch: TypeAlias = pytest.MonkeyPatch
-Fault: TypeAlias = tuple[
-    Callable[[Patch], None], Scenario, set[str], int
-]  # where, the checks that tell it, seeds it may take
+# The fault, where it is planted, the checks that tell it, and how many seeds it may take.
+Fault: TypeAlias = tuple[Callable[[Patch], None], Scenario, set[str], int]
 
 
 def expect_caught(

@@ -17,9 +17,8 @@ from ringwise.core.record import CHECKSUM_BYTES
 from ringwise.core.rows import Rows
 from ringwise.core.sink import Several, Sink
 
-Row: TypeAlias = tuple[
-    int, bytes, bytes, bytes, Sink, int
-]  # slot, row key, checksum of what it was made to, state, for whom
+# Slot, row key, checksum of what it was made to, state, for whom.
+Row: TypeAlias = tuple[int, bytes, bytes, bytes, Sink, int]
 
 
 def coalesced(written: list[Row], size_max: int) -> list[Row]:

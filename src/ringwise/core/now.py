@@ -9,6 +9,8 @@ time that was believed before one backwards is none of these.
 
 from __future__ import annotations
 
+from math import inf
+
 
 class Now:
     """`wall_ms`: milliseconds since 1970, for stamps and expiry. `now_ms`: monotonic, for deadlines."""
@@ -22,14 +24,14 @@ class Now:
         self.jump_max_ms = jump_max_ms
         self.jumped = False  # wall_ms is counted on from before a step that is not believed
         self._base_ms: float | None = None  # wall minus monotonic time when the wall clock was last believed
-        self._latest_ms = 0.0  # the greatest of those
+        self._latest_ms = -inf  # the greatest of those
 
     def begin(self, machine_ms: int, now_ms: float) -> None:
         """A turn begins."""
         self.machine_ms = machine_ms
         self.now_ms = now_ms
         base_ms = machine_ms - now_ms
-        if self._base_ms is not None and base_ms > max(self._base_ms, self._latest_ms) + self.jump_max_ms:
+        if self._base_ms is not None and base_ms > self._latest_ms + self.jump_max_ms:
             self.jumped = True
             self.wall_ms = int(self._base_ms + now_ms)
         else:

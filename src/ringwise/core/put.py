@@ -701,9 +701,8 @@ class PutPath:
         version = versions.newest(first)
         assert version is not None
         context = versions.context_without(first, version)
-        if (
-            held and versions.version_at(held, version.actor, version.counter) is None
-        ):  # a stand-in's copy may be where it belongs by now
+        # Not where nothing is held: a stand-in's copy may be where it belongs by now.
+        if held and versions.version_at(held, version.actor, version.counter) is None:
             version = self._successor(rkey, held, version)
             if version is None or version.stamp > group.higher[i]:
                 same = self._group_for(slot, rkey, group.tally.need, False, group)
@@ -754,14 +753,16 @@ class PutPath:
         """These have ended without having met what owners know: for the SETs under way that they have replaced."""
         waits = self._waiting or any(other.blind and not other.weak for other in self._groups.values())
         for i in positions if waits else ():
-            for (rkey, dot), made in group.made(i):
-                self._ended.add(rkey, dot, made)
+            self._remember(group, i)
+
+    def _remember(self, group: WriteGroup, i: int) -> None:
+        for (rkey, dot), made in group.made(i):
+            self._ended.add(rkey, dot, made)
 
     def _fail_again(self, group: WriteGroup, i: int, error: Failure) -> None:
         """Whatever refuses the second dot, the first is on W owners already, if shadowed: nobody can say "not applied"."""
         need = group.tally.need
-        for (rkey, dot), made in group.made(i):
-            self._ended.add(rkey, dot, made)
+        self._remember(group, i)
         group.sinks[i].failed(group.indexes[i], UnknownOutcome(needed=need, acknowledged=need, detail=str(error)))
 
     # -- what does not reach its level

@@ -327,17 +327,21 @@ def unchanged(record: bytes, names: Iterable[bytes]) -> bytes:
         return record
     seen = Seen()
     seen.add_dots((each.actor, each.counter) for each in siblings)
-    same = Rows(bytes(state))
-    same.__dict__.update(state.__dict__)
+    same = _copy(state)
     same.again, same.bare = sealed(Delta([], *seen.lists(), siblings)), state.bare or state
     return same
 
 
 def in_one_step(state: Rows, deltas: Sequence[bytes]) -> Rows:
     """A state that several changes have led to, to be sent as one of what the first was made to."""
+    same = _copy(state)
+    same.step = _one_of(deltas)
+    return same
+
+
+def _copy(state: Rows) -> Rows:
     same = Rows(bytes(state))
     same.__dict__.update(state.__dict__)
-    same.step = _one_of(deltas)
     return same
 
 

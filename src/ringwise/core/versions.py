@@ -302,11 +302,11 @@ def estimate(record: bytes, wall_ms: int) -> bytes | None:
 
 def newest(record: bytes) -> Sibling | None:
     """The version with the greatest (stamp, actor, counter), tombstones and expired ones included."""
-    return newest_of(_no_rows(record))
+    return newest_of(parts(record))
 
 
-def _no_rows(record: bytes) -> Sequence[Sibling]:
-    """The versions, but for members and fields where there are many."""
+def parts(record: bytes) -> Sequence[Sibling]:
+    """The living versions of every kind, but for members and fields where there are many."""
     if rows.is_delta(record):
         return [sibling for sibling in rows.delta_of(record).siblings if not records.is_row(sibling)]
     held = rows.opened(record)
@@ -315,17 +315,12 @@ def _no_rows(record: bytes) -> Sequence[Sibling]:
 
 def registers(record: bytes) -> list[Sibling]:
     """The expiries that were set after a value (core/counters.py)."""
-    return [sibling for sibling in _no_rows(record) if sibling.content_type == counters.EXPIRY]
-
-
-def parts(record: bytes) -> Sequence[Sibling]:
-    """The living versions of every kind, but for members and fields where there are many."""
-    return _no_rows(record)
+    return [sibling for sibling in parts(record) if sibling.content_type == counters.EXPIRY]
 
 
 def values(record: bytes) -> list[Sibling]:
     """The living versions that somebody wrote or deleted, but for members and fields."""
-    return [sibling for sibling in _no_rows(record) if is_value(sibling)]
+    return [sibling for sibling in parts(record) if is_value(sibling)]
 
 
 def version_at(record: bytes, actor: bytes, counter: int) -> Sibling | None:

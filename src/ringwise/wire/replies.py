@@ -136,7 +136,7 @@ def _append(parts: list[bytes], value: Value, protocol: int) -> None:
         parts.append(b"%b%d\r\n" % (kind, len(value)))
         for element in _in_order(value) if isinstance(value, set) else value:
             if type(element) is bytes:  # nearly all that are many
-                parts.append(b"$%d\r\n%b\r\n" % (len(element), element))
+                parts.append(bulk(element))
             else:
                 _append(parts, element, protocol)
 
