@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from tests.core.cluster import Cluster, Heard
 from tests.core.forms import both_forms as both_forms
 
-from ringwise.core import messages, put, versions
+from ringwise.core import messages, put, update, versions
+from ringwise.core.changes import Change
 from ringwise.core.keys import key_of
 from ringwise.core.levels import EVERY, QUORUM, Level
 from ringwise.core.maps import score_bytes
@@ -68,19 +70,17 @@ def played(turns: Sequence[Sequence[tuple[str, bytes, int]]], together: bool = T
 
 def shown(cluster: Cluster, number: int) -> dict[bytes, object]:
     """What one node holds: members, fields, scores, values."""
-    found: dict[bytes, object] = {}
-    for rkey, record in cluster.stores[number].records.items():
-        key, now = key_of(rkey), cluster.wall_ms
-        match key[:1]:
-            case b"s":
-                found[key] = sorted(versions.members(record, now) or ())
-            case b"h":
-                found[key] = dict(versions.fields(record, now) or {})
-            case b"z":
-                found[key] = dict(versions.scores(record, now) or {})
-            case _:
-                found[key] = versions.value_of(record, now)
-    return found
+    return {key_of(rkey): in_record(record, cluster.wall_ms) for rkey, record in cluster.stores[number].records.items()}
+
+
+def in_record(record: bytes, now: int) -> object:
+    """The members, fields, scores or value that it shows."""
+    if members := versions.members(record, now):
+        return sorted(members)
+    if found := versions.fields(record, now) or versions.scores(record, now):
+        return dict(found)
+    present = versions.live(record, now)
+    return versions.value_of(record, now) if present is not None and versions.is_plain(present) else None
 
 
 def checksums(cluster: Cluster, number: int) -> dict[bytes, bytes]:
@@ -108,6 +108,56 @@ def test_fifty_writers_of_one_key_are_one_row(what: str) -> None:
     _, heard, sent = played([[(what, b"1", 0)], [(what, b"1", number) for number in range(50)]])
     assert [outcome for outcome, _ in replies(heard)] == ["updated"] * 51
     assert sent == 2, "the first one, and the fifty"
+
+
+@settings(max_examples=200, deadline=None)
+@given(TURNS)
+def test_as_one_change_or_one_after_another_the_same_is_shown(turns: list[list[tuple[str, bytes, int]]]) -> None:
+    cluster, heard, _ = played(turns)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(update, "JOINT_BYTES_MAX", -1)
+        alone, heard_alone, _ = played(turns)
+    assert replies(heard) == replies(heard_alone)
+    assert before(heard, cluster) == before(heard_alone, alone)
+    for number in range(3):
+        assert shown(cluster, number) == shown(alone, number)
+
+
+def before(heard: Heard, cluster: Cluster) -> list[object]:
+    """What each update was told that it has read: by it the count is answered of what is new."""
+    told = [outcome[1][0] for _, outcome in sorted(heard.outcomes.items()) if isinstance(outcome[1], tuple)]
+    return [in_record(record, cluster.wall_ms) for record in told]
+
+
+@pytest.mark.parametrize("what", ["sadd", "hset", "zadd"])
+def test_members_that_fifty_writers_add_are_one_change(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    changes: list[Change] = []
+    plain = PutPath.change
+
+    def change(self: PutPath, key: bytes, before: bytes, change: Change, *rest: Any) -> None:
+        changes.append(change)
+        plain(self, key, before, change, *rest)
+
+    monkeypatch.setattr(PutPath, "change", change)
+    played([[(what, b"1", number) for number in range(50)]])
+    assert len(changes) == 1
+
+
+def test_what_is_too_large_for_all_is_not_for_each() -> None:
+    cluster, heard = Cluster(), Heard()
+    for index, size in enumerate((10, 300, 20)):
+        cluster.nodes[0].update(b"s", "set_add", (250, bytes([index]) * size), QUORUM, heard, index)
+    cluster.run()
+    assert replies(heard) == [("updated", "tuple"), ("failed", "CollectionTooLarge"), ("updated", "tuple")]
+    for number in range(3):
+        assert shown(cluster, number) == {b"s": [b"\0" * 10, b"\2" * 20]}
+
+
+def test_one_change_takes_in_no_more_than_a_frame_bears(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(update, "JOINT_BYTES_MAX", 100)
+    cluster, heard, _ = played([[("hset", b"1", number) for number in range(200)]])
+    assert [outcome for outcome, _ in replies(heard)] == ["updated"] * 200
+    assert shown(cluster, 1) == {b"h1": {b"0": b"198", b"1": b"199", b"2": b"197"}}
 
 
 def test_each_writer_is_answered_with_what_it_made() -> None:

@@ -8,8 +8,6 @@ two of them at once on one coordinator are one after the other.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import msgspec
 
 from ringwise.core import hyperloglog, sets, versions
@@ -37,15 +35,19 @@ from ringwise.core.versions import Write
 SESSIONS_MAX = 1000  # of one key: each leaves twenty bytes in its context for good
 
 
-class Change(Protocol):
+class Change(msgspec.Struct, frozen=True):
     """What an update does to a key where it is no put."""
 
     def apply(self, dots: DotSource, held: bytes, stamp: int, wall_ms: int) -> bytes:
         """The record afterwards; raises Failure where nothing is to be written."""
-        ...
+        raise NotImplementedError
+
+    def then(self, later: Change) -> Change | None:
+        """What comes to the same as this and then `later`, where there is such a one (B5): of what merely adds members."""
+        return None
 
 
-class Expire(msgspec.Struct, frozen=True):
+class Expire(Change, frozen=True):
     """EXPIRE and PERSIST: an expiry register, which replaces the others. 0: it never expires."""
 
     expiry_ms: int
@@ -56,7 +58,7 @@ class Expire(msgspec.Struct, frozen=True):
         return dots.write(held, write, stamp)
 
 
-class ForAWhile(msgspec.Struct, frozen=True):
+class ForAWhile(Change, frozen=True):
     """A change that brings a key about where keys have a time to live unasked: its expiry is a register, stamped above it."""
 
     change: Change
@@ -72,7 +74,7 @@ class ForAWhile(msgspec.Struct, frozen=True):
         return Expire(self.expiry_ms).apply(dots, made, stamp + 1, wall_ms)
 
 
-class Once(msgspec.Struct, frozen=True):
+class Once(Change, frozen=True):
     """RW.INCR: the contribution of a session, under a dot that the client numbers: sent again, it is the same one.
 
     Two nodes that write it at once differ in its stamp only, or in the base that they know; both stay, and one of them is shown.
@@ -103,7 +105,7 @@ class Once(msgspec.Struct, frozen=True):
         return versions.with_version_of(held, version, covering(replaced))
 
 
-class Increment(msgspec.Struct, frozen=True):
+class Increment(Change, frozen=True):
     """INCRBY and INCRBYFLOAT: this actor's contribution, which replaces its last one; and what has expired."""
 
     amount: Number
@@ -130,7 +132,7 @@ def _expired(sibling: Sibling, shown: Shown, wall_ms: int) -> bool:
     return sibling not in shown.contributions
 
 
-class AddMembers(msgspec.Struct, frozen=True):
+class AddMembers(Change, frozen=True):
     """SADD: a version for each member that is not there; and what has gone, goes."""
 
     members: tuple[bytes, ...]
@@ -145,8 +147,13 @@ class AddMembers(msgspec.Struct, frozen=True):
         record = fits(dots.write_each(held, made, covering(known.gone), stamp), self.bytes_max)
         return unchanged(record, [member for member in self.members if member in known.found])
 
+    def then(self, later: Change) -> Change | None:
+        if isinstance(later, AddMembers) and later.bytes_max == self.bytes_max:
+            return AddMembers(self.members + later.members, self.bytes_max)
+        return None
 
-class RemoveMembers(msgspec.Struct, frozen=True):
+
+class RemoveMembers(Change, frozen=True):
     """SREM: the versions of these members that are known, and a mark."""
 
     members: tuple[bytes, ...]
@@ -164,7 +171,7 @@ class RemoveMembers(msgspec.Struct, frozen=True):
         return dots.write_each(held, [(sets.MARK, kept)], covering([*replaced, *known.marks]), stamp)
 
 
-class StoreMembers(msgspec.Struct, frozen=True):
+class StoreMembers(Change, frozen=True):
     """SUNIONSTORE and its kin: a set in the place of all that is known, or nothing."""
 
     members: tuple[bytes, ...]
@@ -177,7 +184,7 @@ class StoreMembers(msgspec.Struct, frozen=True):
         return fits(dots.write_each(held, made, versions.context_of(held), stamp), self.bytes_max)
 
 
-class AddElements(msgspec.Struct, frozen=True):
+class AddElements(Change, frozen=True):
     """PFADD and PFMERGE: the maximum of all that is known and of this value, in the place of what is known."""
 
     value: bytes

@@ -41,7 +41,7 @@ class Kind(NamedTuple):
     store: Callable[[Values, int], Change]  # with the most bytes that it may take
 
 
-class StoreEstimate(msgspec.Struct, frozen=True):
+class StoreEstimate(Change, frozen=True):
     """A HyperLogLog in the place of all that is known."""
 
     value: bytes
@@ -83,7 +83,7 @@ def taken(record: bytes, wall_ms: int) -> Arguments | None:
     return live.expiry_ms, live.flags, live.content_type.encode(), *values
 
 
-class Place(msgspec.Struct, frozen=True):
+class Place(Change, frozen=True):
     """What was taken, in the place of all that is known."""
 
     expiry_ms: int
@@ -102,7 +102,7 @@ class Place(msgspec.Struct, frozen=True):
         return Expire(self.expiry_ms).apply(dots, record, stamp, wall_ms) if self.expiry_ms else record
 
 
-class Forget(msgspec.Struct, frozen=True):
+class Forget(Change, frozen=True):
     """RENAME: the versions that were read. A tombstone in their place, or, where it would hide a value, a mark."""
 
     seen: Context

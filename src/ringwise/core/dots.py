@@ -177,9 +177,8 @@ class DotSource:
         seen, client = Seen(state), Seen(covered)
         stamp = max([stamp, *(sibling.stamp + 1 for sibling in state.siblings)])
         kept = versions.unseen(state.siblings, client)
-        for content_type, value in made:
-            actor, counter = self._next_dot(seen, client)
-            seen.add_dot(actor, counter)
+        dots = self._next_dots(seen, client, len(made))
+        for (content_type, value), (actor, counter) in zip(made, dots, strict=True):
             kept.append(Sibling(actor, counter, stamp, 0, 0, content_type, False, value))
         seen.add(client)
         if len(made) > 1:
@@ -192,22 +191,19 @@ class DotSource:
         """As `write` and `write_each`, of a collection that is held as rows (V4)."""
         seen, client = held.seen(), Seen(covered)
         stamp = max(stamp, held.stamp + 1)
-        made: list[Sibling] = []
-        for write in writes:
-            actor, counter = self._next_dot(seen, client)
-            seen.add_dot(actor, counter)
-            made.append(
-                Sibling(
-                    actor,
-                    counter,
-                    stamp,
-                    write.expiry_ms,
-                    write.flags,
-                    write.content_type,
-                    write.tombstone,
-                    write.value,
-                )
+        made = [
+            Sibling(
+                actor,
+                counter,
+                stamp,
+                write.expiry_ms,
+                write.flags,
+                write.content_type,
+                write.tombstone,
+                write.value,
             )
+            for write, (actor, counter) in zip(writes, self._next_dots(seen, client, len(writes)), strict=True)
+        ]
         return rows.written(held, made, covered, versions.merge_states)
 
     def last_actor(self, record: bytes) -> bytes:
@@ -231,6 +227,17 @@ class DotSource:
         while held.names(actor) or told.names(actor):
             actor = self._new_actor()
         return actor, 1
+
+    def _next_dots(self, held: Seen, told: Seen, count: int) -> list[Dot]:
+        """So many, one after the other; the record has seen them then."""
+        dots: list[Dot] = []
+        while len(dots) < count:
+            actor, first = self._next_dot(held, told)
+            end = min(first + count - len(dots), COUNTER_MAX + 1)
+            more = [(actor, counter) for counter in range(first, end)]
+            held.add_few(more)
+            dots += more
+        return dots
 
     def _new_actor(self) -> bytes:
         epoch = self.next_epoch

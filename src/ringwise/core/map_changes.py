@@ -11,7 +11,7 @@ from math import inf, isnan
 import msgspec
 
 from ringwise.core import maps, sets, versions
-from ringwise.core.changes import check_kind, fits
+from ringwise.core.changes import Change, check_kind, fits
 from ringwise.core.counters import Number, add, amount_text, number_of, sum_of
 from ringwise.core.dots import DotSource
 from ringwise.core.errors import FieldNotANumber, ScoreNotANumber
@@ -23,7 +23,7 @@ NX, XX, GT, LT = 1, 2, 4, 8  # conditions of ZADD
 Pairs = Sequence[tuple[bytes, float]]
 
 
-class SetFields(msgspec.Struct, frozen=True):
+class SetFields(Change, frozen=True):
     """HSET: an entry for each field; and what has gone, goes."""
 
     pairs: tuple[tuple[bytes, bytes], ...]
@@ -33,8 +33,13 @@ class SetFields(msgspec.Struct, frozen=True):
         fields = _fields(HASH, held, wall_ms)
         return _written(dots, held, fields, dict(self.pairs), stamp, self.bytes_max)
 
+    def then(self, later: Change) -> Change | None:
+        if isinstance(later, SetFields) and later.bytes_max == self.bytes_max:
+            return SetFields(self.pairs + later.pairs, self.bytes_max)
+        return None
 
-class SetScores(msgspec.Struct, frozen=True):
+
+class SetScores(Change, frozen=True):
     """ZADD: as HSET, of those members that meet the conditions."""
 
     pairs: tuple[tuple[bytes, float], ...]
@@ -50,6 +55,11 @@ class SetScores(msgspec.Struct, frozen=True):
         payloads = {member: score_bytes(score) for member, score in chosen.items()}
         record = _written(dots, held, fields, payloads, stamp, self.bytes_max)
         return unchanged(record, [name for name, _ in self.pairs if name not in chosen])
+
+    def then(self, later: Change) -> Change | None:
+        if isinstance(later, SetScores) and (later.conditions, later.bytes_max) == (self.conditions, self.bytes_max):
+            return SetScores(self.pairs + later.pairs, self.conditions, self.bytes_max)
+        return None
 
 
 class Judged(msgspec.Struct):
@@ -99,7 +109,7 @@ def _written(
     return fits(dots.write_each(held, made, covering(replaced), stamp), bytes_max, kind.noun)
 
 
-class AddToField(msgspec.Struct, frozen=True):
+class AddToField(Change, frozen=True):
     """HINCRBY and HINCRBYFLOAT: this actor's contribution to the field, which replaces its last one."""
 
     field: bytes
@@ -120,7 +130,7 @@ class AddToField(msgspec.Struct, frozen=True):
         return _added(dots, held, fields, self.field, more, stamp, self.bytes_max)
 
 
-class AddToScore(msgspec.Struct, frozen=True):
+class AddToScore(Change, frozen=True):
     """ZINCRBY and ZADD INCR: this actor's contribution to the score, where the sum meets the conditions."""
 
     member: bytes
@@ -168,7 +178,7 @@ def _added(
     return fits(dots.write_each(held, made, covering(replaced), stamp), bytes_max, kind.noun)
 
 
-class RemoveFields(msgspec.Struct, frozen=True):
+class RemoveFields(Change, frozen=True):
     """HDEL and ZREM: all that is known of these fields; and what has to be left so that no total comes back."""
 
     entry: str  # of the kind
@@ -190,7 +200,7 @@ class RemoveFields(msgspec.Struct, frozen=True):
         return dots.write_each(held, made, covering(replaced), stamp)
 
 
-class StoreAll(msgspec.Struct, frozen=True):
+class StoreAll(Change, frozen=True):
     """A whole hash or sorted set in the place of all that is known, or nothing: ZRANGESTORE and its kin, COPY.
 
     What is covered must not be added to what is stored, so a mark with the greatest stamp of it is the cut.

@@ -429,7 +429,7 @@ class _Change:
 
     def __init__(self, state: Rows, delta: Delta) -> None:
         self.theirs = Seen()
-        self.theirs.vector, self.theirs.cloud = dict(delta.context), set(delta.cloud)
+        self.theirs.vector, self.theirs.cloud = self._vector, self._cloud = dict(delta.context), set(delta.cloud)
         self._dots = {(each.actor, each.counter) for each in delta.siblings}
         self._state = state
         self.total, self.size, self.loose, self.loose_cut = state.total, state.size, state.loose, state.loose_cut
@@ -437,8 +437,12 @@ class _Change:
 
     def join(self, mine: tuple[Sibling, ...], theirs: Sequence[Sibling]) -> tuple[Sibling, ...]:
         """What survives of both (core/versions.py)."""
-        has, dots = self.theirs.has, self._dots
-        lost = [each for each in mine if has(each.actor, each.counter) and (each.actor, each.counter) not in dots]
+        if len(theirs) == 1 and len(mine) < 2 and self._is_unseen(theirs[0]) and all(map(self._goes, mine)):
+            for each in mine:  # the usual case: one version comes, in the place of one or none
+                self._drop(each)
+            self._take(theirs[0])
+            return tuple(theirs)
+        lost = [each for each in mine if self._goes(each)]
         new = [each for each in theirs if each not in mine and not self._is_gone(each, mine)]
         if not lost and not new:
             return mine
@@ -448,27 +452,45 @@ class _Change:
                 (each.actor, each.counter) in held and not is_session(each.actor) for each in new
             )
         for each in lost:
-            self.size -= self._account(each)
-            self.loose -= _is_loose(each)
+            self._drop(each)
         for each in new:
-            self.size += self._account(each)
-            if _is_loose(each):
-                self.loose += 1
-                self.loose_cut = min(self.loose_cut, maps.cut_of_added(each))
-            self.stamp = max(self.stamp, each.stamp)
-            if each.stamp < self.least and is_row(each):
-                self.least = each.stamp
+            self._take(each)
         kept = [each for each in mine if each not in lost] + new
         if len(kept) > 1:
             kept.sort(key=records.order)
         return tuple(kept)
 
+    def _drop(self, each: Sibling) -> None:
+        self.size -= self._account(each)
+        self.loose -= _is_loose(each)
+
+    def _take(self, each: Sibling) -> None:
+        self.size += self._account(each)
+        if _is_loose(each):
+            self.loose += 1
+            self.loose_cut = min(self.loose_cut, maps.cut_of_added(each))
+        stamp = each.stamp
+        if stamp > self.stamp:
+            self.stamp = stamp
+        if stamp < self.least and is_row(each):
+            self.least = stamp
+
+    def _goes(self, each: Sibling) -> bool:
+        """Covered by the delta, and not alive in it."""
+        actor, counter = each.actor, each.counter
+        dot = (actor, counter)
+        return (dot in self._cloud or counter <= self._vector.get(actor, 0)) and dot not in self._dots
+
+    def _is_unseen(self, each: Sibling) -> bool:
+        state = self._state
+        if each.counter <= state.vector.get(each.actor, 0):
+            return False
+        return not state.cloud or (each.actor, each.counter) not in state.cloud
+
     def _is_gone(self, each: Sibling, mine: tuple[Sibling, ...]) -> bool:
         """Seen before, and not alive: somebody had covered it. (One dot with two contents is alive in both.)"""
-        state, dot = self._state, (each.actor, each.counter)
-        if each.counter > state.vector.get(each.actor, 0) and dot not in state.cloud:
-            return False
-        return all((other.actor, other.counter) != dot for other in mine)
+        dot = (each.actor, each.counter)
+        return not self._is_unseen(each) and all((other.actor, other.counter) != dot for other in mine)
 
     def _account(self, each: Sibling) -> int:
         code = records.encoded(each)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from ringwise.core.errors import Failure
@@ -32,6 +32,16 @@ class Sink(Protocol):
         ...
 
 
+class Together:
+    """A sink which, with others that have asked for the same, makes one thing of what is found (B5)."""
+
+    __slots__ = ()
+
+    def found_together(self, asked: Sequence[Together], record: bytes) -> None:
+        """A read reached its level, for all of these; this is the first of them."""
+        raise NotImplementedError
+
+
 class Several:
     """Several who have asked for the same: each gets the outcome, and of a write the state that it made itself."""
 
@@ -57,8 +67,14 @@ class Several:
             sink.stored(index, record)
 
     def found(self, _index: int, record: bytes) -> None:
+        together: list[Together] = []
         for sink, index, _ in self._asked:
-            sink.found(index, record)
+            if isinstance(sink, Together):
+                together.append(sink)
+            else:
+                sink.found(index, record)
+        if together:
+            together[0].found_together(together, record)
 
     def updated(self, _index: int, before: bytes, after: bytes) -> None:
         for sink, index, _ in self._asked:

@@ -31,7 +31,7 @@ from ringwise.core.changes import (
 )
 from ringwise.core.copying import forget, place
 from ringwise.core.counters import decimal_of, passed, session_actor
-from ringwise.core.errors import Failure, ValueTooLong, WrongType
+from ringwise.core.errors import CollectionTooLarge, Failure, ValueTooLong, WrongType
 from ringwise.core.get import GetPath
 from ringwise.core.hyperloglog import ESTIMATE
 from ringwise.core.levels import Level
@@ -39,13 +39,15 @@ from ringwise.core.map_operations import MAP_OPERATIONS
 from ringwise.core.now import Now
 from ringwise.core.put import PutPath
 from ringwise.core.record import Sibling
-from ringwise.core.sink import Sink
+from ringwise.core.sink import Sink, Together
 from ringwise.core.space import Space
 from ringwise.core.versions import Write
 
 Arguments: TypeAlias = Sequence[bytes | int]
 Operation: TypeAlias = Callable[[bytes, Arguments, int], Write | Change | None]
 
+
+JOINT_BYTES_MAX = 64 * 1024  # of what several updates add in one change
 
 DELETE = Write(value=b"", tombstone=True)
 
@@ -279,7 +281,7 @@ class _Phases:
         self._sink.failed(self._index, error)
 
 
-class _Running(_Phases):
+class _Running(_Phases, Together):
     """One update between its phases."""
 
     __slots__ = ("_arguments", "_operation")
@@ -300,21 +302,50 @@ class _Running(_Phases):
         self._arguments = arguments
 
     def _write(self, before: bytes) -> None:
-        put = self._path.put
-        try:
-            write = self._operation(before, self._arguments, self._path.now.wall_ms)
-        except Failure as refusal:
-            self.failed(0, refusal)
-            return
-        if write is not None and self._space.rules.ttl_s:
-            write = self._for_a_while(before, write)
+        self.found_together([self], before)
+
+    def found_together(self, asked: Sequence[Together], before: bytes) -> None:
+        """B5: what several write one after another is one change where it can be."""
+        joint = _Joint()
+        for running in asked:
+            assert isinstance(running, _Running)
+            running._before = before
+            try:
+                write = running._wanted(before)
+            except Failure as refusal:
+                running.failed(0, refusal)
+                continue
+            if isinstance(write, Change) and joint.takes(running, write):
+                continue
+            joint.write()
+            joint = _Joint()
+            if isinstance(write, Change):
+                joint.takes(running, write)
+            else:
+                running._write_alone(write)
+        joint.write()
+
+    def _write_alone(self, write: Write | None) -> None:
         if write is None:
-            self.stored(0, before)
-        elif isinstance(write, Write):
-            write = structs.replace(write, context=versions.context_of(before))
-            put.write(self._key, write, self._level, self, 0, self._space)
+            self.stored(0, self._before)
         else:
-            put.change(self._key, before, write, self._level, self, 0, self._space)
+            write = structs.replace(write, context=versions.context_of(self._before))
+            self._path.put.write(self._key, write, self._level, self, 0, self._space)
+
+    def change(self, change: Change, sink: Sink) -> None:
+        """The second phase of an update that is no put."""
+        self._path.put.change(self._key, self._before, change, self._level, sink, 0, self._space)
+
+    @property
+    def size(self) -> int:
+        """Of its arguments, in bytes."""
+        return sum([len(each) for each in self._arguments if type(each) is bytes])
+
+    def _wanted(self, before: bytes) -> Write | Change | None:
+        write = self._operation(before, self._arguments, self._path.now.wall_ms)
+        if write is not None and self._space.rules.ttl_s:
+            return self._for_a_while(before, write)
+        return write
 
     def _for_a_while(self, before: bytes, write: Write | Change) -> Write | Change:
         """The bucket's time to live, of what says none: of what was not there, and of what a SET replaces."""
@@ -326,6 +357,57 @@ class _Running(_Phases):
         if not isinstance(write, Write):
             return ForAWhile(write, expiry_ms)
         return write if write.tombstone or write.expiry_ms else structs.replace(write, expiry_ms=expiry_ms)
+
+
+class _Joint:
+    """The sink of one change that several updates make, who have read the same. Too large for all is not too large for each."""
+
+    __slots__ = ("_alone", "_change", "_size")
+
+    def __init__(self) -> None:
+        self._alone: list[tuple[_Running, Change]] = []
+        self._change: Change | None = None  # of all of them
+        self._size = 0
+
+    def takes(self, running: _Running, change: Change) -> bool:
+        """Whether it is one of them now."""
+        size = self._size + running.size
+        both: Change | None = change
+        if self._change is not None:
+            both = self._change.then(change) if size <= JOINT_BYTES_MAX else None
+        if both is None:
+            return False
+        self._alone.append((running, change))
+        self._change, self._size = both, size
+        return True
+
+    def write(self) -> None:
+        """The change of all of them."""
+        if self._change is not None:
+            running, _ = self._alone[0]
+            running.change(self._change, running if len(self._alone) == 1 else self)
+
+    def stood_in(self, index: int) -> None:
+        for running, _ in self._alone:
+            running.stood_in(index)
+
+    def stored(self, index: int, record: bytes) -> None:
+        for running, _ in self._alone:
+            running.stored(index, record)
+
+    def found(self, index: int, record: bytes) -> None:
+        raise AssertionError("a change finds nothing")
+
+    def updated(self, index: int, before: bytes, after: bytes) -> None:
+        raise AssertionError("a change is the second phase of an update")
+
+    def failed(self, index: int, error: Failure) -> None:
+        if isinstance(error, CollectionTooLarge):  # nothing of it has been written
+            for running, change in self._alone:
+                running.change(change, running)
+        else:
+            for running, _ in self._alone:
+                running.failed(index, error)
 
 
 class _Again(_Phases):
