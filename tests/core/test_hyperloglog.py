@@ -14,8 +14,8 @@ from ringwise.core import hyperloglog, record, versions
 from ringwise.core.changes import AddElements, AddMembers, Increment
 from ringwise.core.errors import NotHyperLogLog, WrongType
 from ringwise.core.hyperloglog import NOTHING, covers, from_redis, of_elements, union
+from ringwise.core.operations import OPERATIONS
 from ringwise.core.told import ESTIMATE_TYPE
-from ringwise.core.update import OPERATIONS
 
 
 def add(node: Replica, *elements: bytes, wall_ms: int = NOW_MS) -> None:

@@ -38,8 +38,8 @@ from ringwise.core.map_changes import (
     StoreAll,
 )
 from ringwise.core.maps import HASH, SORTED
+from ringwise.core.operations import OPERATIONS
 from ringwise.core.told import HASH_TYPE, SORTED_TYPE
-from ringwise.core.update import OPERATIONS
 
 MEGABYTE = 1 << 20
 NAMES = (b"f", b"g", b"h")

@@ -12,8 +12,8 @@ from tests.core.test_counters import NOW_MS, Replica, meet, merge_keeps_its_laws
 from ringwise.core import record, versions
 from ringwise.core.changes import AddMembers, Increment, RemoveMembers, StoreMembers
 from ringwise.core.errors import CollectionTooLarge, WrongType
+from ringwise.core.operations import OPERATIONS
 from ringwise.core.told import SET_TYPE
-from ringwise.core.update import OPERATIONS
 
 MEGABYTE = 1 << 20
 NAMES = (b"a", b"b", b"c")

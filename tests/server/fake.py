@@ -22,13 +22,13 @@ from ringwise.core.gossip.packets import State
 from ringwise.core.keys import position_of
 from ringwise.core.levels import Level
 from ringwise.core.now import Now
+from ringwise.core.operations import OPERATIONS
 from ringwise.core.replace import Lost
 from ringwise.core.ring import slot_of
 from ringwise.core.scan import Done, Page
 from ringwise.core.sink import Sink
 from ringwise.core.space import Space
 from ringwise.core.topology import BucketRules, Member, NodeId, Topology, form, found, join
-from ringwise.core.update import OPERATIONS
 from ringwise.core.versions import Write
 from ringwise.server.clients import Clients
 from ringwise.server.session import Session

@@ -31,6 +31,7 @@ from ringwise.core.levels import Level
 from ringwise.core.map_changes import RemoveFields, SetFields
 from ringwise.core.maps import KINDS, Field
 from ringwise.core.node import Node
+from ringwise.core.operations import OPERATIONS
 from ringwise.core.peers import Link
 from ringwise.core.put import PutPath
 from ringwise.core.replica import Replica
@@ -39,7 +40,6 @@ from ringwise.core.scan import END, ScanPath
 from ringwise.core.space import Space
 from ringwise.core.standins import StandIns
 from ringwise.core.topology import Document, Topology
-from ringwise.core.update import OPERATIONS
 from ringwise.core.versions import Write
 from ringwise.core.writegroup import WriteGroup
 from ringwise.sim.network import Weather

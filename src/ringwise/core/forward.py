@@ -35,6 +35,7 @@ from ringwise.core.lesson import teach
 from ringwise.core.levels import Level
 from ringwise.core.messages import Forward, Forwarded, ForwardedUpdate, ForwardedWrite, NodeId, Outcome, encode
 from ringwise.core.now import Now
+from ringwise.core.operations import DELETE, names_in
 from ringwise.core.peers import Link, Peers
 from ringwise.core.put import PutPath
 from ringwise.core.record import size_of
@@ -42,7 +43,7 @@ from ringwise.core.ring import slot_of
 from ringwise.core.sink import Sink
 from ringwise.core.space import Spaces
 from ringwise.core.topology import Topology
-from ringwise.core.update import DELETE, UpdatePath, names_in
+from ringwise.core.update import UpdatePath
 
 Operation: TypeAlias = ForwardedWrite | ForwardedUpdate
 

@@ -1,4 +1,4 @@
-"""The named operations on hashes and sorted sets (core/update.py): what an update of them writes, by what it has read."""
+"""The named operations on hashes and sorted sets (core/operations.py): what an update of them writes, by what it has read."""
 
 from __future__ import annotations
 

@@ -234,7 +234,7 @@ class Node:
         index: int,
         space: Space | None = None,
     ) -> None:
-        """A read-modify-write named in `core.update.OPERATIONS`."""
+        """A read-modify-write named in `core.operations.OPERATIONS`."""
         slot = slot_of(key)
         if self.replaced is not None:
             sink.failed(index, Replaced(self.replaced.name, self.replaced.epoch))

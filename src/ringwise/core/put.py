@@ -42,13 +42,14 @@ from ringwise.core.messages import NodeId, Written, encode
 from ringwise.core.now import Now
 from ringwise.core.peers import Link, Peers
 from ringwise.core.quorum import Tally, take_part
-from ringwise.core.record import UNKNOWN, Dot, Sibling
+from ringwise.core.record import UNKNOWN, Dot
+from ringwise.core.reissue import Reissue
 from ringwise.core.ring import slot_of
 from ringwise.core.sink import Sink
 from ringwise.core.space import Space, Spaces, code_of
 from ringwise.core.standins import StandIns
 from ringwise.core.store import Store
-from ringwise.core.succession import Ended, Made, successor
+from ringwise.core.succession import Made
 from ringwise.core.topology import Topology
 from ringwise.core.versions import Write
 from ringwise.core.writegroup import WriteGroup
@@ -88,8 +89,7 @@ class PutPath:
         self._live = spaces.live  # changed in place
         self._name_rows()
         self._chunks = chunks
-        self._ended = Ended()
-        self._waiting = 0  # SETs to be issued again, whose records are cold
+        self._reissue = Reissue(self, store, dots, clock, now, cold, spaces.live)
         self._read = self._left = b""  # by the last change: what it was asked on, and the state that it made
         self.reading: set[bytes] = set()  # keys of open read groups (B1)
         self.seal: Callable[[], None] = self.seal_writes  # the node puts its own in place: writes, then reads
@@ -262,7 +262,7 @@ class PutPath:
         elif stamp <= covered:
             self._clock.last = stamp = self._clock.last + 2
         record = self._dots.write(held, write, stamp)
-        self._add(group, slot, rkey, held, record, sink, index)
+        self.add(group, slot, rkey, held, record, sink, index)
 
     def change(
         self, key: bytes, before: bytes, change: Change, level: Level, sink: Sink, index: int, space: Space
@@ -296,7 +296,7 @@ class PutPath:
         except Failure as error:
             sink.failed(index, error)
             return
-        self._read, self._left = before, self._add(group, slot, rkey, held, record, sink, index)
+        self._read, self._left = before, self.add(group, slot, rkey, held, record, sink, index)
 
     def _write_loaded(self, rkey: bytes, again: Callable[[], None], sink: Sink, index: int) -> None:
         """T5: what an update has read is void with the incarnation that it read it in."""
@@ -318,7 +318,7 @@ class PutPath:
             return
         if self.reading and rkey in self.reading:
             self.seal()
-        group = self._group_for(slot, rkey, need, False)
+        group = self.group_for(slot, rkey, need, False)
         held = self._find(slot, rkey) if group.owned else b""
         if held is None:
             self._load(slot, rkey, partial(self.spread, slot, rkey, state, need, sink, index), sink, index)
@@ -331,11 +331,11 @@ class PutPath:
             # Of a large collection: what was read is old news here, and on its way to the others.
             sink.stored(index, record)
             return
-        self._add(group, slot, rkey, held, record, sink, index, whole=need > 1 and isinstance(record, rows.Rows))
+        self.add(group, slot, rkey, held, record, sink, index, whole=need > 1 and isinstance(record, rows.Rows))
 
     # -- groups
 
-    def _add(
+    def add(
         self,
         group: WriteGroup,
         slot: int,
@@ -357,7 +357,7 @@ class PutPath:
         group.rows.append((slot, rkey, UNKNOWN if whole else base, record, sink, index))
         return state
 
-    def _group_for(self, slot: int, rkey: bytes, need: int, blind: bool, first: WriteGroup | None = None) -> WriteGroup:
+    def group_for(self, slot: int, rkey: bytes, need: int, blind: bool, first: WriteGroup | None = None) -> WriteGroup:
         """The open group of what is not a client's own operation: repairs, and what is issued again, as the `first` was."""
         number = self._topology.owner_set[slot]
         owners = self._topology.sets[number]
@@ -552,6 +552,19 @@ class PutPath:
         """Whether a group is open."""
         return bool(self._open)
 
+    def under_way(self, rkey: bytes, dot: Dot) -> Made | None:
+        """The write that issued the dot, if it is not answered."""
+        for group in (*self._groups.values(), *self._open.values()):
+            made = group.under_way(rkey, dot)
+            if made is not None:
+                return made
+        return None
+
+    @property
+    def sets_under_way(self) -> bool:
+        """Whether plain SETs have been sent that may be issued again (V5)."""
+        return any(group.blind and not group.weak for group in self._groups.values())
+
     def take_sealed(self) -> list[WriteGroup]:
         """The groups whose chunks the node is about to append; it calls `logged` with them once they are durable enough."""
         sealed, self._sealed = self._sealed, []
@@ -663,13 +676,13 @@ class PutPath:
                 self._stand_ins.counted(group.rkeys[i])
                 group.sinks[i].stood_in(group.indexes[i])
         if group.weak:
-            self._end(group, reached)
+            self._reissue.end(group, reached)
         elif group.higher and not group.blind:
-            self._end(group, [i for i in reached if i in group.higher])
+            self._reissue.end(group, [i for i in reached if i in group.higher])
         if group.higher and group.blind:
             for i in reversed(reached):  # of two of one key, the later one is above it before the first looks
                 if i in group.higher:
-                    self._issue_again(group, i)
+                    self._reissue.issue(group, i)
                 else:
                     sinks[i].stored(indexes[i], records[i])
             return
@@ -679,91 +692,6 @@ class PutPath:
             return
         for i in reached:
             sinks[i].stored(indexes[i], records[i])
-
-    def _issue_again(self, group: WriteGroup, i: int) -> None:
-        """V5: a replica knows a greater stamp, so this SET would be shadowed: a fresh dot above it that covers the first.
-
-        What has replaced it meanwhile keeps its place: the owners get that, above the greater stamp where it may be hidden.
-        """
-        slot, rkey, first = group.slots[i], group.rkeys[i], group.records[i]
-        sink, index = group.sinks[i], group.indexes[i]
-        if rkey[:BUCKET_BYTES] not in self._live:
-            self._fail_again(group, i, Flushed())
-            return
-        if self.reading and rkey in self.reading:
-            self.seal()
-        held = self._find(slot, rkey)
-        if held is None:
-            self._waiting += 1
-            again, refused = partial(self._issue_loaded, group, i), partial(self._refuse_loaded, group, i)
-            self._cold.load(slot, rkey, again, refused)
-            return
-        version = versions.newest(first)
-        assert version is not None
-        context = versions.context_without(first, version)
-        # Not where nothing is held: a stand-in's copy may be where it belongs by now.
-        if held and versions.version_at(held, version.actor, version.counter) is None:
-            version = self._successor(rkey, held, version)
-            if version is None or version.stamp > group.higher[i]:
-                same = self._group_for(slot, rkey, group.tally.need, False, group)
-                self._add(same, slot, rkey, held, held, sink, index)
-                return
-            context = versions.with_version(context, version, held)
-        try:
-            self._clock.observe(group.higher[i], self._now.wall_ms)
-        except Failure as error:
-            self._fail_again(group, i, error)
-            return
-        if held:
-            version, taken_in = versions.carried(version, held)
-            context = versions.with_dots(context, taken_in)
-        write = Write(
-            value=version.value,
-            content_type=version.content_type,
-            flags=version.flags,
-            expiry_ms=version.expiry_ms,
-            tombstone=version.tombstone,
-            context=context,
-        )
-        self._clock.last = stamp = self._clock.last + 2
-        fresh = self._group_for(slot, rkey, group.tally.need, True, group)
-        self._add(fresh, slot, rkey, held, self._dots.write(held, write, stamp), sink, index)
-
-    def _issue_loaded(self, group: WriteGroup, i: int) -> None:
-        self._waiting -= 1
-        self._issue_again(group, i)
-
-    def _refuse_loaded(self, group: WriteGroup, i: int, error: Failure) -> None:
-        self._waiting -= 1
-        self._fail_again(group, i, error)
-
-    def _successor(self, rkey: bytes, held: bytes, replaced: Sibling) -> Sibling | None:
-        """V5: what has replaced a SET here, if what that has met may hide it (core/succession.py)."""
-
-        def find(dot: Dot) -> Made | None:
-            for group in (*self._groups.values(), *self._open.values()):
-                made = group.under_way(rkey, dot)
-                if made is not None:
-                    return made
-            return self._ended.find(rkey, dot)
-
-        return successor(held, replaced, find)
-
-    def _end(self, group: WriteGroup, positions: Iterable[int]) -> None:
-        """These have ended without having met what owners know: for the SETs under way that they have replaced."""
-        waits = self._waiting or any(other.blind and not other.weak for other in self._groups.values())
-        for i in positions if waits else ():
-            self._remember(group, i)
-
-    def _remember(self, group: WriteGroup, i: int) -> None:
-        for (rkey, dot), made in group.made(i):
-            self._ended.add(rkey, dot, made)
-
-    def _fail_again(self, group: WriteGroup, i: int, error: Failure) -> None:
-        """Whatever refuses the second dot, the first is on W owners already, if shadowed: nobody can say "not applied"."""
-        need = group.tally.need
-        self._remember(group, i)
-        group.sinks[i].failed(group.indexes[i], UnknownOutcome(needed=need, acknowledged=need, detail=str(error)))
 
     # -- what does not reach its level
 
@@ -786,13 +714,13 @@ class PutPath:
     def _fail(self, group: WriteGroup, i: int, detail: str = "") -> None:
         tally = group.tally
         if tally.close(i):
-            self._end(group, (i,))
+            self._reissue.end(group, (i,))
             error = UnknownOutcome(needed=tally.need, acknowledged=tally.acknowledged(i), detail=detail)
             group.sinks[i].failed(group.indexes[i], error)
 
     def tick(self) -> None:
         """Ends what is past its deadline."""
-        self._ended.tick(self._now.now_ms, 2 * self._config.request_timeout_ms)
+        self._reissue.tick(2 * self._config.request_timeout_ms)
         expired: list[WriteGroup] = []
         for group in self._groups.values():
             if group.started_ms + self._config.request_timeout_ms > self._now.now_ms:

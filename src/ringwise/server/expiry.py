@@ -11,8 +11,8 @@ from functools import partial
 
 from ringwise.core import versions
 from ringwise.core.errors import WrongType
+from ringwise.core.operations import GT, LT, NX, PLAIN, XX
 from ringwise.core.record import Sibling
-from ringwise.core.update import GT, LT, NX, PLAIN, XX
 from ringwise.server.arguments import EXPIRY_OPTIONS, SYNTAX, check_key, expiry_of
 from ringwise.server.call import Call, CommandError
 from ringwise.server.gather import Gather, refused

@@ -10,7 +10,7 @@ from functools import partial
 
 from ringwise.core import versions
 from ringwise.core.errors import WrongType
-from ringwise.core.update import popped
+from ringwise.core.operations import popped
 from ringwise.server.arguments import SYNTAX, check_key, check_value, integer_of
 from ringwise.server.call import Call, CommandError
 from ringwise.server.gather import Gather, refused, refused_second
