@@ -12,7 +12,7 @@ from tests.core.forms import ALWAYS, NEVER, opening
 from tests.core.test_counters import NOW_MS, Replica, replicas
 from tests.core.test_maps import MEGABYTE, change
 
-from ringwise.core import counters, maps, record, rows, sets, versions
+from ringwise.core import counters, deltas, maps, record, rows, sets, versions
 from ringwise.core.changes import AddMembers, Change, Expire, Increment, RemoveMembers, StoreMembers
 from ringwise.core.context import Seen
 from ringwise.core.copying import Forget
@@ -126,7 +126,7 @@ def test_rows_are_what_bytes_are(history: list[tuple[str, int, int, int]]) -> No
         with opening(ALWAYS):
             as_rows[at].merge(wire)
         with opening(NEVER):
-            as_bytes[at].merge(rows.part_of(wire) if rows.is_delta(wire) else wire)
+            as_bytes[at].merge(deltas.part_of(wire) if deltas.is_delta(wire) else wire)
 
     for what, at, other, number in history:
         base = as_rows[at].state
@@ -180,7 +180,7 @@ def test_what_is_sent_of_a_change_does_not_grow_with_the_collection() -> None:
         before = node.state
         change(node, AddMembers((b"one more",), MEGABYTE))
         base, wire = rows.as_sent(before[:8], node.state)
-        assert rows.is_delta(wire)
+        assert deltas.is_delta(wire)
         assert base == before[:8] + b"\1", "whoever holds that very state must not take it for the next one"
         sizes.append(len(wire))
     assert sizes[0] == sizes[1] < 150
@@ -192,7 +192,7 @@ def test_a_delta_on_what_it_was_made_from_gives_that_very_state() -> None:
     change(node, AddMembers((b"one more",), MEGABYTE))
     change(node, RemoveMembers((b"member-7", b"member-8")))
     wire = rows.as_sent(before[:8], node.state)[1]
-    assert rows.is_delta(wire)
+    assert deltas.is_delta(wire)
     for held in (before, record.whole(before)):
         assert record.whole(versions.merge(held, wire)) == record.whole(node.state)
     assert len(versions.members(node.state, NOW_MS) or ()) == 999
@@ -265,7 +265,7 @@ def test_two_that_differ_by_what_is_under_way_send_only_that() -> None:
     change(a, AddMembers((b"from a",), MEGABYTE))
     change(a, AddMembers((b"from a, too",), MEGABYTE))
     told = versions.news(b.state, rows.digest_of(a.state))
-    assert told is not None and rows.is_delta(told) and len(told) < 200
+    assert told is not None and deltas.is_delta(told) and len(told) < 200
     a.merge(told)
     assert versions.merge(a.state, told) is a.state
     b.merge(a.state)
@@ -301,7 +301,7 @@ def test_a_write_that_changes_nothing_sends_what_it_found() -> None:
 
 
 def sent_members(wire: bytes) -> set[bytes]:
-    return {each.value for each in rows.delta_of(wire).siblings}
+    return {each.value for each in deltas.delta_of(wire).siblings}
 
 
 def test_what_is_found_there_is_sent_though_the_read_brought_news() -> None:
@@ -333,7 +333,7 @@ def test_of_members_some_of_which_are_new_all_are_sent() -> None:
         before = node.state
         change(node, change_of)
         wire = rows.as_sent(before[:8], node.state)[1]
-        assert rows.is_delta(wire) and len(rows.delta_of(wire).siblings) == 2
+        assert deltas.is_delta(wire) and len(deltas.delta_of(wire).siblings) == 2
 
 
 def test_a_delta_beside_values_shadows_nothing_by_mistake() -> None:
@@ -348,7 +348,7 @@ def test_a_delta_beside_values_shadows_nothing_by_mistake() -> None:
     assert rows.opened(before) is not None
     node.expire(NOW_MS + 1000)
     wire = rows.as_sent(rows.opened(before)[:8], node.state)[1]  # type: ignore[index]
-    assert rows.is_delta(wire) and versions.newest(wire) is None
+    assert deltas.is_delta(wire) and versions.newest(wire) is None
     assert versions.shadow(versions.merge(before, wire), wire)
 
 
@@ -465,18 +465,18 @@ def test_thousands_of_writes_are_what_they_are_as_bytes() -> None:
 def test_steps_of_states_that_share_a_list_are_their_own(seed: int) -> None:
     """Beside tuples: whichever state is followed, and however much was forgotten."""
     rng = Random(seed)
-    states = [(rows.Steps(), tuple[rows.Step, ...]())]
+    states = [(deltas.Steps(), tuple[deltas.Step, ...]())]
     for number in range(3_000):
         steps, model = states[-1] if rng.random() < 0.9 else rng.choice(states)
-        step = rows.Step(b"%08d" % number, bytes(rng.choice((1, 10, 200))))
+        step = deltas.Step(b"%08d" % number, bytes(rng.choice((1, 10, 200))))
         size_max = rng.choice((10, 3_000, 200_000))
         size = sum(len(each.delta) for each in model) + len(step.delta)
         kept = list(model)
-        while kept and (len(kept) >= rows.STEPS_MAX or size > size_max):
+        while kept and (len(kept) >= deltas.STEPS_MAX or size > size_max):
             size -= len(kept.pop(0).delta)
         states.append((steps.and_then(step, size_max), (*kept, step)))
         del states[:-5]
-        assert len(states[-1][0]._all) <= 2 * rows.STEPS_MAX + 1
+        assert len(states[-1][0]._all) <= 2 * deltas.STEPS_MAX + 1
     for steps, model in states:
         assert (len(steps), tuple(steps), steps[:], steps[-1]) == (len(model), model, list(model), model[-1])
         assert steps.size == sum(len(step.delta) for step in model)

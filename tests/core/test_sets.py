@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.core.forms import both_forms as both_forms
 from tests.core.test_counters import NOW_MS, Replica, meet, merge_keeps_its_laws, replicas
 
-from ringwise.core import record, versions
+from ringwise.core import dots, record, versions
 from ringwise.core.changes import AddMembers, Increment, RemoveMembers, StoreMembers
 from ringwise.core.errors import CollectionTooLarge, WrongType
 from ringwise.core.operations import OPERATIONS
@@ -239,6 +239,16 @@ def test_a_set_that_becomes_empty_and_begins_again_has_no_expiry() -> None:
     add(a, b"n")
     live = versions.live(a.state, NOW_MS)
     assert live is not None and live.expiry_ms == 0
+
+
+def test_members_of_one_write_go_on_in_a_new_key_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dots, "COUNTER_MAX", 5)
+    a = Replica(1)
+    for first in range(0, 42, 7):
+        add(a, *(b"m%d" % number for number in range(first, first + 7)))
+    seen = versions.context_of(a.state)
+    assert len(members(a) or ()) == 42 == sum(counter for _, counter in seen.vector) and not seen.cloud
+    assert max(counter for _, counter in seen.vector) == 5
 
 
 def test_a_set_has_a_limit_that_names_itself() -> None:

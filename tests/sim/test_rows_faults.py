@@ -14,8 +14,9 @@ from msgspec import structs
 from tests.sim.planted import Fault, Patch, expect_caught
 from tests.sim.test_faults import ADDING, ADDING_MEMBERS, FIELDS, KILLS, NETWORK, SCORED
 
-from ringwise.core import rows, versions
-from ringwise.core.rows import Covered, Delta, Rows
+from ringwise.core import deltas, rows, versions
+from ringwise.core.deltas import Delta
+from ringwise.core.rows import Covered, Rows
 from ringwise.sim.simulator import FLUSHED_EVERY, Scenario, run
 from ringwise.storage.store import Store
 
@@ -28,7 +29,7 @@ RESTARTS = replace(KILLS, mix=ADDING_MEMBERS, memtable_bytes=20_000, segment_byt
 
 def gap_taken_for_seen(patch: Patch) -> None:
     """V3: the delta advances the vector to its dots, and with it past what has not come."""
-    delta_of = rows.delta_of
+    delta_of = deltas.delta_of
 
     def advanced(record: bytes) -> Delta:
         delta = delta_of(record)
@@ -37,7 +38,7 @@ def gap_taken_for_seen(patch: Patch) -> None:
             vector[actor] = max(counter, vector.get(actor, 0))
         return structs.replace(delta, context=sorted(vector.items()), cloud=[])
 
-    patch.setattr(rows, "delta_of", advanced)
+    patch.setattr(deltas, "delta_of", advanced)
 
 
 def names_of_what_goes_left_out(patch: Patch) -> None:

@@ -7,12 +7,13 @@ from tests.storage.fakes import BUCKET, Steps, row
 from tests.storage.test_store import Machine
 
 from ringwise.core.changes import AddMembers, RemoveMembers
+from ringwise.core.deltas import is_delta
 from ringwise.core.dots import DotSource
 from ringwise.core.keys import storage_key
 from ringwise.core.messages import encode_rows
 from ringwise.core.record import whole
 from ringwise.core.ring import slot_of
-from ringwise.core.rows import Rows, as_sent, is_delta
+from ringwise.core.rows import Rows, as_sent
 from ringwise.sim.engine import ModelEngine
 from ringwise.storage.errors import ReadFailed
 from ringwise.storage.store import Store, StoreConfig

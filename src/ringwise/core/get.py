@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from ringwise.core import messages, rows, versions
+from ringwise.core import deltas, messages, rows, versions
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure, NotReady, ReadNotAnswered, Replaced
@@ -121,7 +121,7 @@ class ReadGroup:
 def _counts(told: bytes, asked: bytes = b"") -> bool:
     """Whether what a stand-in holds is a copy: not where it is nothing, or only what was written while it stood in (V3). A delta
     says that it is what it was asked about, and more."""
-    record = asked if rows.is_delta(told) else told
+    record = asked if deltas.is_delta(told) else told
     return bool(record) and not versions.is_part(record)
 
 
@@ -515,7 +515,7 @@ class GetPath:
 
     def _is_confirmed(self, group: ReadGroup, i: int, others: list[bytes]) -> bool:
         """Whether an owner has answered by what this node had read before, which counts for nothing by itself."""
-        return group.tally.acknowledged(i) > len(others) or any(map(rows.is_delta, others))
+        return group.tally.acknowledged(i) > len(others) or any(map(deltas.is_delta, others))
 
     def _keep(self, rkey: bytes, state: bytes) -> None:
         """A large collection that this node owns no copy of: the next read of it asks for what is new."""

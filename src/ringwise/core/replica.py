@@ -15,7 +15,7 @@ from functools import partial
 
 from msgspec import structs
 
-from ringwise.core import messages, rows, versions
+from ringwise.core import deltas, messages, rows, versions
 from ringwise.core.clock import Clock, wall_of
 from ringwise.core.cold import Cold
 from ringwise.core.config import NodeConfig
@@ -140,7 +140,7 @@ class Replica:
                 continue
             state = records[position] = self._merge_in(slot, rkey, held, record, position, higher)
             changed = state[:8] != held[:8]
-            alike = alike and changed and rows.is_delta(record) and bases[position][:8] == held[:8]
+            alike = alike and changed and deltas.is_delta(record) and bases[position][:8] == held[:8]
             bases[position] = held[:8]
         kept = [i for i in range(len(slots)) if i not in left_out]
         if alike and not left_out:

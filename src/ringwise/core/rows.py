@@ -2,13 +2,11 @@
 
 A record of a collection that is large enough is held taken apart, each version under the name of its member or field. It is never
 changed: a write makes the next state, which shares all but a few nodes with the one before (a hash array mapped trie), and a
-*delta*: the dots that were added and those that were covered, the versions that came, and the names under which to look for what
-goes. The delta is what the commit log and the other owners get, in the place of the state.
+*delta* (core/deltas.py): the dots that were added and those that were covered, the versions that came, and the names under which
+to look for what goes. The delta is what the commit log and the other owners get, in the place of the state.
 
     SADD k m   state ──▶ state'   delta: dot 7, m          a row came: its hash is added to the checksum (core/record.py)
     SREM k m   state' ─▶ state''  delta: dot 7, dot 8, ø   under the name m: the row of dot 7 goes; dot 8 is the mark
-
-    delta    checksum 8 | 04 | msgpack [names, context, cloud, siblings]
 
 * Merging a delta is merging of dotted version vectors (core/versions.py) with a state that has seen just these dots. What lies
   beyond a gap goes into the cloud, so no replica takes itself to have seen what it has not (V3). Who holds nothing of the key
@@ -26,20 +24,19 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import NamedTuple, TypeAlias, overload
+from typing import TypeAlias
 
-import msgspec
 from immutables import Map
 from xxhash import xxh3_64_intdigest
 
-from ringwise.core import maps
+from ringwise.core import deltas, maps
 from ringwise.core import record as records
 from ringwise.core.context import Context, Seen
 from ringwise.core.counters import EXPIRY, is_session
-from ringwise.core.errors import RecordDamaged
+from ringwise.core.deltas import Delta, Step, Steps
 from ringwise.core.maps import Field, Kind
 from ringwise.core.order import Order, Place
-from ringwise.core.record import CHECKSUM_BYTES, DELTA, FORM_AT, ROWS, Dot, Opened, Record, Sibling, alarms, is_row
+from ringwise.core.record import CHECKSUM_BYTES, FORM_AT, ROWS, Dot, Opened, Record, Sibling, alarms, is_row
 from ringwise.core.sets import MARK
 
 BYTES_MIN = 4096  # smaller records are bytes: a few members are looked through faster than taken apart
@@ -47,92 +44,13 @@ OPEN_BYTES = BYTES_MIN  # the simulator and the tests have others
 REST_MAX = 64  # versions that are no rows: marks, registers, values written beside
 _NO_CUT = 1 << 64  # above any
 _ROW_BYTES_MIN = 40  # of a version, whatever is in it
-STEPS_MAX = 1024
 STEPS_SHARE = 4  # and no more bytes of them than this part of the rows, since then the whole can as well be sent
 # How many steps back are the states that a reader tells.
 STEPS_TOLD = (1, 2, 3, 5, 9, 17, 33, 65, 129, 257, 513, 1023)
 ROW_BYTES = 200  # of memory for each member or field, beside its versions as bytes
 OPENED_MAX = 4  # records that are bytes in the store and were asked for lately
 
-_decoder: msgspec.msgpack.Decoder[Delta]
-
-
-class Delta(msgspec.Struct, array_like=True, frozen=True):
-    """What changed of a state."""
-
-    names: list[bytes]  # rows that something was covered of
-    context: list[Dot]
-    cloud: list[Dot]
-    siblings: list[Sibling]
-
-    @property
-    def part(self) -> Record:
-        """As a state that has seen nothing else."""
-        return Record(self.context, self.cloud, self.siblings, 0, 1)
-
-
-_decoder = msgspec.msgpack.Decoder(Delta)
-
-
 Join: TypeAlias = Callable[[Record, Record], Record]  # of any two states (core/versions.py)
-
-
-class Step(NamedTuple):
-    """How a state was come to from one before."""
-
-    base: bytes  # the checksum of that
-    delta: bytes
-
-
-class Steps(Sequence[Step]):
-    """The last steps that led to a state. The next state has one more: its list is the same, which is longer for it alone."""
-
-    __slots__ = ("_all", "_begin", "_end", "_forgotten", "size")
-
-    def __init__(self, steps: Iterable[Step] = ()) -> None:
-        self._all = list(steps)
-        self._begin, self._end = 0, len(self._all)
-        self.size = sum(len(step.delta) for step in self._all)  # of all deltas, in bytes
-        self._forgotten = 0  # bytes of those that stand before the first one
-
-    def and_then(self, step: Step, size_max: int) -> Steps:
-        """These and one more, without the first ones where that were too many, or too many bytes."""
-        every, begin, forgotten = self._all, self._begin, self._forgotten
-        size = self.size + len(step.delta)
-        while begin < self._end and (self._end - begin >= STEPS_MAX or size > size_max):
-            size -= len(every[begin].delta)
-            forgotten += len(every[begin].delta)
-            begin += 1
-        followed = self._end < len(every)  # by another state
-        if followed or begin > STEPS_MAX or forgotten > size_max:
-            every, begin, forgotten = every[begin : self._end], 0, 0
-        every.append(step)
-        following = Steps()
-        following._all, following._begin, following._end = every, begin, len(every)
-        following.size, following._forgotten = size, forgotten
-        return following
-
-    def __len__(self) -> int:
-        return self._end - self._begin
-
-    @overload
-    def __getitem__(self, at: int) -> Step: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[Step]: ...
-    def __getitem__(self, at: int | slice) -> Step | list[Step]:
-        if isinstance(at, slice):
-            return self._all[self._begin : self._end][at]
-        if not -len(self) <= at < len(self):
-            raise IndexError(at)
-        return self._all[at + (self._begin if at >= 0 else self._end)]
-
-    def since(self, checksums: Collection[bytes]) -> list[Step] | None:
-        """Those after the latest state of these; None where it has been in none of them."""
-        every = self._all
-        for at in range(self._end - 1, self._begin - 1, -1):
-            if every[at].base in checksums:
-                return every[at : self._end]
-        return None
 
 
 class Rows(Opened):
@@ -312,7 +230,7 @@ def written(state: Rows, made: Sequence[Sibling], covered: Covered, generic: Joi
     seen = Seen()
     seen.add_dots([*covered.cloud, *((each.actor, each.counter) for each in made)])
     delta = Delta(list(covered.names), *seen.lists(), sorted(made, key=records.order))
-    found = joined(state, delta, sealed(delta))
+    found = joined(state, delta, deltas.sealed(delta))
     return encode(generic(state.state(), delta.part)) if found is None else found
 
 
@@ -328,14 +246,14 @@ def unchanged(record: bytes, names: Iterable[bytes]) -> bytes:
     seen = Seen()
     seen.add_dots((each.actor, each.counter) for each in siblings)
     same = _copy(state)
-    same.again, same.bare = sealed(Delta([], *seen.lists(), siblings)), state.bare or state
+    same.again, same.bare = deltas.sealed(Delta([], *seen.lists(), siblings)), state.bare or state
     return same
 
 
-def in_one_step(state: Rows, deltas: Sequence[bytes]) -> Rows:
+def in_one_step(state: Rows, wires: Sequence[bytes]) -> Rows:
     """A state that several changes have led to, to be sent as one of what the first was made to."""
     same = _copy(state)
-    same.step = _one_of(deltas)
+    same.step = deltas.one_of(wires)
     return same
 
 
@@ -343,20 +261,6 @@ def _copy(state: Rows) -> Rows:
     same = Rows(bytes(state))
     same.__dict__.update(state.__dict__)
     return same
-
-
-def sealed(delta: Delta) -> bytes:
-    return records.seal(bytes((DELTA,)) + records.encoded(delta))
-
-
-def delta_of(record: bytes) -> Delta:
-    if not records.intact(record):
-        raise RecordDamaged("its checksum does not match")
-    return _decoder.decode(memoryview(record)[FORM_AT + 1 :])
-
-
-def is_delta(record: bytes) -> bool:
-    return len(record) > FORM_AT and record[FORM_AT] == DELTA
 
 
 def joined(state: Rows, delta: Delta, wire: bytes) -> bytes | None:
@@ -506,12 +410,12 @@ def merged(a: bytes, b: bytes, generic: Join) -> bytes:
 
     Raises RecordDamaged.
     """
-    if is_delta(a):
+    if deltas.is_delta(a):
         a, b = b, a
-    if is_delta(b):
-        delta = delta_of(b)
-        if is_delta(a):
-            return _together([delta_of(a), delta])
+    if deltas.is_delta(b):
+        delta = deltas.delta_of(b)
+        if deltas.is_delta(a):
+            return deltas.together([deltas.delta_of(a), delta])
         state = opened(a)
         result = joined(state, delta, b) if state is not None else None
         return _same(encode(generic(_state_of(a), delta.part)) if result is None else result, a)
@@ -542,29 +446,6 @@ def encode(state: Record) -> bytes:
     return records.encode(state)
 
 
-def _together(deltas: Iterable[Delta]) -> bytes:
-    """One delta in the place of several."""
-    names: set[bytes] = set()
-    seen = Seen()
-    dots: set[Dot] = set()
-    alive: dict[Dot, set[Sibling]] = {}
-    for delta in deltas:
-        theirs: dict[Dot, set[Sibling]] = {}
-        for each in delta.siblings:
-            theirs.setdefault((each.actor, each.counter), set()).add(each)
-        covered = {*delta.cloud, *((actor, n) for actor, last in delta.context for n in range(1, last + 1))}
-        for dot in covered & alive.keys() - theirs.keys():
-            del alive[dot]
-        for dot, siblings in theirs.items():
-            if dot in alive or dot not in dots:
-                alive.setdefault(dot, set()).update(siblings)
-        dots |= covered
-        names.update(delta.names)  # what is covered; the names of what came are in it
-    seen.add_dots(dots)
-    left = sorted((each for found in alive.values() for each in found), key=records.order)
-    return sealed(Delta(sorted(names), *seen.lists(), left))
-
-
 def _caught_up(mine: Rows, theirs: Rows) -> bytes | None:
     """By the steps since a state that both have been in; None where none is known."""
     if mine.has_been(theirs[:CHECKSUM_BYTES]):
@@ -577,7 +458,7 @@ def _caught_up(mine: Rows, theirs: Rows) -> bytes | None:
         state = opened(result) if result is not None else None
         if state is None:
             return None
-        result = joined(state, delta_of(step.delta), step.delta)
+        result = joined(state, deltas.delta_of(step.delta), step.delta)
     return result
 
 
@@ -595,19 +476,14 @@ def part_about(record: bytes, names: Collection[bytes]) -> bytes:
     return records.encode(state.with_siblings(siblings))
 
 
-def part_of(delta: bytes) -> bytes:
-    """A delta as the record of who holds nothing else of the key."""
-    return records.encode(delta_of(delta).part)
-
-
 def as_sent(base: bytes, record: bytes) -> tuple[bytes, bytes]:
     """(base, record) as a chunk carries them: the state, or, with a base of one byte more, what changed since the base."""
     if not isinstance(record, Rows):
         return base, record
     if record.step:
         return base + b"\1", record.step
-    deltas = changes_since(base, record)
-    return (base + b"\1", _one_of(deltas)) if deltas else (base, record.whole())
+    since = changes_since(base, record)
+    return (base + b"\1", deltas.one_of(since)) if since else (base, record.whole())
 
 
 def changes_since(base: bytes, record: bytes) -> list[bytes] | None:
@@ -616,10 +492,6 @@ def changes_since(base: bytes, record: bytes) -> list[bytes] | None:
     if since is None or not isinstance(record, Rows):
         return None
     return [*(step.delta for step in since), *([record.again] if record.again else [])]
-
-
-def _one_of(deltas: Sequence[bytes]) -> bytes:
-    return deltas[0] if len(deltas) == 1 else _together(map(delta_of, deltas))
 
 
 def steps_since(checksums: Collection[bytes], state: Rows) -> Sequence[Step] | None:
@@ -648,7 +520,7 @@ def news(record: bytes, digest: bytes) -> bytes | None:
     since = steps_since(checksums, record)
     if since is None:
         return record
-    return _one_of([step.delta for step in since]) if since else None
+    return deltas.one_of([step.delta for step in since]) if since else None
 
 
 def context_of(state: Rows) -> Context:

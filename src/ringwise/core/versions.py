@@ -25,7 +25,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import msgspec
 from msgspec import structs
 
-from ringwise.core import counters, hyperloglog, maps, rows, sets, told
+from ringwise.core import counters, deltas, hyperloglog, maps, rows, sets, told
 from ringwise.core import record as records
 from ringwise.core.clock import stamp_at
 from ringwise.core.context import Context, Seen
@@ -106,9 +106,9 @@ def unseen(held: list[Sibling], client: Seen) -> list[Sibling]:
 def merge(a: bytes, b: bytes) -> bytes:
     """The join of two states of a key (DVVS sync)."""
     if a == b or not b:
-        return rows.part_of(a) if rows.is_delta(a) else a
+        return deltas.part_of(a) if deltas.is_delta(a) else a
     if not a:
-        return rows.part_of(b) if rows.is_delta(b) else b
+        return deltas.part_of(b) if deltas.is_delta(b) else b
     if a[FORM_AT] == PLAIN == b[FORM_AT]:
         # What covers another is stamped above it, so only the one with the greater stamp can supersede.
         if a[STAMP_AT:DOT_AT] < b[STAMP_AT:DOT_AT]:
@@ -307,8 +307,8 @@ def newest(record: bytes) -> Sibling | None:
 
 def parts(record: bytes) -> Sequence[Sibling]:
     """The living versions of every kind, but for members and fields where there are many."""
-    if rows.is_delta(record):
-        return [sibling for sibling in rows.delta_of(record).siblings if not records.is_row(sibling)]
+    if deltas.is_delta(record):
+        return [sibling for sibling in deltas.delta_of(record).siblings if not records.is_row(sibling)]
     held = rows.opened(record)
     return held.rest if held is not None else records.unpack(record).siblings
 
@@ -483,7 +483,7 @@ def max_stamp(record: bytes) -> int:
     if record[FORM_AT] == PLAIN:
         return int.from_bytes(record[STAMP_AT:DOT_AT], "big")
     if record[FORM_AT] == DELTA:
-        return max([sibling.stamp for sibling in rows.delta_of(record).siblings], default=0)
+        return max([sibling.stamp for sibling in deltas.delta_of(record).siblings], default=0)
     held = rows.opened(record)
     if held is not None:
         return held.stamp
