@@ -52,10 +52,11 @@ class Story:
         write = Write(value, tombstone=kind == "delete", context=context)
         new = self.nodes[node].write(old, write, stamp)
         self.witness.issued(node, node.encode() * 6, old, new, context)
-        issue = self.witness.stored(node, RKEY, new)
+        known = set(self.witness.key(KEY).issues)
+        self.witness.stored(node, RKEY, new)
         operation = self.operation(kind, level, outcome, value)
-        if kind == "delete" and issue is not None:
-            operation.dot = issue.dot
+        if kind == "delete":
+            (operation.dot,) = set(self.witness.key(KEY).issues) - known
         return new
 
     def read(self, record: bytes, level: str = "quorum") -> Operation:

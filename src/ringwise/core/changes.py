@@ -43,7 +43,8 @@ class Change(msgspec.Struct, frozen=True):
         raise NotImplementedError
 
     def then(self, later: Change) -> Change | None:
-        """What comes to the same as this and then `later`, where there is such a one (B5): of what merely adds members."""
+        """What leaves the same as this and then `later`, where there is such a one (B5): of what merely adds members. What is
+        overwritten in it at once is never made, so it is not too large either."""
         return None
 
 

@@ -313,7 +313,7 @@ class Chunk(msgspec.Struct, array_like=True, frozen=True):
     slots: list[int]
     rkeys: list[bytes]
     bases: list[bytes]  # digest of the state each record was made from: who holds that very state need not merge
-    records: list[bytes]  # or, with a base of one byte more, deltas (core/rows.py)
+    records: list[bytes]  # or, with a base of one byte more, deltas (core/deltas.py)
 
 
 _chunk_encoder = msgspec.msgpack.Encoder(enc_hook=whole)

@@ -47,7 +47,7 @@ PLAIN_ACTORS_MAX = 255
 PLAIN = 1
 GENERAL = 2
 ROWS = 3
-DELTA = 4  # what changed of rows, in frames and in the log; no state (core/rows.py)
+DELTA = 4  # what changed of rows, in frames and in the log; no state (core/deltas.py)
 
 # Offsets in a plain record, its checksum included. The context ends, and the value starts, at DOT_AT + n * ENTRY_BYTES.
 FORM_AT = 8

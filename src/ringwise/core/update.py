@@ -25,7 +25,8 @@ from ringwise.core.sink import Sink, Together
 from ringwise.core.space import Space
 from ringwise.core.versions import Write
 
-JOINT_BYTES_MAX = 64 * 1024  # of what several updates add in one change
+JOINT_BYTES_MAX = 128 * 1024  # of what several updates add in one change: it cannot be cut into frames (B3)
+MEMBER_BYTES = 64  # that a member takes there, beside itself
 
 
 class _Phases:
@@ -120,8 +121,8 @@ class _Running(_Phases, Together):
 
     @property
     def size(self) -> int:
-        """Of its arguments, in bytes."""
-        return sum([len(each) for each in self._arguments if type(each) is bytes])
+        """Of what it adds, in bytes; rather too many."""
+        return sum([len(each) + MEMBER_BYTES for each in self._arguments if type(each) is bytes])
 
     def _wanted(self, before: bytes) -> Write | Change | None:
         write = self._operation(before, self._arguments, self._path.now.wall_ms)

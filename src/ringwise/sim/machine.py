@@ -41,7 +41,6 @@ from ringwise.storage.store import Store, StoreConfig
 TOPOLOGY_FILE = "topology"
 EPOCH_MS = 1_700_000_000_000  # what the wall clocks show when a history begins
 TICK_MS = 20.0
-TURN_MS = 0.05  # inputs that come within it share a turn
 HELLO_TIMEOUT_MS = 2_000.0
 DIAL_PAUSE_MS_MIN = 50.0
 DIAL_PAUSE_MS_MAX = 1_000.0
@@ -85,7 +84,14 @@ class Moment:
 
 class Machine:
     def __init__(
-        self, world: World, rng: random.Random, name: str, seed: str, store_config: StoreConfig, work_ms: float
+        self,
+        world: World,
+        rng: random.Random,
+        name: str,
+        seed: str,
+        store_config: StoreConfig,
+        work_ms: float,
+        turn_ms: float,
     ) -> None:
         self.world = world
         self.name = name
@@ -98,6 +104,7 @@ class Machine:
         self.life = 0
         self.skew_ms = 0
         self.work_ms = work_ms
+        self._turn_ms = turn_ms  # inputs that come within it share a turn
         self.moment: Moment | None = None
         self.node: WitnessedNode | None = None
         self.clients: Clients | None = None
@@ -220,7 +227,7 @@ class Machine:
             self._turn_open = True
             assert self.node is not None
             self.node.begin(self._wall_ms(), self.world.scheduler.now_ms)
-            self.later(TURN_MS, self.guarded, self._end_turn)
+            self.later(self._turn_ms, self.guarded, self._end_turn)
 
     def connect(self, client: Client) -> ClientSide:
         return ClientSide(self, client)

@@ -85,7 +85,7 @@ class Witness:
         self._reaps = reaps  # without, a record is dropped only by who stood in for an owner that has it
         self.keys: dict[bytes, Key] = {}
         self.violations: list[tuple[bytes, str]] = []  # (key, what)
-        self._fresh: dict[bytes, Issue] = {}  # issued and not yet stored anywhere: the key is not known before
+        self._fresh: dict[bytes, list[Issue]] = {}  # issued and not yet stored anywhere: the key is not known before
         self._known: dict[bytes, set[bytes]] = {}  # records that were looked at, by row key
 
     def key(self, key: bytes) -> Key:
@@ -95,37 +95,45 @@ class Witness:
         return found
 
     def issued(self, node: str, node_id: bytes, old: bytes, new: bytes, context: Context | None) -> None:
-        """A node made `new` of `old`, for a write that had seen `context` (None: all of `old`)."""
-        before = dict(record.decode(old).context) if old else {}
-        seen = before if context is None else dict(context.vector)
+        """A node made `new` of `old`, for a write that had seen `context` (None: all of `old`), or for several as one (B5)."""
+        held = versions.seen_by(old)
+        seen = held.vector if context is None else dict(context.vector)
         exact = frozenset() if context is None else frozenset(context.cloud)
         fresh = [
             sibling
             for sibling in record.decode(new).siblings
-            if sibling.actor.startswith(node_id) and sibling.counter > before.get(sibling.actor, 0)
+            if sibling.actor.startswith(node_id) and not held.has(sibling.actor, sibling.counter)
         ]
-        if len(fresh) != 1:
-            raise AssertionError(f"{node} made a write with {len(fresh)} new dots of its own")
-        (sibling,) = fresh
-        dot = sibling.actor, sibling.counter
-        role = "" if is_value(sibling) else sibling.content_type
-        now_ms, tombstone = self._now_ms(), sibling.tombstone
-        self._fresh[new] = Issue(dot, node, now_ms, sibling.stamp, tombstone, sibling.value, seen, exact, role)
+        if not fresh:
+            raise AssertionError(f"{node} made a write with no new dot of its own")
+        self._fresh[new] = [
+            Issue(
+                (each.actor, each.counter),
+                node,
+                self._now_ms(),
+                each.stamp,
+                each.tombstone,
+                each.value,
+                seen,
+                exact,
+                "" if is_value(each) else each.content_type,
+            )
+            for each in sorted(fresh, key=lambda each: (each.actor, each.counter))
+        ]
 
-    def stored(self, node: str, rkey: bytes, new: bytes) -> Issue | None:
-        """A node put a record into its memtable; returns what was issued for it, if it is new."""
+    def stored(self, node: str, rkey: bytes, new: bytes) -> None:
+        """A node put a record into its memtable: what was issued for it counts from now on."""
         if rkey.startswith(HINTS.prefix):
-            return None
+            return
         known = self._known.get(rkey)
         if known is None:
             known = self._known[rkey] = set()
         if new in known:
-            return None
+            return
         known.add(new)
         key = keys.key_of(rkey)
         history = self.key(key)
-        issue = self._fresh.pop(new, None)
-        if issue is not None:
+        for issue in self._fresh.pop(new, ()):
             self._enter(key, history, issue)
         for sibling in record.decode(new).siblings:
             dot = sibling.actor, sibling.counter
@@ -136,7 +144,6 @@ class Witness:
                 self._violated(key, f"{node} stores {show_dot(dot)}, which nobody issued")
             elif (first.stamp, first.value, first.tombstone) != (sibling.stamp, sibling.value, sibling.tombstone):
                 self._violated(key, f"{show_dot(dot)} names two writes: {first.value!r} and {sibling.value!r} (V2)")
-        return issue
 
     def dropped(self, rkey: bytes, old: bytes, wall_ms: int) -> None:
         """A node dropped a record. What was dead is as good as known from now on (V8); what was alive is missed by the checks."""

@@ -76,6 +76,7 @@ FLUSHED_EVERY = 5
 
 
 REMOVED_FEW = 5  # in half of them removed rows are flushed, and reclaimed, soon
+LONG_TURN_MS = 3.0  # in a third of them: many commands of many clients come within one (B5)
 ROWS_FROM_BYTES = 20  # in most histories all collections are held as rows: theirs are small
 
 
@@ -86,6 +87,7 @@ class Scenario:
     nodes: int = 3
     power: bool = False  # crashes lose power, so the log is synced before each answer
     work_ms: float = 1.0
+    turn_ms: float = 0.05  # inputs that come within it share a turn
     weather: Weather = field(default_factory=Weather)
     memtable_bytes: int = 1 << 20
     cache_bytes: int = 1 << 20
@@ -188,7 +190,7 @@ class Simulation:
         )
         names = [f"n{number}" for number in range(1, scenario.nodes + 1)]
         self.machines = [
-            Machine(self, rng, name, rng.choice(names[: max(1, number)]), store, scenario.work_ms)
+            Machine(self, rng, name, rng.choice(names[: max(1, number)]), store, scenario.work_ms, scenario.turn_ms)
             for number, name in enumerate(names)
         ]
         self.sightings = Sightings(self.scheduler, self.network, self.machines)
@@ -404,7 +406,8 @@ def run(
     rng = random.Random(seed)
     drawn = Scenario.draw(rng)
     few = REMOVED_FEW if seed % 2 else drawn.removed_rows
-    drawn = replace(drawn, nodes=max(nodes, drawn.nodes), removed_rows=few)
+    turn_ms = LONG_TURN_MS if seed // FLUSHED_EVERY % 3 == 1 else drawn.turn_ms
+    drawn = replace(drawn, nodes=max(nodes, drawn.nodes), removed_rows=few, turn_ms=turn_ms)
     if not seed % FLUSHED_EVERY:
         drawn = replace(drawn, mix=FLUSHES)
     elif seed % FLUSHED_EVERY == 1:
