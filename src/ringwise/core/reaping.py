@@ -40,6 +40,9 @@ from ringwise.core.topology import Topology
 
 PAGE_NAMES = 256  # a millisecond of the loop
 CALM_PAGE_MS = 100.0  # between two pages: 2,500 names a second, one or two percent of a core
+# In haste, a pause so many times as long as a page took: one that a worker reads from the disk holds the interpreter lock,
+# for which every system call of the loop has to wait then.
+HASTE_PAUSES = 8
 MANY = 8  # dead records in a page: then the next one comes with the next tick
 MANY_IN_ALL = 1_000  # in the pass before: then the next one comes at once, and all of its pages so
 # That go together: the more, the fewer questions to settle; but to list them is one piece of work, of a millisecond.
@@ -111,6 +114,7 @@ class Reaping:
         self._at = 0  # of the pass
         self._sweeping = False
         self._next_page_ms = 0.0
+        self._asked_page_ms = 0.0
         self._not_before_ms = 0.0
 
     @property
@@ -148,6 +152,7 @@ class Reaping:
 
     def _look(self) -> None:
         self._sweeping = True
+        self._asked_page_ms = self._now.now_ms
         swept = partial(self._swept, self._topology.epoch)
         if not self._store.sweep(self._at, END, PAGE_NAMES, self._mine(), self._owner.dead, swept):
             self._sweeping = False
@@ -162,7 +167,8 @@ class Reaping:
         now_ms = self._now.now_ms
         many = len(found or ()) >= MANY or self._dead_before >= MANY_IN_ALL
         in_haste = many and not self.waits_for
-        self._next_page_ms = now_ms if in_haste else now_ms + CALM_PAGE_MS
+        took_ms = now_ms - self._asked_page_ms  # nothing, where memory had it all
+        self._next_page_ms = now_ms + (min(CALM_PAGE_MS, HASTE_PAUSES * took_ms) if in_haste else CALM_PAGE_MS)
         if epoch != self._topology.epoch:
             return
         if found is None:  # a damaged place: whoever reads it heals it, and the rest is not to wait for it

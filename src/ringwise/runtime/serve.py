@@ -63,6 +63,7 @@ from ringwise.storage.store import Store, StoreConfig
 
 TOPOLOGY_FILE = "topology"
 ENGINE_DIRECTORY = "engine"
+EARLY_MAX = 0.4  # by which part of its limits a flush may begin before them (S5)
 # How long a node asks to be let in: longer than a cluster takes to decide (10 s), short enough for who waits for it.
 JOIN_TIMEOUT_S = 12.0
 JOIN_PAUSE_S = 0.3
@@ -144,6 +145,7 @@ class Process:
                 cache_bytes=settings.cache_mb * MEBIBYTE,
                 cold_queue_max=config.cold_queue_max,
             ),
+            early=partial(random.SystemRandom().uniform, 0.0, EARLY_MAX),
         )
         complete = identity.begin(store.position, secrets.token_bytes)
         log.info("recovered", entries=store.recovered.entries, torn_bytes=store.recovered.torn_bytes, clean=complete)

@@ -81,7 +81,10 @@ class Store:
         worker: Worker,
         config: StoreConfig | None = None,
         clock_ms: Callable[[], float] | None = None,
+        early: Callable[[], float] = lambda: 0.0,
     ) -> None:
+        """`early` is drawn for each flush: by which part of the limits (from 0 to 1) it begins before them. Replicas fill alike,
+        and are not all to flush at one moment."""
         config = config or StoreConfig()
         self.sync_mode: str = config.sync_mode
         self.tables: list[dict[bytes, bytes]] = _empty_tables()
@@ -97,6 +100,8 @@ class Store:
         self._worker = worker
         self._clock_ms = clock_ms or _monotonic_ms
         self._memtable_bytes_max = config.memtable_bytes
+        self._draw_early = early
+        self._early = early()
         self._memtable_bytes = 0  # as if every record appended since the last freeze were still there
         self._memtable_records = 0
         self._rows_bytes = 0  # of memory, that collections in the memtable take beside what was appended of them
@@ -344,7 +349,7 @@ class Store:
         if self._flush is None:
             if self._purge is not None and self._purge_some(self._purge, deadline_ms):
                 return True
-            if self._purge is None and (self._gone >= self._removed_max or self._reclaim_slot < SLOTS):
+            if self._purge is None and (self._gone >= self._removed_max // 2 or self._reclaim_slot < SLOTS):
                 self._reclaim()
             if not self._is_flush_due():
                 return False
@@ -440,8 +445,8 @@ class Store:
 
     def _is_flush_due(self) -> bool:
         due = self._flush_due or self._rows_bytes >= ROWS_FACTOR * self._memtable_bytes_max
-        due = due or self._removed >= self._removed_max
-        if not due and self._memtable_bytes < self._memtable_bytes_max:
+        due = due or self._removed >= self._removed_max * (1 - self._early)
+        if not due and self._memtable_bytes < self._memtable_bytes_max * (1 - self._early):
             return False  # nearly always, and the engine takes some microseconds to tell
         return not self._engine.busy() and (due or not self._mostly_overwritten())
 
@@ -458,11 +463,12 @@ class Store:
         self._count_held()
         if self._log.position - self._engine.position > REPLAY_FACTOR * self._memtable_bytes_max:
             return False
-        return self._memtable_bytes < self._memtable_bytes_max * 3 // 4
+        return self._memtable_bytes < self._memtable_bytes_max * (1 - self._early) * 3 / 4
 
     def _freeze(self) -> None:
         """Begin a flush. What is put but not yet appended in this turn is flushed too, and replayed once more."""
         self._flush_due = False
+        self._early = self._draw_early()
         self._trees.fold(self._trees.behind)  # a dirty key is in the memtable
         frozen, self.tables = self.tables, _empty_tables()
         self._frozen = frozen
