@@ -318,7 +318,8 @@ class Simulation:
             assert node is not None
             self.machines[0].enter()
             node.change_buckets(partial(buckets.change, label=str(number), settings=settings), asked.append)
-            self._run_until(lambda asked=asked: bool(asked))  # type: ignore[misc]
+            # Who started last dials the others only now.
+            self._run_until(lambda asked=asked: bool(asked), HEAL_MS)  # type: ignore[misc]
             if not asked or isinstance(asked[0], Failure):
                 raise AssertionError(f"the rules of bucket {number} are not agreed upon: {asked}")
 
@@ -341,8 +342,8 @@ class Simulation:
         self.scheduler.run(self.scheduler.now_ms + READ_PAUSE_MS)
         return [Ending(key, readings[key], self._replicas(key)) for key in workload.keys]
 
-    def _run_until(self, done: Callable[[], bool]) -> None:
-        deadline_ms = self.scheduler.now_ms + 4 * self.config.request_timeout_ms
+    def _run_until(self, done: Callable[[], bool], longer_ms: float = 0.0) -> None:
+        deadline_ms = self.scheduler.now_ms + 4 * self.config.request_timeout_ms + longer_ms
         while not done() and self.scheduler.now_ms < deadline_ms:
             self.scheduler.run(self.scheduler.now_ms + 5)
 
