@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 
 import pytest
 from tests.core.cluster import Cluster, Heard
 from tests.core.test_hints import isolate, rejoin, settle
 
-from ringwise.core import messages, versions
+from ringwise.core import messages, reaping, versions
 from ringwise.core.config import NodeConfig
 from ringwise.core.errors import Failure
 from ringwise.core.keys import Bucket, key_of
@@ -18,6 +19,7 @@ from ringwise.core.messages import encode
 from ringwise.core.node import Node
 from ringwise.core.replace import Lost
 from ringwise.core.ring import slot_of
+from ringwise.core.store import Swept
 from ringwise.core.versions import Context, Write
 
 LIVE = Bucket(0, 1)
@@ -433,6 +435,35 @@ def test_after_a_flush_nothing_of_before_is_reaped() -> None:
     set_and_delete(cluster)
     fresh = Bucket(0, 2).row_key(b"k")
     until(cluster, lambda: not any(store.records.get(fresh) for store in cluster.stores))
+
+
+@pytest.mark.parametrize("took_ms", [0.0, 40.0])
+def test_what_the_disk_has_to_list_is_listed_with_pauses(took_ms: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that lists names holds the interpreter lock; where there is much to reap, memory's own pages follow at once."""
+    cluster = cluster_of()
+    node, store = cluster.nodes[0], cluster.stores[0]
+    asked: list[float] = []
+    answers: list[tuple[float, Callable[[], None]]] = []
+
+    def sweep(start: int, _end: int, _limit: int, _wanted: object, _dead: object, then: Swept) -> bool:
+        asked.append(cluster.now_ms)
+        page = [(LIVE.row_key(b"%d" % number), bytes(8)) for number in range(reaping.MANY)]
+        answers.append((cluster.now_ms + took_ms, partial(then, page, start + 1)))
+        if not took_ms:
+            answers.pop()[1]()
+        return True
+
+    monkeypatch.setattr(store, "sweep", sweep)
+    monkeypatch.setattr(node.reaping, "_begin", lambda: None)
+    for _ in range(200):
+        cluster.pass_time(TICK_MS)
+        for at_ms, then in answers[:]:
+            if cluster.now_ms >= at_ms:
+                answers.remove((at_ms, then))
+                then()
+    pauses = [later - earlier for earlier, later in pairwise(asked[5:])]
+    least = min(reaping.CALM_PAGE_MS, reaping.HASTE_PAUSES * took_ms) + took_ms
+    assert pauses and all(least <= pause <= least + 2 * TICK_MS for pause in pauses)
 
 
 def test_many_go_in_rounds() -> None:

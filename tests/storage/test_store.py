@@ -26,10 +26,11 @@ SMALL = StoreConfig(sync_mode="batch", memtable_bytes=1, cache_bytes=3_000, segm
 class Machine:
     """A store, and what it stands on, over several lives."""
 
-    def __init__(self, config: StoreConfig = SMALL) -> None:
+    def __init__(self, config: StoreConfig = SMALL, early: Callable[[], float] = lambda: 0.0) -> None:
         self.disk = MemoryDisk()
         self.medium = Medium()
         self.config = config
+        self.early = early
         self.time_ms = 0.0
         self.held: dict[int, bytes] = {}  # what was written last
         self.open()
@@ -37,7 +38,7 @@ class Machine:
     def open(self) -> None:
         self.worker = Steps()
         self.engine = ModelEngine(self.medium)
-        self.store = Store(self.disk, self.engine, self.worker, self.config, self.clock_ms)
+        self.store = Store(self.disk, self.engine, self.worker, self.config, self.clock_ms, self.early)
 
     def clock_ms(self) -> float:
         self.time_ms += 0.01
@@ -249,6 +250,28 @@ def test_one_flush_at_a_time_and_overload_past_twice_the_limit() -> None:
     machine.flush()
     assert not machine.store.overloaded
     assert machine.medium.flushes == 2
+
+
+@pytest.mark.parametrize("removes", [False, True])
+def test_a_flush_begins_early_by_what_was_drawn_for_it(removes: bool) -> None:
+    """S5: replicas fill alike, and are not all to flush at one moment."""
+    drawn = [0.5, 0.0, 0.25, 0.0]
+    config = StoreConfig(removed_rows=100) if removes else StoreConfig(memtable_bytes=40_000)
+    machine = Machine(config, lambda: drawn.pop(0))
+    counts: list[int] = []
+    number = 0
+    for _ in range(3):
+        first = number
+        while not machine.store.background(0.0):
+            machine.write(number, b"x" * 100)
+            if removes:
+                machine.remove(number)
+            number += 1
+        counts.append(number - first)
+        machine.flush()
+    whole = counts[1]
+    assert whole == 100 or not removes
+    assert counts == pytest.approx([0.5 * whole, whole, 0.75 * whole], abs=2)
 
 
 def test_keys_written_over_and_over_are_flushed_by_what_a_start_would_replay() -> None:
