@@ -3,8 +3,9 @@
     python -m bench.expiry [--keys 1000000] [--share 0.3] [--capacity REQUESTS/S] [--json FILE]
 
 Beside keys that stay, so many are written with one expiry in common. At `share` of the capacity (as in bench/refill.py), open
-loop, two reads to one write of keys that stay: some seconds before that moment, then until all have gone from every owner.
-Afterwards a round of repair compares all replicas: it must find no difference.
+loop, two reads to one write of keys that stay: some seconds before that moment, then until all have gone from every owner,
+and once more when all is calm: where that differs from before, it was the machine. Afterwards a round of repair compares all
+replicas: it must find no difference.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ VALUE = b"x" * 100
 PIPELINE = 500
 GONE_S_MAX = 900.0
 NEARLY = 0.99
+AFTER_S = 20.0
 CALM_S = 30.0  # for the last flush and compactions
 MEBIBYTE = 1024 * 1024
 
@@ -50,6 +52,7 @@ class Expiry:
     seconds: float  # until none is left
     before: Phase
     expiring: Phase
+    after: Phase
     space_before: Space
     space_after: Space
     differing: int  # keys, found by the round of repair
@@ -134,8 +137,10 @@ def run(directory: Path, keys: int, share: float, capacity: float | None, say: r
         say(f"expiring: {expiring}")
         time.sleep(CALM_S)
         left = space(directory, system)
+        after = load(bench, system.ports, rate, Clock(AFTER_S))
+        say(f"after: {after}")
         seconds = until.nearly_s, until.gone_s
-        return Expiry(keys, capacity, rate, *seconds, before, expiring, held, left, differing(system.ports[0]))
+        return Expiry(keys, capacity, rate, *seconds, before, expiring, after, held, left, differing(system.ports[0]))
 
 
 def differing(port: int) -> int:
@@ -149,13 +154,14 @@ def differing(port: int) -> int:
 
 def show(found: Expiry) -> str:
     was, now = found.space_before, found.space_after
+    times = [found.expiring.p99_ms / phase.p99_ms for phase in (found.before, found.after)]
     return (
         f"{found.keys:,} keys that expired at one moment had gone from all owners {found.seconds:.0f} s later ({NEARLY:.0%} of "
-        f"them {found.nearly_s:.0f} s later), at "
-        f"{found.rate:,.0f} requests/s ({found.rate / found.capacity:.0%} of {found.capacity:,.0f}); p99 "
-        f"{found.expiring.p99_ms / found.before.p99_ms:.1f} times; disk {was.disk_mb:,.0f} MB before, {now.disk_mb:,.0f} MB "
-        f"after, memory {was.memory_mb:,.0f} MB and {now.memory_mb:,.0f} MB; {found.differing} keys differ afterwards\n\n"
-        f"{table({'before': found.before, 'while they expire and go': found.expiring})}"
+        f"them {found.nearly_s:.0f} s later), at {found.rate:,.0f} requests/s ({found.rate / found.capacity:.0%} of "
+        f"{found.capacity:,.0f}); p99 {times[0]:.1f} times that before, {times[1]:.1f} times that afterwards; disk "
+        f"{was.disk_mb:,.0f} MB before, {now.disk_mb:,.0f} MB after, memory {was.memory_mb:,.0f} MB and {now.memory_mb:,.0f} MB; "
+        f"{found.differing} keys differ afterwards\n\n"
+        f"{table({'before': found.before, 'while they expire and go': found.expiring, 'afterwards': found.after})}"
     )
 
 
