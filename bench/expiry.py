@@ -4,7 +4,7 @@
 
 Beside keys that stay, so many are written with one expiry in common. At `share` of the capacity (as in bench/refill.py), open
 loop, two reads to one write of keys that stay: some seconds before that moment, then until all have gone from every owner,
-and once more when all is calm: where that differs from before, it was the machine. Afterwards a round of repair compares all
+and once more when all is calm: where that differs much from before, it was the machine. Afterwards a round of repair compares all
 replicas: it must find no difference.
 """
 

@@ -1,14 +1,20 @@
 """Each check finds what it is there for, in histories written by hand, and nothing else in a correct one."""
 
+from collections.abc import Callable
+
 import pytest
+from tests.core.forms import ALWAYS, NEVER, opening
 
 from ringwise.core import versions
+from ringwise.core.changes import AddMembers
 from ringwise.core.dots import DotSource
+from ringwise.core.errors import RecordDamaged
 from ringwise.core.keys import Bucket
 from ringwise.core.versions import Context, Write
 from ringwise.sim.checker import Ending, check, stale_reads
-from ringwise.sim.history import History, Operation, Scan
+from ringwise.sim.history import Dot, History, Operation, Scan
 from ringwise.sim.model import Witness
+from ringwise.sim.watched import WitnessedDots
 from ringwise.sim.workload import LEVELS
 
 KEY = b"k"
@@ -243,3 +249,35 @@ def test_twice(story: Story) -> None:
     assert story.end(state, state, state) == ["twice"]
     operation.context = b""
     assert story.end(state, state, state) == [], "blind, and forwarded once more"
+
+
+MISTAKES: dict[str, Callable[[list[Dot]], list[Dot]]] = {
+    "the same twice": lambda dots: [dots[0]] * len(dots),
+    "a gap": lambda dots: [dots[0], *((actor, counter + 1) for actor, counter in dots[1:])],
+    "an old one first": lambda dots: [(dots[0][0], 1), *dots[1:]],
+    "an old one last": lambda dots: [*dots[:-1], (dots[0][0], 1)],
+}
+
+
+@pytest.mark.parametrize("form", [ALWAYS, NEVER])
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_the_witness_sees_what_is_wrong_with_the_dots_of_one_write(
+    mistake: str, form: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """B5, V2: of several members, each has a dot of its own, the next ones of their actor."""
+    witness = Witness(lambda: 0.0)
+    dots = WitnessedDots(witness, "a", b"a" * 6, b"inc1", 1)
+    with opening(form):
+        state = AddMembers((b"a" * 30, b"b" * 30), 1 << 20).apply(dots, b"", 1000, 0)
+        witness.stored("a", RKEY, state)
+        issue = DotSource._next_dots
+        monkeypatch.setattr(
+            DotSource,
+            "_next_dots",
+            lambda self, held, told, count: MISTAKES[mistake](issue(self, held, told, count)),
+        )
+        try:
+            witness.stored("a", RKEY, AddMembers((b"c", b"d", b"e"), 1 << 20).apply(dots, state, 2000, 0))
+        except (AssertionError, RecordDamaged):
+            return
+    assert witness.violations

@@ -18,13 +18,13 @@ from ringwise.core import deltas, rows, versions
 from ringwise.core.changes import AddMembers
 from ringwise.core.deltas import Delta
 from ringwise.core.rows import Covered, Rows
-from ringwise.sim.simulator import FLUSHED_EVERY, Scenario, run
+from ringwise.sim.simulator import FLUSHED_EVERY, LONG_TURN_MS, Scenario, run
 from ringwise.storage.store import Store
 
 FIRST = FLUSHED_EVERY  # the seeds before are those in which records are bytes
 
 MEMBERS = replace(ADDING, mix=ADDING_MEMBERS)
-CROWDED = replace(MEMBERS, turn_ms=3.0)  # several writers in one turn
+CROWDED = replace(MEMBERS, turn_ms=LONG_TURN_MS)  # several writers in one turn
 PARTED = replace(NETWORK, mix=ADDING_MEMBERS)
 RESTARTS = replace(KILLS, mix=ADDING_MEMBERS, memtable_bytes=20_000, segment_bytes=4_000)
 

@@ -267,6 +267,7 @@ def test_a_flush_begins_early_by_what_was_drawn_for_it(removes: bool) -> None:
             if removes:
                 machine.remove(number)
             number += 1
+            assert number < 2_000
         counts.append(number - first)
         machine.flush()
     whole = counts[1]

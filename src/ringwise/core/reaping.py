@@ -43,8 +43,9 @@ CALM_PAGE_MS = 100.0  # between two pages: 2,500 names a second, one or two perc
 # In haste, a pause so many times as long as a page took: one that a worker reads from the disk holds the interpreter lock,
 # for which every system call of the loop has to wait then.
 HASTE_PAUSES = 8
-MANY = 8  # dead records in a page: then the next one comes with the next tick
-MANY_IN_ALL = 1_000  # in the pass before: then the next one comes at once, and all of its pages so
+HASTE_PAGE_MS = 25.0  # and no longer than this: what expires for hours is to be kept up with
+MANY = 8  # dead records in a page: then the next one comes in haste
+MANY_IN_ALL = 1_000  # in the pass before: then the next one comes at once, and all of its pages in haste
 # That go together: the more, the fewer questions to settle; but to list them is one piece of work, of a millisecond.
 ROUND_KEYS = 2_500
 ROUND_WAIT_MS = 1_000.0  # for more of them, after the first
@@ -167,8 +168,8 @@ class Reaping:
         now_ms = self._now.now_ms
         many = len(found or ()) >= MANY or self._dead_before >= MANY_IN_ALL
         in_haste = many and not self.waits_for
-        took_ms = now_ms - self._asked_page_ms  # nothing, where memory had it all
-        self._next_page_ms = now_ms + (min(CALM_PAGE_MS, HASTE_PAUSES * took_ms) if in_haste else CALM_PAGE_MS)
+        took_ms = now_ms - self._asked_page_ms  # nothing, as long as memory has it all
+        self._next_page_ms = now_ms + (min(HASTE_PAGE_MS, HASTE_PAUSES * took_ms) if in_haste else CALM_PAGE_MS)
         if epoch != self._topology.epoch:
             return
         if found is None:  # a damaged place: whoever reads it heals it, and the rest is not to wait for it

@@ -25,7 +25,9 @@ from ringwise.core.sink import Sink, Together
 from ringwise.core.space import Space
 from ringwise.core.versions import Write
 
-JOINT_BYTES_MAX = 128 * 1024  # of what several updates add in one change: it cannot be cut into frames (B3)
+# Of what several updates add in one change, which cannot be cut into frames (B3): half a frame, since names of what is covered go
+# twice.
+JOINT_BYTES_MAX = 128 * 1024
 MEMBER_BYTES = 64  # that a member takes there, beside itself
 
 
@@ -121,7 +123,7 @@ class _Running(_Phases, Together):
 
     @property
     def size(self) -> int:
-        """Of what it adds, in bytes; rather too many."""
+        """Of what it adds, in bytes; about."""
         return sum([len(each) + MEMBER_BYTES for each in self._arguments if type(each) is bytes])
 
     def _wanted(self, before: bytes) -> Write | Change | None:

@@ -63,7 +63,7 @@ from ringwise.storage.store import Store, StoreConfig
 
 TOPOLOGY_FILE = "topology"
 ENGINE_DIRECTORY = "engine"
-EARLY_MAX = 0.4  # by which part of its limits a flush may begin before them (S5)
+EARLY_MAX = 0.4  # a flush begins at 60 to 100% of its limits (S5)
 # How long a node asks to be let in: longer than a cluster takes to decide (10 s), short enough for who waits for it.
 JOIN_TIMEOUT_S = 12.0
 JOIN_PAUSE_S = 0.3

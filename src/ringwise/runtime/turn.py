@@ -31,7 +31,7 @@ class Background(Protocol):
 
     @property
     def pressure(self) -> float:
-        """How urgent it is: 0 not at all, 1 due, 2 requests are refused for it."""
+        """How urgent it is: 0 not at all, 1 due at the latest, 2 requests are refused for it."""
         ...
 
     def background(self, budget_ms: float) -> bool:

@@ -94,8 +94,10 @@ class Witness:
             found = self.keys[key] = Key()
         return found
 
-    def issued(self, node: str, node_id: bytes, old: bytes, new: bytes, context: Context | None) -> None:
-        """A node made `new` of `old`, for a write that had seen `context` (None: all of `old`), or for several as one (B5)."""
+    def issued(
+        self, node: str, node_id: bytes, old: bytes, new: bytes, context: Context | None, count: int = 1
+    ) -> None:
+        """A node made `new` of `old`, for a write that had seen `context` (None: all of `old`); or `count` as one (B5)."""
         held = versions.seen_by(old)
         seen = held.vector if context is None else dict(context.vector)
         exact = frozenset() if context is None else frozenset(context.cloud)
@@ -104,8 +106,8 @@ class Witness:
             for sibling in record.decode(new).siblings
             if sibling.actor.startswith(node_id) and not held.has(sibling.actor, sibling.counter)
         ]
-        if not fresh:
-            raise AssertionError(f"{node} made a write with no new dot of its own")
+        if len(fresh) != count:
+            raise AssertionError(f"{node} made a write of {count} with {len(fresh)} new dots of its own")
         self._fresh[new] = [
             Issue(
                 (each.actor, each.counter),

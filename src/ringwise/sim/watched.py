@@ -43,7 +43,7 @@ class WitnessedDots(DotSource):
 
     def write_each(self, old: bytes, made: Sequence[tuple[str, bytes]], covered: Context, stamp: int) -> bytes:
         new = super().write_each(old, made, covered, stamp)
-        self._witness.issued(self._name, self._node_id, old, new, covered)
+        self._witness.issued(self._name, self._node_id, old, new, covered, len(made))
         return new
 
 

@@ -53,6 +53,9 @@ ROWS_FACTOR = 4
 # Since removed rows were flushed: where many go, the engine gives their space back once, and not while they go.
 CALM_MS = 15_000.0
 SLOTS_OF_A_RECLAIM = 256  # of one job: a clean stop waits for it
+RECLAIM_SHARE = (
+    0.5  # of the removed rows that a flush may begin with, which begins early: when the engine is asked at all
+)
 FREEZE_PRESSURE = 1.5  # a flush this late waits for nothing more
 BEGUN_MAX = 64  # incarnations of which it is known what memory holds: 16 KB each
 ENTRY_BYTES = 200  # what CPython spends on an entry of the memtable beside the bytes of the chunk
@@ -66,7 +69,7 @@ class StoreConfig:
     memtable_bytes: int = 256 * MEBIBYTE  # larger flushes make fewer SSTables to compact, and a longer replay
     cache_bytes: int = 256 * MEBIBYTE
     segment_bytes: int = 64 * MEBIBYTE  # the unit in which the log is cut
-    # So many removed rows are flushed, though the memtable has room, since that is what gives back memory and log.
+    # So many removed rows are flushed at the latest, though the memtable has room, since that gives back memory and log.
     removed_rows: int = 100_000
     cold_queue_max: int = 100_000  # operations that wait for the disk; past it they are refused at once (section 8)
 
@@ -83,8 +86,8 @@ class Store:
         clock_ms: Callable[[], float] | None = None,
         early: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """`early` is drawn for each flush: by which part of the limits (from 0 to 1) it begins before them. Replicas fill alike,
-        and are not all to flush at one moment."""
+        """`early` is drawn for each flush: by which part of the limits (below 1) it begins before them. Replicas fill alike, and
+        are not all to flush at one moment."""
         config = config or StoreConfig()
         self.sync_mode: str = config.sync_mode
         self.tables: list[dict[bytes, bytes]] = _empty_tables()
@@ -317,7 +320,7 @@ class Store:
 
     @property
     def pressure(self) -> float:
-        """How far flushes are behind: at 1 the next one is due, past 2 writes are refused (not for collections as rows)."""
+        """How far flushes are behind: at 1 the next one is due at the latest, past 2 writes are refused (not for rows)."""
         rows = self._rows_bytes / ROWS_FACTOR
         return max(self._memtable_bytes, rows) / self._memtable_bytes_max
 
@@ -349,7 +352,7 @@ class Store:
         if self._flush is None:
             if self._purge is not None and self._purge_some(self._purge, deadline_ms):
                 return True
-            if self._purge is None and (self._gone >= self._removed_max // 2 or self._reclaim_slot < SLOTS):
+            if self._purge is None and (self._gone > self._removed_max * RECLAIM_SHARE or self._reclaim_slot < SLOTS):
                 self._reclaim()
             if not self._is_flush_due():
                 return False
@@ -444,7 +447,7 @@ class Store:
         self._flush_due = self._log.position - self._engine.position > self._segment_bytes
 
     def _is_flush_due(self) -> bool:
-        due = self._flush_due or self._rows_bytes >= ROWS_FACTOR * self._memtable_bytes_max
+        due = self._flush_due or self._rows_bytes >= ROWS_FACTOR * self._memtable_bytes_max * (1 - self._early)
         due = due or self._removed >= self._removed_max * (1 - self._early)
         if not due and self._memtable_bytes < self._memtable_bytes_max * (1 - self._early):
             return False  # nearly always, and the engine takes some microseconds to tell
