@@ -333,7 +333,7 @@ class _Change:
 
     def __init__(self, state: Rows, delta: Delta) -> None:
         self.theirs = Seen()
-        self.theirs.vector, self.theirs.cloud = self._vector, self._cloud = dict(delta.context), set(delta.cloud)
+        self.theirs.vector, self.theirs.cloud = dict(delta.context), set(delta.cloud)
         self._dots = {(each.actor, each.counter) for each in delta.siblings}
         self._state = state
         self.total, self.size, self.loose, self.loose_cut = state.total, state.size, state.loose, state.loose_cut
@@ -382,8 +382,7 @@ class _Change:
     def _goes(self, each: Sibling) -> bool:
         """Covered by the delta, and not alive in it."""
         actor, counter = each.actor, each.counter
-        dot = (actor, counter)
-        return (dot in self._cloud or counter <= self._vector.get(actor, 0)) and dot not in self._dots
+        return self.theirs.has(actor, counter) and (actor, counter) not in self._dots
 
     def _is_unseen(self, each: Sibling) -> bool:
         state = self._state

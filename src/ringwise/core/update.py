@@ -45,14 +45,6 @@ class _Phases:
         self._index = index
         self._before = b""
 
-    def found(self, index: int, record: bytes) -> None:
-        self._before = record
-        self._write(record)
-
-    def _write(self, before: bytes) -> None:
-        """The second phase, of which this is the sink."""
-        raise NotImplementedError
-
     def stood_in(self, index: int) -> None:
         self._sink.stood_in(self._index)
 
@@ -86,8 +78,8 @@ class _Running(_Phases, Together):
         self._operation = operation
         self._arguments = arguments
 
-    def _write(self, before: bytes) -> None:
-        self.found_together([self], before)
+    def found(self, index: int, record: bytes) -> None:
+        self.found_together([self], record)
 
     def found_together(self, asked: Sequence[Together], before: bytes) -> None:
         """B5: what several write one after another is one change where it can be."""
@@ -212,7 +204,8 @@ class _Again(_Phases):
         self._wanted = write
         self._stamp = stamp
 
-    def _write(self, before: bytes) -> None:
+    def found(self, index: int, record: bytes) -> None:
+        self._before = before = record
         wanted, put = self._wanted, self._path.put
         newest = versions.newest(before)
         if wanted.tombstone:
