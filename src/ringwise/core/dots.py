@@ -12,6 +12,7 @@ The hot function (`put`) works on slices of plain records, and gives exactly the
 import struct
 from bisect import insort
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from xxhash import xxh3_64_digest
 
@@ -41,6 +42,10 @@ _FIRST = b"\0\0\0\1"
 _pack_lone = struct.Struct(">BBQ16sI").pack  # a plain record's head, where the context is its own dot
 _pack_first = struct.Struct(">BBQ10s6sI").pack  # the same, for the first dot of a key epoch
 _unpack_lone = struct.Struct(">Q16sI").unpack_from
+
+
+# Of a version: expiry, flags, type, whether it is a tombstone, value.
+_Made: TypeAlias = tuple[int, int, str, bool, bytes]
 
 
 class DotSource:
@@ -136,7 +141,8 @@ class DotSource:
         told = write.context
         held = rows.opened(old)
         if held is not None and isinstance(told, rows.Covered):
-            return self._write_rows(held, [write], told, stamp)
+            version = write.expiry_ms, write.flags, write.content_type, write.tombstone, write.value
+            return self._write_rows(held, [version], told, stamp)
         state = records.unpack(old)
         seen = Seen(state)
         covered = max([sibling.stamp for sibling in state.siblings], default=-1)
@@ -171,8 +177,7 @@ class DotSource:
         """The record after several versions of one write, each (type, value) under a dot of its own, at one stamp."""
         held = rows.opened(old)
         if held is not None and isinstance(covered, rows.Covered):
-            writes = [Write(value, content_type=content_type) for content_type, value in made]
-            return self._write_rows(held, writes, covered, stamp)
+            return self._write_rows(held, [(0, 0, role, False, value) for role, value in made], covered, stamp)
         state = records.unpack(old)
         seen, client = Seen(state), Seen(covered)
         stamp = max([stamp, *(sibling.stamp + 1 for sibling in state.siblings)])
@@ -187,24 +192,16 @@ class DotSource:
             insort(kept, kept.pop(), key=records.order)  # the rest is in order
         return rows.encode(Record(*seen.lists(), kept, state.world, state.kind))
 
-    def _write_rows(self, held: Rows, writes: Sequence[Write], covered: rows.Covered, stamp: int) -> bytes:
+    def _write_rows(self, held: Rows, made: Sequence[_Made], covered: rows.Covered, stamp: int) -> bytes:
         """As `write` and `write_each`, of a collection that is held as rows (V4)."""
         seen, client = held.seen(), Seen(covered)
         stamp = max(stamp, held.stamp + 1)
-        made = [
-            Sibling(
-                actor,
-                counter,
-                stamp,
-                write.expiry_ms,
-                write.flags,
-                write.content_type,
-                write.tombstone,
-                write.value,
-            )
-            for write, (actor, counter) in zip(writes, self._next_dots(seen, client, len(writes)), strict=True)
+        dots = self._next_dots(seen, client, len(made))
+        siblings = [
+            Sibling(actor, counter, stamp, expiry_ms, flags, role, tombstone, value)
+            for (actor, counter), (expiry_ms, flags, role, tombstone, value) in zip(dots, made, strict=True)
         ]
-        return rows.written(held, made, covered, versions.merge_states)
+        return rows.written(held, siblings, covered, versions.merge_states)
 
     def last_actor(self, record: bytes) -> bytes:
         """Under which the next dot of this key comes, where that does not take a new key epoch; else b""."""

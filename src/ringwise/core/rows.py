@@ -226,10 +226,10 @@ def covering(replaced: Iterable[Sibling]) -> Covered:
 
 
 def written(state: Rows, made: Sequence[Sibling], covered: Covered, generic: Join) -> bytes:
-    """The state after a write: new versions under dots that it has not seen, in the place of these."""
+    """The state after a write: new versions under dots that it has not seen, in their order, in the place of these."""
     seen = Seen()
     seen.add_dots([*covered.cloud, *((each.actor, each.counter) for each in made)])
-    delta = Delta(list(covered.names), *seen.lists(), sorted(made, key=records.order))
+    delta = Delta(list(covered.names), *seen.lists(), list(made))
     found = joined(state, delta, deltas.sealed(delta))
     return encode(generic(state.state(), delta.part)) if found is None else found
 
@@ -268,12 +268,12 @@ def joined(state: Rows, delta: Delta, wire: bytes) -> bytes | None:
     theirs: dict[bytes, list[Sibling]] = {name: [] for name in delta.names}
     others: list[Sibling] = []
     for each in delta.siblings:
-        if not is_row(each):
-            others.append(each)
-        elif each.content_type[:2] == state.role:
+        if each.content_type[:2] == state.role:
             theirs.setdefault(name_of(each), []).append(each)
-        else:
+        elif is_row(each):
             return None
+        else:
+            others.append(each)
     change = _Change(state, delta)
     rest = change.join(state.rest, others) if others or state.rest else ()
     if len(rest) > REST_MAX:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from ringwise.core.errors import CollectionTooLarge, KeyTooLong, ValueTooLong
 from ringwise.server.call import Call, CommandError
@@ -43,6 +43,15 @@ def check_whole(call: Call, parts: Iterable[bytes], noun: str) -> None:
     limit, size = call.node.config.collection_bytes_max, sum(map(len, parts))
     if size > limit:
         raise CollectionTooLarge(size, limit, noun)
+
+
+def check_parts(call: Call, given: Sequence[bytes], kept: Collection[bytes], noun: str) -> None:
+    """Each of the given parts by itself, and together those that are kept."""
+    config = call.node.config
+    if sum(map(len, given)) > min(config.value_bytes_max, config.collection_bytes_max):
+        for part in given:
+            check_value(call, part)
+        check_whole(call, kept, noun)
 
 
 def expiry_of(call: Call, option: bytes, text: bytes, *, past: bool = False) -> int:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ringwise.server.shown import LastReply
+
 if TYPE_CHECKING:
     from ringwise.server.session import Session
 
@@ -30,6 +32,7 @@ class Clients:
     # after a failure every cluster client asks at once.
     view: object = None
     topology_replies: dict[tuple[str, int], bytes] = field(default_factory=dict)
+    last_reply: LastReply = field(default_factory=LastReply)
     sessions: dict[int, Session] = field(default_factory=dict)  # by connection number, in order of arrival
 
     def enter(self, session: Session) -> int:

@@ -12,11 +12,12 @@ from typing import TypeVar
 from ringwise.core import versions
 from ringwise.core.counters import decimal_of
 from ringwise.core.errors import NotANumber, WrittenBeside, WrongType
-from ringwise.server.arguments import SYNTAX, check_key, check_value, check_whole, integer_of
+from ringwise.server.arguments import SYNTAX, check_key, check_parts, check_value, integer_of
 from ringwise.server.call import Call, CommandError
 from ringwise.server.gather import Gather, refused
 from ringwise.server.pages import answer_page, cursor_of
 from ringwise.server.sets import RANDOM_MAX
+from ringwise.server.shown import show
 from ringwise.server.strings import MGET_BYTES_MAX, update
 from ringwise.server.table import wrong_arity
 from ringwise.wire.replies import OK, Value, encode
@@ -30,11 +31,9 @@ def hset(call: Call) -> None:
     name = call.arguments[0].decode("ascii", "replace").lower()
     if len(pairs) % 2:
         raise CommandError(wrong_arity(name))
-    for part in pairs:
-        check_value(call, part)
     last = dict(zip(pairs[::2], pairs[1::2], strict=True))
     flat = [part for pair in last.items() for part in pair]
-    check_whole(call, flat, "hash")
+    check_parts(call, pairs, flat, "hash")
 
     def show(gather: Gather) -> None:
         if name == "hmset":
@@ -118,12 +117,8 @@ def _read(call: Call, done: Callable[[Fields], None]) -> None:
     call.node.get(key, call.level, Gather(call, 1, read), 0)
 
 
-def _show(call: Call, show: Callable[[Fields], Value]) -> None:
-    _read(call, lambda found: call.answer(show(found)))
-
-
 def hget(call: Call) -> None:
-    _show(call, lambda found: found.get(call.arguments[2]))
+    show(call, versions.fields, lambda found: found.get(call.arguments[2]))
 
 
 def hmget(call: Call) -> None:
@@ -131,27 +126,27 @@ def hmget(call: Call) -> None:
 
 
 def hgetall(call: Call) -> None:
-    _show(call, lambda found: dict[bytes | str, Value](sorted(found.items())))
+    show(call, versions.fields, lambda found: dict[bytes | str, Value](sorted(found.items())))
 
 
 def hkeys(call: Call) -> None:
-    _show(call, lambda found: list[Value](sorted(found)))
+    show(call, versions.fields, lambda found: list[Value](sorted(found)))
 
 
 def hvals(call: Call) -> None:
-    _show(call, lambda found: [found[field] for field in sorted(found)])
+    show(call, versions.fields, lambda found: [found[field] for field in sorted(found)])
 
 
 def hlen(call: Call) -> None:
-    _show(call, len)
+    show(call, versions.fields, len)
 
 
 def hexists(call: Call) -> None:
-    _show(call, lambda found: int(call.arguments[2] in found))
+    show(call, versions.fields, lambda found: int(call.arguments[2] in found))
 
 
 def hstrlen(call: Call) -> None:
-    _show(call, lambda found: len(found.get(call.arguments[2], b"")))
+    show(call, versions.fields, lambda found: len(found.get(call.arguments[2], b"")))
 
 
 def hscan(call: Call) -> None:

@@ -15,6 +15,7 @@ from ringwise.server.arguments import SYNTAX, check_key, check_value, integer_of
 from ringwise.server.call import Call, CommandError
 from ringwise.server.gather import Gather, refused, refused_second
 from ringwise.server.pages import answer_page, cursor_of
+from ringwise.server.shown import show
 from ringwise.server.strings import update
 from ringwise.wire.replies import Value
 
@@ -101,24 +102,19 @@ def _show(call: Call, keys: Sequence[bytes], show: Callable[[Sets], Value]) -> N
 
 
 def smembers(call: Call) -> None:
-    _show(call, call.arguments[1:2], lambda found: set(found[0]))
+    show(call, versions.members, lambda found: set(found))
 
 
 def scard(call: Call) -> None:
-    _show(call, call.arguments[1:2], lambda found: len(found[0]))
+    show(call, versions.members, len)
 
 
 def sismember(call: Call) -> None:
-    _show(call, call.arguments[1:2], lambda found: int(call.arguments[2] in found[0]))
+    show(call, versions.members, lambda found: int(call.arguments[2] in found))
 
 
 def smismember(call: Call) -> None:
-    members = call.arguments[2:]
-
-    def show(found: Sets) -> Value:
-        return [int(member in found[0]) for member in members]
-
-    _show(call, call.arguments[1:2], show)
+    show(call, versions.members, lambda found: [int(member in found) for member in call.arguments[2:]])
 
 
 def srandmember(call: Call) -> None:

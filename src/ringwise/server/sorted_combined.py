@@ -131,7 +131,7 @@ def _scores_of(record: bytes, wall_ms: int) -> Scores | None:
 def combine(call: Call) -> None:
     """ZUNION, ZINTER, ZDIFF: numkeys key … [WEIGHTS …] [AGGREGATE …] [WITHSCORES]."""
     wanted = _Wanted(call, 1)
-    wanted.read(lambda found: in_order(call, ranked(wanted.of(found)), scores=wanted.scores))
+    wanted.read(lambda found: call.reply(in_order(call, ranked(wanted.of(found)), scores=wanted.scores)))
 
 
 def store(call: Call) -> None:

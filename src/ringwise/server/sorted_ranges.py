@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ringwise.core import versions
 from ringwise.core.copying import whole
 from ringwise.core.errors import CollectionTooLarge
 from ringwise.core.maps import SORTED, score_bytes
@@ -14,7 +15,8 @@ from ringwise.core.ranges import LEX, RANK, SCORE, Range, Ranked, rank_of, ranke
 from ringwise.server.arguments import SYNTAX, check_key, check_whole, integer_of
 from ringwise.server.call import Call, CommandError
 from ringwise.server.gather import Gather, refused
-from ringwise.server.sorted_sets import Scores, change, in_order, read, show
+from ringwise.server.shown import show, show_encoded
+from ringwise.server.sorted_sets import Scores, change, in_order, read
 from ringwise.wire.replies import Value
 
 _LEGACY = {
@@ -31,7 +33,7 @@ def zrange(call: Call) -> None:
     """ZRANGE key start stop [BYSCORE | BYLEX] [REV] [LIMIT offset count] [WITHSCORES], and the older commands."""
     by, reverse = _LEGACY.get(call.arguments[0].lower(), (b"", False))
     wanted, scores = _parsed(call.arguments[2:], by, reverse)
-    read(call, lambda found: in_order(call, wanted.of(ranked(found)), scores=scores))
+    show_encoded(call, versions.scores, lambda found: in_order(call, wanted.of(ranked(found)), scores=scores))
 
 
 def _parsed(arguments: Sequence[bytes], by: bytes, reverse: bool, *, stored: bool = False) -> tuple[Range, bool]:
@@ -102,7 +104,7 @@ def zrank(call: Call) -> None:
         before = rank_of(ranked(found), (score, member))
         return len(found) - 1 - before if reverse else before
 
-    show(call, rank)
+    show(call, versions.scores, rank)
 
 
 def zcount(call: Call) -> None:
@@ -110,7 +112,7 @@ def zcount(call: Call) -> None:
     by = SCORE if call.arguments[0].lower() == b"zcount" else LEX
     wanted = Range(by, call.arguments[2], call.arguments[3])
     wanted.check()
-    show(call, lambda found: len(wanted.of(ranked(found))))
+    show(call, versions.scores, lambda found: len(wanted.of(ranked(found))))
 
 
 def zremrange(call: Call) -> None:

@@ -5,7 +5,7 @@ Ranges are in server/sorted_ranges.py, what combines several of them in server/s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from ringwise.core import versions
@@ -14,14 +14,15 @@ from ringwise.core.map_changes import GT, LT, NX, XX, increased, judged
 from ringwise.core.map_operations import popped
 from ringwise.core.maps import score_bytes
 from ringwise.core.ranges import Ranked, ranked, score_of
-from ringwise.server.arguments import SYNTAX, check_key, check_value, check_whole, integer_of
+from ringwise.server.arguments import SYNTAX, check_key, check_parts, check_value, integer_of
 from ringwise.server.call import Call, CommandError
 from ringwise.server.gather import Gather, refused
 from ringwise.server.hashes import chosen_by_chance, pairs
 from ringwise.server.pages import answer_page, cursor_of
 from ringwise.server.sets import NOT_POSITIVE
+from ringwise.server.shown import show
 from ringwise.server.strings import update
-from ringwise.wire.replies import Double, Value
+from ringwise.wire.replies import Double, Value, encode
 
 NOT_A_FLOAT = "ERR value is not a valid float"
 _CONDITIONS = {b"NX": NX, b"XX": XX, b"GT": GT, b"LT": LT}
@@ -43,9 +44,7 @@ def zadd(call: Call) -> None:
         raise CommandError("ERR INCR option supports a single increment-element pair")
     scores = [score_in(text) for text in rest[::2]]
     wanted = list(zip(rest[1::2], scores, strict=True))
-    for member, _ in wanted:
-        check_value(call, member)
-    check_whole(call, {member for member, _ in wanted}, "sorted set")
+    check_parts(call, rest[1::2], {member for member, _ in wanted}, "sorted set")
     if b"INCR" in options:
         _increment(call, key, *wanted[0], conditions)
         return
@@ -175,25 +174,21 @@ def read(call: Call, done: Callable[[Scores], None], key: bytes | None = None) -
     call.node.get(key, call.level, Gather(call, 1, came), 0)
 
 
-def show(call: Call, of: Callable[[Scores], Value]) -> None:
-    read(call, lambda found: call.answer(of(found)))
-
-
 def _score(found: Scores, member: bytes) -> Value:
     score = found.get(member)
     return Double(score) if score is not None else None
 
 
 def zscore(call: Call) -> None:
-    show(call, lambda found: _score(found, call.arguments[2]))
+    show(call, versions.scores, lambda found: _score(found, call.arguments[2]))
 
 
 def zmscore(call: Call) -> None:
-    show(call, lambda found: [_score(found, member) for member in call.arguments[2:]])
+    show(call, versions.scores, lambda found: [_score(found, member) for member in call.arguments[2:]])
 
 
 def zcard(call: Call) -> None:
-    show(call, len)
+    show(call, versions.scores, len)
 
 
 def zscan(call: Call) -> None:
@@ -208,13 +203,8 @@ def zrandmember(call: Call) -> None:
     chosen_by_chance(call, b"WITHSCORES", partial(read, call), Double)
 
 
-def in_order(call: Call, of: Ranked, *, scores: bool) -> None:
+def in_order(call: Call, of: Ranked, *, scores: bool) -> bytes:
     """A reply with members, alone or with their scores."""
     if scores:
-        call.reply(pairs(call, shown_pairs(of)))
-    else:
-        call.answer(list[Value](_members(of)))
-
-
-def _members(of: Sequence[tuple[float, bytes]]) -> list[bytes]:
-    return [member for _, member in of]
+        return pairs(call, shown_pairs(of))
+    return encode([member for _, member in of], call.session.protocol)
