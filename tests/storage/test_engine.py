@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -214,6 +215,16 @@ def test_t5_what_is_dropped_is_gone_and_what_is_in_force_stays(reopen: Open) -> 
 # What is RocksDB's alone.
 
 
+def walked(piece: Callable[[int, int, int], tuple[list[tuple[int, bytes]], int]]) -> list[tuple[int, bytes]]:
+    """All of it, piece by piece."""
+    found: list[tuple[int, bytes]] = []
+    position = 0
+    while position < END:
+        more, position = piece(position, END, 100)
+        found += more
+    return found
+
+
 def size_of(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
@@ -282,6 +293,27 @@ def test_the_space_of_what_was_removed_comes_back_in_parts(tmp_path: Path) -> No
         engine.reclaim(first, first + 1024)
     assert size_of(tmp_path) < before // 10
     assert {key for key, _ in engine.scan(b"", b"\xff", 9_999)} == set(list(records)[2_900:])
+    engine.close()
+
+
+def test_what_a_walk_passes_does_not_fill_the_block_cache(tmp_path: Path) -> None:
+    """Walks go over all there is again and again, dead records too: what clients ask for stays where it is."""
+    noise = random.Random(1)
+    engine = LsmEngine(tmp_path)
+    records = {storage_key(*row(n)): noise.randbytes(2_000) for n in range(3_000)}
+    flush(engine, records, 1, slice_=100)
+    live = frozenset([BUCKET.prefix])
+
+    def cached() -> int:
+        return engine._db.property_int_value("rocksdb.block-cache-usage") or 0
+
+    engine.get_many(list(records)[:10])
+    before = cached()
+    assert len(walked(partial(engine.rows, live))) == 3_000 == len(walked(partial(engine.names, BUCKET.prefix)))
+    assert len(engine.scan(b"", b"\xff", 9_999)) == 3_000
+    assert cached() - before < 500_000
+    engine.get_many(list(records))
+    assert cached() - before > 5_000_000
     engine.close()
 
 

@@ -111,14 +111,12 @@ class LsmEngine:
         return self._db.property_int_value("rocksdb.estimate-num-keys") or 0
 
     def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
-        bounds = ReadOptions()
-        bounds.set_iterate_upper_bound(min(end, _META_KEY))
+        bounds = _up_to(min(end, _META_KEY))
         items: Iterator[tuple[Any, bytes]] = self._db.items(from_key=start, read_opt=bounds)
         return list(islice(items, limit))
 
     def names(self, bucket: bytes, start: int, end: int, limit: int) -> tuple[list[tuple[int, bytes]], int]:
-        bounds = ReadOptions()
-        bounds.set_iterate_upper_bound(min(end_of(bucket, end), _META_KEY))
+        bounds = _up_to(min(end_of(bucket, end), _META_KEY))
         return self._walked(bounds, lambda steps: walk(steps, bucket, start, end, limit))
 
     def _walked(self, bounds: ReadOptions, look: Callable[[Any], tuple[Names, int]]) -> tuple[Names, int]:
@@ -134,16 +132,14 @@ class LsmEngine:
         return found
 
     def rows(self, live: Collection[bytes], start: int, end: int, limit: int) -> tuple[list[tuple[int, bytes]], int]:
-        bounds = ReadOptions()
-        bounds.set_iterate_upper_bound(min(end_of_rows(end), _META_KEY))
+        bounds = _up_to(min(end_of_rows(end), _META_KEY))
         return self._walked(bounds, lambda steps: walk_rows(steps, live, start, end, limit))
 
     def drop(self, void: Sequence[tuple[bytes, bytes]], first: int, end: int) -> int:
         if not void:
             return 0
         highs = [high for _, high in void]
-        bounds = ReadOptions()
-        bounds.set_iterate_upper_bound(end.to_bytes(2, "big"))
+        bounds = _up_to(end.to_bytes(2, "big"))  # held as long as the iterator, which does not hold it
         steps: Any = self._db.iter(bounds)
         steps.seek(first.to_bytes(2, "big") + void[0][0])
         found = 0
@@ -264,6 +260,14 @@ def _sync(file: Path) -> None:
         os.fdatasync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _up_to(end: bytes) -> ReadOptions:
+    """For an iterator. What it passes is not what clients ask for, so it stays out of the block cache, as dead as it may be."""
+    bounds = ReadOptions()
+    bounds.set_iterate_upper_bound(end)
+    bounds.fill_cache(False)  # type: ignore[call-arg]  # the stubs forget its argument
+    return bounds
 
 
 def _options(cache_bytes: int, background: bool = False) -> Options:
