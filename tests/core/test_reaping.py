@@ -98,6 +98,23 @@ def test_what_has_expired_goes_too() -> None:
     assert cluster.wall_ms >= expiry_ms + AFTER_MS
 
 
+def test_what_has_expired_here_may_live_where_its_expiry_was_lifted() -> None:
+    """Why a value is kept, long after it has expired, until all its owners hold it dead (V7)."""
+    cluster, heard = cluster_of(), Heard()
+    cluster.nodes[0].write(b"k", Write(b"v", expiry_ms=cluster.wall_ms + 1_000), EVERY, heard, 0)
+    cluster.run()
+    away = cluster.nodes[2]
+    isolate(cluster, away)
+    away.update(b"k", "expire", (0, 0), ONE, heard, 1)  # PERSIST
+    cluster.run()
+    assert heard.outcomes[1][0] == "updated"
+    idle(cluster)
+    assert [versions.value_of(record, cluster.wall_ms) for record in held(cluster)] == [None, None, b"v"]
+    rejoin(cluster, away)
+    settle(cluster)
+    assert [versions.value_of(record, cluster.wall_ms) for record in held(cluster)] == [b"v"] * 3
+
+
 def test_an_emptied_set_goes_too() -> None:
     cluster, heard = cluster_of(), Heard()
     cluster.nodes[0].update(b"k", "set_add", (1000, b"a", b"b"), EVERY, heard, 0)

@@ -34,11 +34,14 @@ QUESTIONS_MAX = 100  # of peers, that wait for the disk
 
 
 class Look:
-    """Dead records, by row key and digest, looked up one by one."""
+    """Dead records, by row key and digest, looked up one by one. `proved`: all their owners have said that they are dead."""
 
-    __slots__ = ("_left", "absent", "digests", "position", "rkeys", "same", "then")
+    __slots__ = ("_left", "absent", "digests", "position", "proved", "rkeys", "same", "then")
 
-    def __init__(self, rkeys: list[bytes], digests: list[bytes], then: Callable[[Look], None]) -> None:
+    def __init__(
+        self, rkeys: list[bytes], digests: list[bytes], then: Callable[[Look], None], *, proved: bool = False
+    ) -> None:
+        self.proved = proved
         self.rkeys = rkeys
         self.digests = digests
         self.same: list[int] = []
@@ -108,7 +111,7 @@ class Owner:
             return
         if not held:
             look.absent.append(position)
-        elif held[:DIGEST_BYTES] == look.digests[position] and self.dead(held):
+        elif held[:DIGEST_BYTES] == look.digests[position] and (look.proved or self.dead(held)):
             look.same.append(position)
         look.counted()
 
@@ -137,7 +140,7 @@ class Owner:
     def drop(self, rkeys: list[bytes], digests: list[bytes], stamp: int, then: Callable[[], None]) -> None:
         """Records that are still the same go; `then` is called in the turn in which the last one has."""
         self.floor = max(self.floor, stamp)
-        self._look_up(Look(rkeys, digests, partial(self._drop, then)))
+        self._look_up(Look(rkeys, digests, partial(self._drop, then), proved=True))
 
     def _drop(self, then: Callable[[], None], look: Look) -> None:
         rows: list[tuple[int, bytes, bytes, bytes]] = []
@@ -155,7 +158,8 @@ class Owner:
         if rows:
             self._chunks.append(messages.encode_rows(rows))
         if cold and not self._store.failed:
-            self._look_up(Look([rkey for rkey, _ in cold], [digest for _, digest in cold], partial(self._drop, then)))
+            rkeys, digests = [rkey for rkey, _ in cold], [digest for _, digest in cold]
+            self._look_up(Look(rkeys, digests, partial(self._drop, then), proved=True))
         else:
             then()
 

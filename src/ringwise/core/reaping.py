@@ -49,8 +49,10 @@ MANY_IN_ALL = 1_000  # in the pass before: then the next one comes at once, and 
 # That go together: the more, the fewer questions to settle; but to list them is one piece of work, of a millisecond.
 ROUND_KEYS = 2_500
 ROUND_WAIT_MS = 1_000.0  # for more of them, after the first
-# One frame for each owner and tick: half a millisecond for who gets it, and it may get as many from each other node.
-FRAME_KEYS = 50
+# One frame at a time for each owner: a millisecond for who gets it, a fifth of which any frame takes. It may get as many from
+# each other node.
+FRAME_KEYS = 100
+FRAME_PAUSE_MS = 30.0  # three ticks
 DEADLINES = 10  # request timeouts that a round may take in each of its steps
 PAUSE_MS = 2_000.0  # after a round that failed
 
@@ -108,6 +110,7 @@ class Reaping:
         self._epoch = 0
         self._deadline_ms = 0.0
         self._to_send: dict[NodeId, list[list[_Record]]] = {}
+        self._next_frames_ms = 0.0
         self._asked: dict[tuple[NodeId, int], list[_Record]] = {}
         self._unsettled: set[NodeId] = set()
         self._own_turn = False  # to drop: the others have
@@ -146,8 +149,10 @@ class Reaping:
         if self._epoch != topology.epoch or now_ms > self._deadline_ms or self._store.failed:
             self._give_up({*self._unsettled, *(peer for peer, _ in self._asked), *self._to_send})
             return
-        for owner in list(self._to_send):
-            self._send(owner)
+        if now_ms >= self._next_frames_ms:
+            self._next_frames_ms = now_ms + FRAME_PAUSE_MS
+            for owner in list(self._to_send):
+                self._send(owner)
 
     # -- looking
 
