@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ringwise.core import versions
-from ringwise.core.context import TOKEN_BYTES_MAX, Context
+from ringwise.core.context import TOKEN_BYTES_MAX, Context, Seen
 from ringwise.core.dots import DotSource
 from ringwise.core.errors import BadContext, RecordDamaged
 from ringwise.core.record import COUNTER_MAX, FORM_AT, PLAIN, Record, Sibling, decode, encode
@@ -71,6 +71,16 @@ def test_a_counter_at_its_end_takes_a_new_epoch(own_is_live: bool) -> None:
     new_epoch = source.prefix + (9).to_bytes(6, "big")
     assert dict(decode(after).context) == {own: COUNTER_MAX, other: 1, new_epoch: 1}
     assert dict(decode(source.put(after, b"newer", 9)).context)[new_epoch] == 2
+
+
+def test_the_versions_of_one_write_are_in_order_also_where_an_actor_is_used_up() -> None:
+    dots = DotSource(b"nodeid", b"inca", next_epoch=9)
+    first, last = (dots.prefix + epoch.to_bytes(6, "big") for epoch in (1, 2))
+    held = encode(Record([(first, 200), (last, COUNTER_MAX - 1)], [], [Sibling(first, 200, 1, 0, 0, "", False, b"")]))
+    after = dots.write_each(held, [("", b"a"), ("", b"b"), ("", b"c")], Context(), 5)
+    assert decode(after).context == [(first, 202), (last, COUNTER_MAX)]
+    seen = versions.seen_by(held)
+    assert dots._next_dots(seen, Seen(), 3) == [(first, 201), (first, 202), (last, COUNTER_MAX)]
 
 
 def test_the_256th_actor_makes_a_record_general_and_nothing_is_lost() -> None:

@@ -228,7 +228,7 @@ class DotSource:
         return actor, 1
 
     def _next_dots(self, held: Seen, told: Seen, count: int) -> list[Dot]:
-        """So many, one after the other; the record has seen them then."""
+        """So many, in their order; the record has seen them then."""
         dots: list[Dot] = []
         while len(dots) < count:
             actor, first = self._next_dot(held, told)
@@ -236,6 +236,8 @@ class DotSource:
             more = [(actor, counter) for counter in range(first, end)]
             held.add_few(more)
             dots += more
+        if dots and dots[0][0] != dots[-1][0]:  # several actors, each used up but the last
+            dots.sort()
         return dots
 
     def _new_actor(self) -> bytes:

@@ -34,7 +34,8 @@ QUESTIONS_MAX = 100  # of peers, that wait for the disk
 
 
 class Look:
-    """Dead records, by row key and digest, looked up one by one. `proved`: all their owners have said that they are dead."""
+    """Dead records, by row key and digest, looked up one by one. `proved`: all their owners have said that
+    they are dead, or absent."""
 
     __slots__ = ("_left", "absent", "digests", "position", "proved", "rkeys", "same", "then")
 

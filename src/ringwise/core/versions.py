@@ -20,8 +20,7 @@ give exactly the bytes that decode, compute, encode would: `tests/core/test_vers
 call these functions through the module (`versions.merge`), so that tests can put deliberate faults in their place.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 from msgspec import structs
@@ -268,51 +267,17 @@ def fields_in(kind: maps.Kind, record: bytes, wall_ms: int) -> maps.Fields:
 
 def members(record: bytes, wall_ms: int) -> Collection[bytes] | None:
     """The members of a set, in no order; none where the key is absent; None where it is no set."""
-    return _shown_set(record, wall_ms)
+    return members_in(record, wall_ms).found if is_of(sets.MEMBER, record, wall_ms) else None
 
 
 def fields(record: bytes, wall_ms: int) -> Mapping[bytes, bytes] | None:
     """What a hash has under each field; nothing where the key is absent; None where it is no hash."""
-    return _shown_hash(record, wall_ms)
+    return fields_in(maps.HASH, record, wall_ms).values() if is_of(maps.HASH.entry, record, wall_ms) else None
 
 
 def scores(record: bytes, wall_ms: int) -> Mapping[bytes, float] | None:
     """The members of a sorted set and their scores; none where the key is absent; None where it is no sorted set."""
-    return _shown_sorted_set(record, wall_ms)
-
-
-T = TypeVar("T")
-
-
-class _Shown(Generic[T]):
-    """A record as one type shows it, and the last one once more: those who read a key in one turn are given one record, and so
-    are those whose writes to it are one (B5)."""
-
-    def __init__(self, look: Callable[[bytes, int], T | None]) -> None:
-        self._look = look
-        self._last: tuple[bytes, int, T | None] = (b"", -1, None)
-
-    def __call__(self, record: bytes, wall_ms: int) -> T | None:
-        last, at_ms, shown = self._last
-        if last is not record or at_ms != wall_ms:
-            shown = self._look(record, wall_ms)
-            self._last = record, wall_ms, shown
-        return shown
-
-
-def _set_of(record: bytes, wall_ms: int) -> Collection[bytes] | None:
-    return members_in(record, wall_ms).found if is_of(sets.MEMBER, record, wall_ms) else None
-
-
-def _hash_of(record: bytes, wall_ms: int) -> Mapping[bytes, bytes] | None:
-    return fields_in(maps.HASH, record, wall_ms).values() if is_of(maps.HASH.entry, record, wall_ms) else None
-
-
-def _sorted_set_of(record: bytes, wall_ms: int) -> Mapping[bytes, float] | None:
     return fields_in(maps.SORTED, record, wall_ms).scores() if is_of(maps.SORTED.entry, record, wall_ms) else None
-
-
-_shown_set, _shown_hash, _shown_sorted_set = _Shown(_set_of), _Shown(_hash_of), _Shown(_sorted_set_of)
 
 
 def estimate(record: bytes, wall_ms: int) -> bytes | None:

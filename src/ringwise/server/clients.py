@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ringwise.server.shown import LastReply
+from ringwise.server.shown import Shown
 
 if TYPE_CHECKING:
     from ringwise.server.session import Session
@@ -32,7 +32,7 @@ class Clients:
     # after a failure every cluster client asks at once.
     view: object = None
     topology_replies: dict[tuple[str, int], bytes] = field(default_factory=dict)
-    last_reply: LastReply = field(default_factory=LastReply)
+    shown: Shown = field(default_factory=Shown)
     sessions: dict[int, Session] = field(default_factory=dict)  # by connection number, in order of arrival
 
     def enter(self, session: Session) -> int:

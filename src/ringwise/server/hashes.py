@@ -17,7 +17,7 @@ from ringwise.server.call import Call, CommandError
 from ringwise.server.gather import Gather, refused
 from ringwise.server.pages import answer_page, cursor_of
 from ringwise.server.sets import RANDOM_MAX
-from ringwise.server.shown import show
+from ringwise.server.shown import show, view_of
 from ringwise.server.strings import MGET_BYTES_MAX, update
 from ringwise.server.table import wrong_arity
 from ringwise.wire.replies import OK, Value, encode
@@ -83,7 +83,7 @@ def _increment(call: Call, amount: bytes, real: int, told: Callable[[bytes], Val
 
 
 def _before(gather: Gather) -> Fields:
-    return versions.fields(gather.records[0], gather.call.node.now.wall_ms) or {}
+    return view_of(gather.call, versions.fields, gather.records[0]) or {}
 
 
 def _change(

@@ -15,7 +15,7 @@ from ringwise.server.arguments import SYNTAX, check_key, check_value, integer_of
 from ringwise.server.call import Call, CommandError
 from ringwise.server.gather import Gather, refused, refused_second
 from ringwise.server.pages import answer_page, cursor_of
-from ringwise.server.shown import show
+from ringwise.server.shown import show, view_of
 from ringwise.server.strings import update
 from ringwise.wire.replies import Value
 
@@ -65,13 +65,13 @@ def _change(
     key: bytes,
     operation: str,
     arguments: tuple[bytes | int, ...],
-    show: Callable[[Collection[bytes]], Value],
+    of: Callable[[Collection[bytes]], Value],
 ) -> None:
-    """An update; `show` is given the members that there were before."""
+    """An update; the reply is made of the members that there were before."""
 
     def done(gather: Gather) -> None:
         if not refused(gather, writes=True):
-            call.answer(show(versions.members(gather.records[0], call.node.now.wall_ms) or []))
+            call.answer(of(view_of(call, versions.members, gather.records[0]) or []))
 
     check_key(call, key)
     call.session.wrote(key, call.level)

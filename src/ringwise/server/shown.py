@@ -1,13 +1,13 @@
 """Reads of one key, answered with what its record shows; those that ask the same get one reply (B5).
 
-A page of a leaderboard, a configuration that everybody reads: fifty who ask in one turn, in the same words, are given the same
-record (core/get.py), so the reply to the first of them is the reply to all.
+A page of a leaderboard, a configuration that everybody reads: those who ask in one turn, in the same words and one after another,
+are given the same record (core/get.py), so the reply to the first of them is the reply to all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ringwise.core.errors import Failure, WrongType
 from ringwise.server.arguments import check_key
@@ -17,47 +17,63 @@ from ringwise.wire.replies import Value, encode
 if TYPE_CHECKING:
     from ringwise.server.call import Call
 
-KEPT_BYTES_MAX = 1024 * 1024
-
 V = TypeVar("V")
+View = Callable[[bytes, int], V | None]
 
 
-class LastReply:
-    """That of one node, and what it was made of."""
+class Shown:
+    """What the last record that was looked at in this turn shows, and the last reply that was made of one; of one node.
 
-    __slots__ = ("_protocol", "_record", "_reply", "_wall_ms", "_words")
+    Kept for the turn only: a state of a sorted set that is kept keeps what has changed since (core/order.py).
+    """
+
+    __slots__ = ("_answered", "_found", "_looked", "_protocol", "_reply", "_view", "_wall_ms", "_words")
 
     def __init__(self) -> None:
-        self._record: bytes | None = None
-        self._words: list[bytes] = []
         self._protocol = self._wall_ms = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """The turn ends."""
+        self._looked: bytes | None = None
+        self._view: object = None
+        self._found: Any = None
+        self._answered: bytes | None = None
+        self._words: list[bytes] = []
         self._reply = b""
 
-    def of(self, call: Call, record: bytes) -> bytes | None:
-        """The reply, where it is to the same."""
-        if (
-            self._record is record
-            and self._words == call.arguments
-            and self._protocol == call.session.protocol
-            and self._wall_ms == call.node.now.wall_ms
-        ):
+    def of(self, record: bytes, view: View[V], wall_ms: int) -> V | None:
+        """The record, seen as a type; None where it is of another."""
+        if self._looked is not record or self._view is not view or self._wall_ms != wall_ms:
+            self._looked, self._view, self._found = record, view, view(record, wall_ms)
+            self._answered, self._wall_ms = None, wall_ms
+        found: V | None = self._found
+        return found
+
+    def reply(self, call: Call, record: bytes) -> bytes | None:
+        """The last one, where it was to the same, in the same moment."""
+        same = self._answered is record and self._words == call.arguments
+        if same and self._protocol == call.session.protocol and self._wall_ms == call.node.now.wall_ms:
             return self._reply
         return None
 
     def keep(self, call: Call, record: bytes, reply: bytes) -> None:
-        """It is asked for in this turn, if at all."""
-        if len(reply) <= KEPT_BYTES_MAX:
-            self._record, self._words, self._reply = record, call.arguments, reply
-            self._protocol, self._wall_ms = call.session.protocol, call.node.now.wall_ms
+        self._answered, self._words, self._reply = record, call.arguments, reply
+        self._protocol = call.session.protocol
 
 
-def show(call: Call, view: Callable[[bytes, int], V | None], of: Callable[[V], Value]) -> None:
+def view_of(call: Call, view: View[V], record: bytes) -> V | None:
+    """What a record that a command has met shows, seen as a type; None where it is of another."""
+    return call.session.clients.shown.of(record, view, call.node.now.wall_ms)
+
+
+def show(call: Call, view: View[V], of: Callable[[V], Value]) -> None:
     """As `show_encoded`, for a reply that is yet to be encoded."""
     show_encoded(call, view, lambda found: encode(of(found), call.session.protocol))
 
 
-def show_encoded(call: Call, view: Callable[[bytes, int], V | None], reply_to: Callable[[V], bytes]) -> None:
-    """Answers by what the command's key holds, seen as a type (`versions.fields` and its kin: None where it is of another).
+def show_encoded(call: Call, view: View[V], reply_to: Callable[[V], bytes]) -> None:
+    """Answers by what the command's key holds, seen as a type (`versions.fields` and its kin).
 
     The reply must depend on the words of the command, the record and the moment alone: nothing by chance.
     """
@@ -65,10 +81,10 @@ def show_encoded(call: Call, view: Callable[[bytes, int], V | None], reply_to: C
     def came(gather: Gather) -> None:
         if refused(gather):
             return
-        record, last = gather.records[0], call.session.clients.last_reply
-        reply = last.of(call, record)
+        record, last = gather.records[0], call.session.clients.shown
+        reply = last.reply(call, record)
         if reply is None:
-            found = view(record, call.node.now.wall_ms)
+            found = view_of(call, view, record)
             if found is None:
                 call.fail(WrongType())
                 return

@@ -20,7 +20,7 @@ from ringwise.server.gather import Gather, refused
 from ringwise.server.hashes import chosen_by_chance, pairs
 from ringwise.server.pages import answer_page, cursor_of
 from ringwise.server.sets import NOT_POSITIVE
-from ringwise.server.shown import show
+from ringwise.server.shown import show, view_of
 from ringwise.server.strings import update
 from ringwise.wire.replies import Double, Value, encode
 
@@ -143,7 +143,7 @@ def change(
 
 
 def _before(gather: Gather) -> Scores:
-    return versions.scores(gather.records[0], gather.call.node.now.wall_ms) or {}
+    return view_of(gather.call, versions.scores, gather.records[0]) or {}
 
 
 def update_of(
