@@ -181,7 +181,8 @@ class Session:
         if self._gone:
             return
         self.is_dirty = False
-        self.clients.shown.forget()
+        if self.clients.shown.used:
+            self.clients.shown.forget()
         rows = self._rows
         if len(rows) == 1 and None not in rows[0].replies:
             replies = rows.pop().replies

@@ -27,7 +27,7 @@ class Shown:
     Kept for the turn only: a state of a sorted set that is kept keeps what has changed since (core/order.py).
     """
 
-    __slots__ = ("_answered", "_found", "_looked", "_protocol", "_reply", "_view", "_wall_ms", "_words")
+    __slots__ = ("_answered", "_found", "_looked", "_protocol", "_reply", "_view", "_wall_ms", "_words", "used")
 
     def __init__(self) -> None:
         self._protocol = self._wall_ms = 0
@@ -35,6 +35,7 @@ class Shown:
 
     def forget(self) -> None:
         """The turn ends."""
+        self.used = False
         self._looked: bytes | None = None
         self._view: object = None
         self._found: Any = None
@@ -46,7 +47,7 @@ class Shown:
         """The record, seen as a type; None where it is of another."""
         if self._looked is not record or self._view is not view or self._wall_ms != wall_ms:
             self._looked, self._view, self._found = record, view, view(record, wall_ms)
-            self._answered, self._wall_ms = None, wall_ms
+            self._answered, self._wall_ms, self.used = None, wall_ms, True
         found: V | None = self._found
         return found
 
@@ -59,7 +60,7 @@ class Shown:
 
     def keep(self, call: Call, record: bytes, reply: bytes) -> None:
         self._answered, self._words, self._reply = record, call.arguments, reply
-        self._protocol = call.session.protocol
+        self._protocol, self.used = call.session.protocol, True
 
 
 def view_of(call: Call, view: View[V], record: bytes) -> V | None:
