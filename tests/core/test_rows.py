@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping
 from random import Random
 
@@ -17,6 +18,7 @@ from ringwise.core.changes import AddMembers, Change, Expire, Increment, RemoveM
 from ringwise.core.context import Seen
 from ringwise.core.copying import Forget
 from ringwise.core.counters import is_value
+from ringwise.core.dots import DotSource
 from ringwise.core.errors import Failure, RecordDamaged, WrongType
 from ringwise.core.hyperloglog import ESTIMATE
 from ringwise.core.map_changes import NX, AddToField, AddToScore, RemoveFields, SetFields, SetScores, StoreAll
@@ -494,3 +496,24 @@ def test_an_increment_is_refused_without_a_look_at_all_of_a_collection(monkeypat
         monkeypatch.setattr(Rows, "state", lambda _self: pytest.fail("all of it"))
         with pytest.raises(WrongType):
             Increment(1).apply(replicas()[1].dots, held, 99, NOW_MS)
+
+
+def test_a_state_that_was_written_out_whole_does_not_keep_what_came_since() -> None:
+    """A flush writes it out, and then a leaderboard may change a million times before the next one."""
+
+    def orders() -> int:
+        gc.collect()
+        return sum(type(each) is Order for each in gc.get_objects())
+
+    with opening(ALWAYS):
+        dots, before = DotSource(b"nodeid", b"inca"), orders()
+        held = b""
+        for number in range(50):
+            score = SetScores(((b"m", float(number)), (b"n%d" % number, 1.0)), 0, MEGABYTE)
+            held = score.apply(dots, held, number + 1, NOW_MS)
+            state = rows.opened(held)
+            assert state is not None
+            assert len(state.in_order()) == number + 2
+            if number < 10:
+                assert record.whole(held)
+        assert orders() - before < 5

@@ -77,8 +77,14 @@ def test_nothing_is_kept_when_the_turn_has_ended(looked: list[bytes]) -> None:
         many[0].run(*words.split())
         kept = many[0].session.clients.shown
         assert (kept._looked, kept._found, kept._answered, kept._words) == (None, None, None, [])
+    many[0].session.receive(request("ZRANGE", "z", "0", "0"))
+    many[0].session.closed()  # and nobody reads the reply
+    many[0].node.end_turn()
+    assert kept._looked is None
+    many = connections(1)
+    many[0].run("ZADD", "z", "7", "m7")
     many[0].run("ZRANGE", "z", "0", "0")
-    assert looked == [b"0"] * 3
+    assert looked == [b"0"] * 4
 
 
 @pytest.mark.parametrize(

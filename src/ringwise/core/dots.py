@@ -236,8 +236,8 @@ class DotSource:
             more = [(actor, counter) for counter in range(first, end)]
             held.add_few(more)
             dots += more
-        if dots and dots[0][0] != dots[-1][0]:  # several actors, each used up but the last
-            dots.sort()
+        if dots and dots[0][0] != dots[-1][0]:  # actors that were used up on the way
+            dots.sort()  # who made them relies on it (rows.written)
         return dots
 
     def _new_actor(self) -> bytes:

@@ -49,8 +49,8 @@ MANY_IN_ALL = 1_000  # in the pass before: then the next one comes at once, and 
 # That go together: the more, the fewer questions to settle; but to list them is one piece of work, of a millisecond.
 ROUND_KEYS = 2_500
 ROUND_WAIT_MS = 1_000.0  # for more of them, after the first
-# One frame at a time for each owner: a millisecond for who gets it, and it may get as many from each other node. A fifth of that
-# is what a frame takes, however few are in it.
+# One frame at a time for each owner: a millisecond for who gets it, and it may get as many from each other node. Much of
+# that is what a frame takes, however few are in it.
 FRAME_KEYS = 100
 FRAME_PAUSE_MS = 30.0  # three ticks
 DEADLINES = 10  # request timeouts that a round may take in each of its steps

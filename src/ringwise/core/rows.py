@@ -48,6 +48,7 @@ STEPS_SHARE = 4  # and no more bytes of them than this part of the rows, since t
 # How many steps back are the states that a reader tells.
 STEPS_TOLD = (1, 2, 3, 5, 9, 17, 33, 65, 129, 257, 513, 1023)
 ROW_BYTES = 200  # of memory for each member or field, beside its versions as bytes
+WHOLES_MAX = 4  # that are kept as bytes
 OPENED_MAX = 4  # records that are bytes in the store and were asked for lately
 
 Join: TypeAlias = Callable[[Record, Record], Record]  # of any two states (core/versions.py)
@@ -134,10 +135,19 @@ class Rows(Opened):
         )
 
 
-@lru_cache(maxsize=4)
 def _whole(rows: Rows) -> bytes:
-    """Some are asked for several times in a row: for each owner, and for the disk."""
-    return records.seal_rows(rows[:CHECKSUM_BYTES], rows.state())
+    """Some are asked for several times in a row: for each owner, and for the disk. Kept by checksum, since a state of a sorted
+    set that is kept keeps what has changed since (core/order.py)."""
+    checksum = rows[:CHECKSUM_BYTES]
+    found = _wholes.get(checksum)
+    if found is None:
+        while len(_wholes) >= WHOLES_MAX:
+            del _wholes[next(iter(_wholes))]
+        found = _wholes[checksum] = records.seal_rows(checksum, rows.state())
+    return found
+
+
+_wholes: dict[bytes, bytes] = {}
 
 
 def name_of(row: Sibling) -> bytes:

@@ -181,8 +181,6 @@ class Session:
         if self._gone:
             return
         self.is_dirty = False
-        if self.clients.shown.used:
-            self.clients.shown.forget()
         rows = self._rows
         if len(rows) == 1 and None not in rows[0].replies:
             replies = rows.pop().replies

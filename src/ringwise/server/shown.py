@@ -24,18 +24,19 @@ View = Callable[[bytes, int], V | None]
 class Shown:
     """What the last record that was looked at in this turn shows, and the last reply that was made of one; of one node.
 
-    Kept for the turn only: a state of a sorted set that is kept keeps what has changed since (core/order.py).
+    Kept for the turn only, as a session that is flushed at its end: a state of a sorted set that is kept keeps what has changed
+    since (core/order.py).
     """
 
     __slots__ = ("_answered", "_found", "_looked", "_protocol", "_reply", "_view", "_wall_ms", "_words", "used")
 
     def __init__(self) -> None:
         self._protocol = self._wall_ms = 0
-        self.forget()
+        self.flush()
 
-    def forget(self) -> None:
+    def flush(self) -> None:
         """The turn ends."""
-        self.used = False
+        self.used = False  # in node.dirty
         self._looked: bytes | None = None
         self._view: object = None
         self._found: Any = None
@@ -47,7 +48,7 @@ class Shown:
         """The record, seen as a type; None where it is of another."""
         if self._looked is not record or self._view is not view or self._wall_ms != wall_ms:
             self._looked, self._view, self._found = record, view, view(record, wall_ms)
-            self._answered, self._wall_ms, self.used = None, wall_ms, True
+            self._answered, self._wall_ms = None, wall_ms
         found: V | None = self._found
         return found
 
@@ -60,12 +61,20 @@ class Shown:
 
     def keep(self, call: Call, record: bytes, reply: bytes) -> None:
         self._answered, self._words, self._reply = record, call.arguments, reply
-        self._protocol, self.used = call.session.protocol, True
+        self._protocol = call.session.protocol
+
+
+def _of_turn(call: Call) -> Shown:
+    found = call.session.clients.shown
+    if not found.used:
+        found.used = True
+        call.node.dirty.append(found)
+    return found
 
 
 def view_of(call: Call, view: View[V], record: bytes) -> V | None:
     """What a record that a command has met shows, seen as a type; None where it is of another."""
-    return call.session.clients.shown.of(record, view, call.node.now.wall_ms)
+    return _of_turn(call).of(record, view, call.node.now.wall_ms)
 
 
 def show(call: Call, view: View[V], of: Callable[[V], Value]) -> None:
@@ -82,7 +91,7 @@ def show_encoded(call: Call, view: View[V], reply_to: Callable[[V], bytes]) -> N
     def came(gather: Gather) -> None:
         if refused(gather):
             return
-        record, last = gather.records[0], call.session.clients.shown
+        record, last = gather.records[0], _of_turn(call)
         reply = last.reply(call, record)
         if reply is None:
             found = view_of(call, view, record)
