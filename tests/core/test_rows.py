@@ -498,13 +498,27 @@ def test_an_increment_is_refused_without_a_look_at_all_of_a_collection(monkeypat
             Increment(1).apply(replicas()[1].dots, held, 99, NOW_MS)
 
 
+def orders() -> int:
+    """How many are alive."""
+    gc.collect()
+    return sum(type(each) is Order for each in gc.get_objects())
+
+
+def test_a_state_that_came_as_bytes_does_not_keep_what_came_since() -> None:
+    with opening(ALWAYS):
+        dots, before = DotSource(b"nodeid", b"inca"), orders()
+        first = SetScores(((b"m", 1.0), (b"n", 2.0)), 0, MEGABYTE).apply(dots, b"", 1, NOW_MS)
+        held = rows.held(record.whole(first))
+        for number in range(50):
+            state = rows.opened(held)
+            assert state is not None
+            assert len(state.in_order()) == number + 2
+            held = SetScores(((b"n%d" % number, 1.0),), 0, MEGABYTE).apply(dots, held, number + 2, NOW_MS)
+        assert orders() - before < 5
+
+
 def test_a_state_that_was_written_out_whole_does_not_keep_what_came_since() -> None:
     """A flush writes it out, and then a leaderboard may change a million times before the next one."""
-
-    def orders() -> int:
-        gc.collect()
-        return sum(type(each) is Order for each in gc.get_objects())
-
     with opening(ALWAYS):
         dots, before = DotSource(b"nodeid", b"inca"), orders()
         held = b""

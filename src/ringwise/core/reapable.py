@@ -34,8 +34,7 @@ QUESTIONS_MAX = 100  # of peers, that wait for the disk
 
 
 class Look:
-    """Dead records, by row key and digest, looked up one by one. `proved`: all their owners have said that
-    they are dead, or absent."""
+    """Dead records, by row key and digest, looked up one by one. `proved`: all their owners hold them dead, or not at all."""
 
     __slots__ = ("_left", "absent", "digests", "position", "proved", "rkeys", "same", "then")
 
@@ -141,6 +140,9 @@ class Owner:
     def drop(self, rkeys: list[bytes], digests: list[bytes], stamp: int, then: Callable[[], None]) -> None:
         """Records that are still the same go; `then` is called in the turn in which the last one has."""
         self.floor = max(self.floor, stamp)
+        self._look_to_drop(rkeys, digests, then)
+
+    def _look_to_drop(self, rkeys: list[bytes], digests: list[bytes], then: Callable[[], None]) -> None:
         self._look_up(Look(rkeys, digests, partial(self._drop, then), proved=True))
 
     def _drop(self, then: Callable[[], None], look: Look) -> None:
@@ -159,8 +161,7 @@ class Owner:
         if rows:
             self._chunks.append(messages.encode_rows(rows))
         if cold and not self._store.failed:
-            rkeys, digests = [rkey for rkey, _ in cold], [digest for _, digest in cold]
-            self._look_up(Look(rkeys, digests, partial(self._drop, then), proved=True))
+            self._look_to_drop([rkey for rkey, _ in cold], [digest for _, digest in cold], then)
         else:
             then()
 

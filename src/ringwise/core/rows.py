@@ -135,19 +135,19 @@ class Rows(Opened):
         )
 
 
+_wholes: dict[bytes, bytes] = {}
+
+
 def _whole(rows: Rows) -> bytes:
     """Some are asked for several times in a row: for each owner, and for the disk. Kept by checksum, since a state of a sorted
     set that is kept keeps what has changed since (core/order.py)."""
     checksum = rows[:CHECKSUM_BYTES]
     found = _wholes.get(checksum)
     if found is None:
-        while len(_wholes) >= WHOLES_MAX:
+        if len(_wholes) >= WHOLES_MAX:
             del _wholes[next(iter(_wholes))]
         found = _wholes[checksum] = records.seal_rows(checksum, rows.state())
     return found
-
-
-_wholes: dict[bytes, bytes] = {}
 
 
 def name_of(row: Sibling) -> bytes:
@@ -170,8 +170,13 @@ def _opened(record: bytes) -> Rows | None:
 
 
 def held(record: bytes) -> bytes:
-    """A record from a disk as the store holds it."""
-    return opened(record) or record
+    """A record from a disk or a peer as the store holds it; not one that is kept elsewhere as well, as in `_whole`."""
+    found = opened(record)
+    if found is None:
+        return record
+    own = _copy(found)
+    own.order = None
+    return own
 
 
 def taken_apart(state: Record) -> Rows | None:

@@ -53,9 +53,8 @@ ROWS_FACTOR = 4
 # Since removed rows were flushed: where many go, the engine gives their space back once, and not while they go.
 CALM_MS = 15_000.0
 SLOTS_OF_A_RECLAIM = 256  # of one job: a clean stop waits for it
-RECLAIM_SHARE = (
-    0.5  # of the removed rows that a flush may begin with, which begins early: when the engine is asked at all
-)
+# Of the removed rows at which a flush begins at the latest: with fewer gone, the engine is not even asked.
+RECLAIM_SHARE = 0.5
 FREEZE_PRESSURE = 1.5  # a flush this late waits for nothing more
 BEGUN_MAX = 64  # incarnations of which it is known what memory holds: 16 KB each
 ENTRY_BYTES = 200  # what CPython spends on an entry of the memtable beside the bytes of the chunk
